@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// One Boost.Asio context on which coroutines run one at a time (replace engine, commit timer,
+// throttle, progress), and a few workers for what blocks. Built on Runtime alone, so that the
+// simulator runs the very same coroutines on virtual time.
+//
+// RULES for coroutines started here:
+//  - Never block on the context (device I/O, WaitQueue::wait, Runtime::sleep): that is what
+//    blocking() and sleep() are for. Locks held over memory are fine.
+//  - The only things to co_await are sleep(), blocking(), asio::post to the own executor, and other
+//    coroutines. No exception leaves a coroutine.
+//  - Name a lambda with captures before `co_await background.blocking(std::move(f))`: gcc 12
+//    destroys a temporary twice there.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "alloc/base/error.h"
+#include "alloc/base/runtime.h"
+
+namespace moltfs {
+
+namespace asio = boost::asio;
+
+class Background {
+ public:
+  /// `worker_count`: how many blocking() bodies may run at once.
+  Background(Runtime& runtime, unsigned worker_count);
+  /// stop() and join.
+  ~Background();
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+
+  Runtime& runtime() { return runtime_; }
+
+  /// Starts a coroutine on the context. It must end by itself soon after stopping() is true.
+  void start(asio::awaitable<void> coroutine);
+  /// Runs `f` on the context. Callable from any task.
+  void post(std::function<void()> f);
+
+  /// Suspends the calling coroutine for `duration`, or until wake_sleepers() or stop().
+  asio::awaitable<void> sleep(Nanoseconds duration);
+  /// Ends every sleep() under way at once.
+  void wake_sleepers();
+
+  /// Runs `f` (which may block) on a worker and resumes the coroutine on the context with its
+  /// result (any movable type, or nothing).
+  template <class F>
+  asio::awaitable<std::invoke_result_t<F>> blocking(F f);
+
+  /// Asks coroutines to end: sleeps end early, stopping() is true. Does not wait.
+  void stop();
+  bool stopping() const;
+  /// Waits until every coroutine given to start() has ended and all blocking work is done.
+  void join();
+
+ private:
+  using Completion = std::function<void()>;
+  void loop();
+  void work();
+  void add_job(std::function<void()> job);
+  void add_timer(Nanoseconds deadline, Completion fire);
+  void make_timers_due();  // REQUIRES: mutex_
+
+  Runtime& runtime_;
+  asio::io_context context_;
+
+  mutable std::mutex mutex_;
+  std::unique_ptr<WaitQueue> loop_wake_;    // the loop waits here for posts and timers
+  std::unique_ptr<WaitQueue> worker_wake_;  // workers wait here for jobs
+  std::unique_ptr<WaitQueue> idle_;         // join() waits here
+  bool stopping_ = false;                   // guarded by mutex_, as all below
+  bool quit_ = false;
+  bool posted_ = false;
+  unsigned coroutines_ = 0;
+  std::deque<std::function<void()>> jobs_;
+  unsigned jobs_running_ = 0;
+  std::multimap<Nanoseconds, Completion> timers_;
+  std::vector<std::unique_ptr<Task>> tasks_;
+};
+
+template <class F>
+asio::awaitable<std::invoke_result_t<F>> Background::blocking(F f) {
+  using R = std::invoke_result_t<F>;
+  constexpr bool has_result = !std::is_void_v<R>;
+  // Shared by this coroutine and the job: the body goes before the coroutine goes on, the result
+  // stays until it is taken.
+  struct State {
+    std::optional<F> body;
+    std::optional<std::conditional_t<has_result, R, std::monostate>> result;
+  };
+  auto state = std::make_shared<State>();
+  state->body.emplace(std::move(f));
+  auto begin = [this, state](auto handler) {
+    auto shared = std::make_shared<decltype(handler)>(std::move(handler));
+    add_job([this, shared, state] {
+      if constexpr (has_result) {
+        state->result.emplace((*state->body)());
+      } else {
+        (*state->body)();
+      }
+      state->body.reset();
+      post([shared] { std::move (*shared)(); });
+    });
+  };
+  co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(std::move(begin),
+                                                                       asio::use_awaitable);
+  if constexpr (has_result) co_return std::move(*state->result);
+}
+
+}  // namespace moltfs

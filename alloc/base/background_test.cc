@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+#include "alloc/base/background.h"
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "test/support/catch.h"
+
+namespace moltfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST_CASE("sleep takes its time, and sleepers wake in order of their deadlines") {
+  RealRuntime runtime;
+  Background background(runtime, 1);
+  std::vector<int> order;  // only touched on the context until join
+  const auto sleeper = [](Background& b, std::vector<int>& out, int ms) -> asio::awaitable<void> {
+    co_await b.sleep(Nanoseconds(ms * 1ms));
+    out.push_back(ms);
+  };
+  const Nanoseconds before = runtime.now();
+  for (const int ms : {60, 20, 40, 0}) background.start(sleeper(background, order, ms));
+  background.join();
+  CHECK(runtime.now() - before >= 60ms);
+  CHECK(order == std::vector<int>{0, 20, 40, 60});
+}
+
+TEST_CASE("blocking work runs on workers and hands back any movable result") {
+  RealRuntime runtime;
+  Background background(runtime, 2);
+  struct Outcome {
+    uint64_t context = 0, worker = 0, after = 0;
+    std::string text;
+    Result<int> good = Errc::io_error, bad = 1;
+    bool body_gone = false, nothing_ran = false;
+  } out;
+  const auto coroutine = [](Background& b, Outcome& o) -> asio::awaitable<void> {
+    Runtime& r = b.runtime();
+    o.context = r.current_task();
+    auto captured = std::make_shared<int>(7);
+    std::weak_ptr<int> watch = captured;
+    auto body = [&o, &r, held = std::move(captured)] {
+      o.worker = r.current_task();
+      return std::make_unique<std::string>(1000, static_cast<char>('0' + *held));
+    };
+    auto text = co_await b.blocking(std::move(body));
+    o.body_gone = watch.expired();
+    o.after = r.current_task();
+    o.text = *text;
+    auto nothing = [&o] { o.nothing_ran = true; };
+    co_await b.blocking(std::move(nothing));
+    auto good = []() -> Result<int> { return 42; };
+    o.good = co_await b.blocking(std::move(good));
+    auto bad = []() -> Result<int> { return Error(Errc::device_gone, "pulled"); };
+    o.bad = co_await b.blocking(std::move(bad));
+  };
+  background.start(coroutine(background, out));
+  background.join();
+  CHECK(out.text == std::string(1000, '7'));
+  CHECK(out.worker != out.context);
+  CHECK(out.after == out.context);
+  CHECK(out.body_gone);
+  CHECK(out.nothing_ran);
+  CHECK(out.good.value() == 42);
+  CHECK(out.bad.error().message() == "pulled");
+}
+
+TEST_CASE("as many bodies run at once as there are workers") {
+  RealRuntime runtime;
+  constexpr unsigned kWorkers = 3;
+  Background background(runtime, kWorkers);
+  std::mutex mutex;
+  const auto all_here = runtime.make_wait_queue();
+  unsigned here = 0;
+  const auto coroutine = [](Background& b, std::mutex& m, WaitQueue& queue,
+                            unsigned& count) -> asio::awaitable<void> {
+    auto body = [&m, &queue, &count] {
+      std::unique_lock lock(m);
+      ++count;
+      queue.notify_all();
+      queue.wait(lock, [&count] { return count == kWorkers; });
+    };
+    co_await b.blocking(std::move(body));
+  };
+  for (unsigned i = 0; i < kWorkers; ++i) {
+    background.start(coroutine(background, mutex, *all_here, here));
+  }
+  background.join();
+  CHECK(here == kWorkers);
+}
+
+TEST_CASE("stop ends sleeps at once, those begun later too") {
+  RealRuntime runtime;
+  const Nanoseconds before = runtime.now();
+  unsigned rounds = 0;
+  {
+    Background background(runtime, 1);
+    const auto coroutine = [](Background& b, unsigned& n) -> asio::awaitable<void> {
+      while (!b.stopping()) {
+        ++n;
+        co_await b.sleep(Nanoseconds::max());
+      }
+      co_await b.sleep(std::chrono::hours(1));
+      ++n;
+    };
+    for (int i = 0; i < 10; ++i) background.start(coroutine(background, rounds));
+    runtime.sleep(5ms);
+    CHECK_FALSE(background.stopping());
+    background.stop();
+    CHECK(background.stopping());
+  }
+  CHECK(rounds >= 10);
+  CHECK(runtime.now() - before < 60s);
+}
+
+TEST_CASE("wake_sleepers ends the sleeps under way and no later one") {
+  RealRuntime runtime;
+  Background background(runtime, 1);
+  std::atomic<int> wakes{0};
+  const auto coroutine = [](Background& b, std::atomic<int>& n) -> asio::awaitable<void> {
+    co_await b.sleep(std::chrono::hours(1));
+    ++n;
+    co_await b.sleep(std::chrono::hours(1));
+    ++n;
+  };
+  background.start(coroutine(background, wakes));
+  while (wakes < 1) {
+    background.wake_sleepers();
+    runtime.sleep(1ms);
+    if (wakes == 1) break;
+  }
+  const int after_first = wakes;
+  runtime.sleep(5ms);
+  CHECK(wakes == after_first);
+  background.stop();
+  background.join();
+  CHECK(wakes == 2);
+}
+
+TEST_CASE("many coroutines that sleep and block end, and join waits for each") {
+  RealRuntime runtime;
+  Background background(runtime, 4);
+  std::atomic<unsigned> bodies{0};
+  unsigned ended = 0;
+  const auto coroutine = [](Background& b, std::atomic<unsigned>& n,
+                            unsigned& last) -> asio::awaitable<void> {
+    for (unsigned i = 0; i < 10; ++i) {
+      auto body = [&n] { return ++n; };
+      co_await b.blocking(std::move(body));
+      co_await b.sleep(Nanoseconds(i * 1000));
+    }
+    ++last;
+  };
+  for (int i = 0; i < 300; ++i) background.start(coroutine(background, bodies, ended));
+  background.join();
+  CHECK(bodies == 3000);
+  CHECK(ended == 300);
+  background.join();
+}
+
+TEST_CASE("coroutines may start others; posted functions run on the context in order") {
+  RealRuntime runtime;
+  std::vector<int> order;
+  {
+    Background background(runtime, 1);
+    const auto inner = [](Background& b, std::vector<int>& out) -> asio::awaitable<void> {
+      co_await b.sleep(1ms);
+      out.push_back(1);
+    };
+    const auto outer = [](Background& b, std::vector<int>& out,
+                          decltype(inner) child) -> asio::awaitable<void> {
+      b.start(child(b, out));
+      co_return;
+    };
+    background.start(outer(background, order, inner));
+    background.join();
+    for (int i = 2; i < 50; ++i) background.post([&order, i] { order.push_back(i); });
+  }
+  REQUIRE(order.size() == 49);
+  for (int i = 0; i < 49; ++i) CHECK(order[static_cast<size_t>(i)] == i + 1);
+}
+
+}  // namespace
+}  // namespace moltfs

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Errors as values: what can go wrong in operation is a Result<T>, and one table turns an error
+// code into an errno and a sentence.
+#pragma once
+
+#include <boost/outcome/basic_result.hpp>
+#include <boost/outcome/policy/terminate.hpp>
+#include <boost/outcome/try.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "alloc/base/types.h"
+
+namespace moltfs {
+
+/// Named after what is wrong. Three fates (see error.cc for the table): an *answer* goes to the
+/// caller and is not logged; a *device* error is counted and another copy is tried; a *fatal* one
+/// turns the filesystem read-only.
+enum class Errc : uint16_t {
+  // Answers
+  not_found = 1,        // ENOENT
+  already_exists,       // EEXIST
+  not_a_directory,      // ENOTDIR
+  is_a_directory,       // EISDIR
+  directory_not_empty,  // ENOTEMPTY
+  name_too_long,        // ENAMETOOLONG
+  no_space,             // ENOSPC
+  too_many_links,       // EMLINK
+  file_too_large,       // EFBIG
+  invalid_argument,     // EINVAL
+  not_permitted,        // EPERM
+  access_denied,        // EACCES
+  read_only,            // EROFS
+  not_supported,        // EOPNOTSUPP
+  no_attribute,         // ENODATA
+  result_too_large,     // ERANGE
+  value_too_large,      // E2BIG
+  no_such_offset,       // ENXIO: SEEK_DATA/SEEK_HOLE past the end
+  busy,                 // EBUSY
+  stale_handle,         // ESTALE
+  interrupted,          // EINTR: a stop was asked for
+  cross_device,         // EXDEV
+  out_of_memory,        // ENOMEM
+  // Devices
+  io_error,           // EIO
+  device_gone,        // ENODEV
+  device_in_use,      // EBUSY
+  device_too_small,   // ENOSPC
+  device_read_only,   // EROFS
+  foreign_signature,  // EEXIST: another filesystem lies there
+  // What is read does not hold together
+  checksum_mismatch,    // EIO
+  bad_superblock,       // EINVAL
+  bad_chunk_table,      // EUCLEAN
+  bad_node,             // EUCLEAN
+  bad_item,             // EUCLEAN
+  unsupported_feature,  // EOPNOTSUPP
+  missing_device,       // ENXIO
+  replaced_device,      // EINVAL: this device was replaced by another
+  // Replace
+  replace_running,  // EINPROGRESS
+  no_replace,       // ENOENT: none runs
+  bad_target,       // EINVAL
+  bad_command,      // EINVAL
+  // Inside fs/tree only, never seen above it: see fs/tree/transaction.h
+  node_missing,
+};
+
+/// Small and cheap to copy. `devid` 0 and `offset` 0 mean "none".
+struct [[nodiscard]] Error {
+  Errc code;
+  DeviceId device;
+  uint64_t offset = 0;
+  /// A whole sentence with the names and numbers, where there is one; else null.
+  std::shared_ptr<const std::string> detail;
+
+  Error(Errc c) : code(c) {}  // NOLINT: a code is an error
+  Error(Errc c, std::string text)
+      : code(c), detail(std::make_shared<const std::string>(std::move(text))) {}
+  Error(Errc c, DeviceId dev, uint64_t off) : code(c), device(dev), offset(off) {}
+
+  /// The errno that a system call of a kernel filesystem would give here (positive).
+  int to_errno() const;
+  /// The sentence: `detail` if there is one, else the table's sentence with device and offset.
+  std::string message() const;
+  bool operator==(Errc c) const { return code == c; }
+};
+
+/// The table's row: errno (positive) and sentence.
+int errno_of(Errc code);
+std::string_view sentence_of(Errc code);
+/// The nearest code for an errno of the operating system (EIO and unknown ones: io_error).
+Errc errc_from_errno(int err);
+
+namespace outcome = BOOST_OUTCOME_V2_NAMESPACE;
+
+/// A value or an Error. Asking for the wrong one terminates (a programmer's mistake).
+template <class T>
+using Result = outcome::basic_result<T, Error, outcome::policy::terminate>;
+
+inline Result<void> ok() {
+  return outcome::success();
+}
+
+}  // namespace moltfs
+
+/// TRY(expr);  TRY(auto name, expr);  TRY(existing, expr);  returns the error if there is one.
+/// Several statements: never the whole body of an `if` without braces.
+#define TRY(...) BOOST_OUTCOME_TRY(__VA_ARGS__)

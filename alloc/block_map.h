@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// Which blocks of one chunk are busy and which are frozen; finding runs of free ones.
+//
+// A bitmap in pages of 4096 blocks. A page that is all free or all busy has no bits, so a chunk of
+// any size costs memory only where it is mixed. Each page keeps an upper bound of its longest free
+// run: raised when blocks come free, made exact by a search in vain, so that searches on a full or
+// fragmented chunk pass over what cannot serve them. Runs found never cross a page.
+//
+// Search is next fit: it starts where the last allocation ended.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace moltfs::alloc {
+
+/// Blocks [first, first + count).
+struct BlockRun {
+  uint64_t first = 0;
+  uint64_t count = 0;
+  uint64_t end() const { return first + count; }
+  bool operator==(const BlockRun&) const = default;
+};
+
+class BlockMap {
+ public:
+  static constexpr uint64_t kPageBlocks = 4096;
+
+  /// All busy, in no memory.
+  explicit BlockMap(uint64_t size) : size_(size) {}
+
+  uint64_t size() const { return size_; }
+  uint64_t free() const { return free_; }
+  /// Free and not frozen.
+  uint64_t usable() const { return free_ - frozen_free_; }
+  bool busy(uint64_t block) const;
+  uint64_t count_free(BlockRun run) const;
+  /// No free run is longer (frozen or not, within pages).
+  uint64_t longest_bound() const { return longest_; }
+
+  void clear_all();
+  /// Makes the blocks busy; returns how many were free.
+  uint64_t set(BlockRun run);
+  /// Makes the blocks free; returns how many were busy.
+  uint64_t clear(BlockRun run);
+
+  /// Makes a run of usable blocks busy and returns it: `wanted` (at most kPageBlocks) blocks if
+  /// there is such a run, else the longest there is; an empty run (and nothing changes) if that is
+  /// shorter than `at_least`.
+  BlockRun take(uint64_t wanted, uint64_t at_least);
+
+  /// Freezes blocks under a name. The same blocks may be frozen under several.
+  void freeze(uint64_t id, BlockRun run);
+  void thaw(uint64_t id);
+  bool any_frozen() const { return !freezes_.empty(); }
+
+ private:
+  using Bits = std::array<uint64_t, kPageBlocks / 64>;  // 1: busy
+  struct Page {
+    std::unique_ptr<Bits> bits;  // null: all alike
+    uint16_t free = 0;
+    uint16_t longest = 0;  // upper bound of the free runs
+  };
+
+  uint64_t blocks_in(uint64_t page) const;
+  void make_pages();
+  void make_bits(uint64_t page);
+  uint64_t free_in(const Page& page, uint64_t from, uint64_t to) const;
+  void set_in_page(uint64_t page, uint64_t from, uint64_t to);
+  void clear_in_page(uint64_t page, uint64_t from, uint64_t to);
+  BlockRun search(uint64_t wanted);
+  BlockRun search_page(uint64_t page, uint64_t from, uint64_t wanted) const;
+  const BlockRun* frozen_at_or_after(uint64_t block) const;
+  bool touches_frozen(BlockRun run) const;
+  void merge_freezes();
+  void count_frozen_free();
+
+  uint64_t size_;
+  std::vector<Page> pages_;  // empty: all busy
+  uint64_t free_ = 0;
+  uint64_t longest_ = 0;
+  uint64_t cursor_ = 0;
+  std::vector<std::pair<uint64_t, BlockRun>> freezes_;
+  std::vector<BlockRun> frozen_;  // the union of freezes_: sorted, apart
+  uint64_t frozen_free_ = 0;
+};
+
+}  // namespace moltfs::alloc

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+// Opening block devices and image files: what may be opened, by whom, and with which I/O.
+#include "alloc/device/file_device.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "alloc/base/log.h"
+#include "alloc/device/holder.h"
+
+namespace moltfs::alloc {
+namespace {
+
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto result = std::filesystem::absolute(path, error);
+  return error ? path : result.string();
+}
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISCHR(mode)) return "a character device";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "of unknown kind";
+}
+
+bool kernel_can_discard(dev_t block_device) {
+  const auto base = fmt::format("/sys/dev/block/{}:{}", major(block_device), minor(block_device));
+  for (const char* queue : {"/queue", "/../queue"}) {  // a partition has its disk's queue
+    std::ifstream file(base + queue + "/discard_max_bytes");
+    uint64_t bytes = 0;
+    if (file >> bytes) return bytes > 0;
+  }
+  return false;
+}
+
+/// What direct I/O on an image file asks offsets to be multiples of; 0 if there is no direct I/O.
+uint32_t direct_io_alignment(int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx status {};
+  const int asked = statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status);
+  if (asked == 0 && (status.stx_mask & STATX_DIOALIGN) != 0) return status.stx_dio_offset_align;
+#else
+  (void)fd;
+#endif
+  return 512;  // unknown: the probe read decides
+}
+
+}  // namespace
+
+std::string text_of_errno(int err) {
+  return std::system_category().message(err);
+}
+
+FileDevice::~FileDevice() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<std::shared_ptr<FileDevice>> FileDevice::open(const std::string& path,
+                                                     const DeviceOpener::Options& options) {
+  std::shared_ptr<FileDevice> device(new FileDevice(absolute(path), options.read_only));
+  TRY(device->open_fd(options));
+  if (device->is_block_device_) {
+    TRY(device->measure_block_device());
+  } else {
+    if (options.exclusive) {
+      TRY(device->lock_image_file());
+    }
+    TRY(device->measure_image_file());
+  }
+  if (device->direct_io_) {
+    TRY(device->check_direct_io());
+  }
+  return device;
+}
+
+/// A sentence for a failed open.
+Error FileDevice::open_error(int err) const {
+  const auto error = [&](Errc code, std::string_view what) {
+    return Error(code, fmt::format("{}: {}", path_, what));
+  };
+  if (err == EBUSY && is_block_device_) {
+    const std::string holder = holder_of(block_number_);
+    return error(Errc::device_in_use, holder.empty() ? "is in use" : "is in use: " + holder);
+  }
+  if (err == ETXTBSY) return error(Errc::device_in_use, "is in use: a program runs from it");
+  if (err == EROFS) {
+    return error(Errc::device_read_only,
+                 is_block_device_ ? "is write-protected" : "lies on a read-only filesystem");
+  }
+  return error(errc_from_errno(err), text_of_errno(err));
+}
+
+Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
+  // Looked at before it is opened: opening some things (pipes, tapes) has effects.
+  struct stat status;
+  if (stat(path_.c_str(), &status) != 0) return open_error(errno);
+  const auto acceptable = [](mode_t mode) { return S_ISBLK(mode) || S_ISREG(mode); };
+  if (!acceptable(status.st_mode)) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("{}: is {}, not a block device or an image file", path_,
+                             kind_of(status.st_mode)));
+  }
+  is_block_device_ = S_ISBLK(status.st_mode);
+  block_number_ = status.st_rdev;
+
+  const int exclusive = is_block_device_ && options.exclusive ? O_EXCL : 0;
+  const int flags = (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | exclusive;
+  direct_io_ = options.direct_io;
+  fd_ = ::open(path_.c_str(), flags | (direct_io_ ? O_DIRECT : 0));
+  if (fd_ < 0 && errno == EINVAL && direct_io_) {
+    direct_io_ = false;
+    fd_ = ::open(path_.c_str(), flags);
+  }
+  if (fd_ < 0) return open_error(errno);
+
+  struct stat opened;
+  if (fstat(fd_, &opened) != 0) return open_error(errno);
+  if ((opened.st_mode & S_IFMT) != (status.st_mode & S_IFMT) || opened.st_rdev != status.st_rdev) {
+    return Error(Errc::busy, fmt::format("{}: changed while it was opened", path_));
+  }
+  return ok();
+}
+
+Result<void> FileDevice::measure_block_device() {
+  // The kernel lets a write-protected device be opened for writing and fails each write.
+  int write_protected = 0;
+  if (!read_only_ && ioctl(fd_, BLKROGET, &write_protected) == 0 && write_protected != 0) {
+    return open_error(EROFS);
+  }
+  uint64_t size = 0;
+  int sector = 0;
+  if (ioctl(fd_, BLKGETSIZE64, &size) != 0 || ioctl(fd_, BLKSSZGET, &sector) != 0) {
+    return open_error(errno);
+  }
+  if (sector <= 0 || kBlockSize % static_cast<unsigned>(sector) != 0) {
+    return Error(Errc::not_supported,
+                 fmt::format("{}: has sectors of {} bytes; at most {} are supported", path_, sector,
+                             kBlockSize));
+  }
+  size_bytes_ = round_down(size, kBlockSize);
+  sector_size_ = static_cast<uint32_t>(sector);
+  can_discard_ = !read_only_ && kernel_can_discard(block_number_);
+  return ok();
+}
+
+Result<void> FileDevice::measure_image_file() {
+  struct stat status;
+  if (fstat(fd_, &status) != 0) return open_error(errno);
+  size_bytes_ = round_down(static_cast<uint64_t>(status.st_size), kBlockSize);
+  can_discard_ = !read_only_;
+  return ok();
+}
+
+Result<void> FileDevice::lock_image_file() {
+  struct flock lock {};  // the whole file
+  lock.l_type = read_only_ ? F_RDLCK : F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return ok();
+  switch (errno) {
+    case EAGAIN:
+    case EACCES:
+      return Error(Errc::device_in_use,
+                   fmt::format("{}: is in use: locked by another mount or program", path_));
+    case EINVAL:
+    case ENOLCK:
+    case ENOSYS:
+    case EOPNOTSUPP:
+      log_warning("{}: its filesystem has no locks ({}); take care that nothing else uses it",
+                  path_, text_of_errno(errno));
+      return ok();
+    default:
+      return open_error(errno);
+  }
+}
+
+/// Some filesystems take O_DIRECT when a file is opened and refuse it when it is read.
+Result<void> FileDevice::check_direct_io() {
+  const uint32_t alignment = is_block_device_ ? sector_size_ : direct_io_alignment(fd_);
+  bool usable = alignment != 0 && alignment <= kBlockSize;
+  if (usable) {
+    AlignedBuffer block(kBlockSize);
+    usable = pread(fd_, block.data(), block.size(), 0) >= 0 || errno != EINVAL;
+  }
+  if (usable) {
+    if (!is_block_device_) sector_size_ = alignment > 512 ? kBlockSize : 512;
+    return ok();
+  }
+  direct_io_ = false;
+  const int flags = fcntl(fd_, F_GETFL);
+  if (flags < 0 || fcntl(fd_, F_SETFL, flags & ~O_DIRECT) != 0) return open_error(errno);
+  return ok();
+}
+
+}  // namespace moltfs::alloc

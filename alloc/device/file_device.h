@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// FileDevice: a block device or an image file of this machine, open. The engines and the opener of
+// this folder know it; nobody else does.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "alloc/device/device.h"
+
+namespace moltfs::alloc {
+
+class FileDevice final : public Device {
+ public:
+  /// Opens, locks and measures. Errors: see DeviceOpener::open.
+  static Result<std::shared_ptr<FileDevice>> open(const std::string& path,
+                                                  const DeviceOpener::Options& options);
+  ~FileDevice() override;
+  FileDevice(const FileDevice&) = delete;
+  FileDevice& operator=(const FileDevice&) = delete;
+
+  const std::string& path() const override { return path_; }
+  uint64_t size_bytes() const override { return size_bytes_; }
+  uint32_t sector_size() const override { return sector_size_; }
+  bool read_only() const override { return read_only_; }
+  bool can_discard() const override { return can_discard_.load(std::memory_order_relaxed); }
+
+  int fd() const { return fd_; }
+  bool is_block_device() const { return is_block_device_; }
+  bool direct_io() const { return direct_io_; }
+  /// The kernel refused a discard as not supported: it is not tried again.
+  void discard_refused() { can_discard_.store(false, std::memory_order_relaxed); }
+
+ private:
+  FileDevice(std::string path, bool read_only) : path_(std::move(path)), read_only_(read_only) {}
+  Result<void> open_fd(const DeviceOpener::Options& options);
+  Result<void> measure_block_device();
+  Result<void> measure_image_file();
+  Result<void> lock_image_file();
+  Result<void> check_direct_io();
+  Error open_error(int err) const;
+
+  const std::string path_;
+  const bool read_only_;
+  int fd_ = -1;
+  dev_t block_number_ = 0;  // of a block device
+  bool is_block_device_ = false;
+  bool direct_io_ = false;
+  uint64_t size_bytes_ = 0;
+  uint32_t sector_size_ = 512;
+  std::atomic<bool> can_discard_{false};
+};
+
+/// The text that a system's errno has ("Permission denied").
+std::string text_of_errno(int err);
+
+}  // namespace moltfs::alloc

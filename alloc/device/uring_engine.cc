@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+// The io_uring engine: a batch is one or few system calls.
+//
+// Rings are kept in a free list; run() takes one for as long as it needs it, so that any number of
+// threads run batches side by side and none shares a ring. A request occupies a slot of its ring
+// while it is in flight; a short transfer goes back into the ring for the rest.
+#include "alloc/device/device.h"
+
+#ifndef MOLTFS_HAVE_URING
+
+#include <cerrno>
+
+std::unique_ptr<moltfs::alloc::IoEngine> moltfs::alloc::make_uring_engine() {
+  errno = ENOSYS;
+  return nullptr;
+}
+
+#else
+
+#include <liburing.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <mutex>
+
+#include "alloc/base/assert.h"
+#include "alloc/base/log.h"
+#include "alloc/device/file_io.h"
+
+namespace moltfs::alloc {
+namespace {
+
+/// Requests of one batch in flight at once.
+constexpr unsigned kQueueDepth = 128;
+/// Lengths in a ring are 32 bits wide; more is transferred in parts.
+constexpr size_t kTransferBytesMax = size_t{1} << 30;
+/// Rings that are kept while nobody uses them.
+constexpr size_t kIdleRingsMax = 32;
+
+class Ring {
+ public:
+  /// Null where the kernel refuses; errno says why.
+  static std::unique_ptr<Ring> make() {
+    std::unique_ptr<Ring> ring(new Ring);
+    const int failed = io_uring_queue_init(kQueueDepth, &ring->ring_, 0);
+    if (failed < 0) {
+      errno = -failed;
+      return nullptr;
+    }
+    ring->open_ = true;
+    return ring;
+  }
+  ~Ring() {
+    if (open_) io_uring_queue_exit(&ring_);
+  }
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  bool has_operations() {
+    io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
+    if (probe == nullptr) return false;
+    bool all = true;
+    for (const int op : {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC}) {
+      all = all && io_uring_opcode_supported(probe, op);
+    }
+    io_uring_free_probe(probe);
+    return all;
+  }
+
+  /// False: the ring is broken and must not be used again. All requests are done all the same.
+  bool run(std::span<IoRequest> requests);
+
+ private:
+  struct Slot {
+    IoRequest* request = nullptr;  // null: free
+    size_t moved = 0;              // bytes transferred so far
+  };
+
+  Ring() {
+    for (unsigned i = 0; i < kQueueDepth; ++i) free_slots_.push_back(kQueueDepth - 1 - i);
+  }
+  void prepare(unsigned slot_index);
+  void take_completions();
+  void complete(unsigned slot_index, int result);
+  void release(unsigned slot_index, int err);
+  void abandon();
+
+  io_uring ring_{};
+  bool open_ = false;
+  std::array<Slot, kQueueDepth> slots_;
+  std::vector<unsigned> free_slots_;
+  std::vector<unsigned> unfinished_;  // slots whose transfer was short: to be prepared again
+};
+
+void Ring::prepare(unsigned slot_index) {
+  const Slot& slot = slots_[slot_index];
+  const IoRequest& request = *slot.request;
+  const int fd = file_device_of(request).fd();
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+  ASSERT(entry != nullptr);  // there are as many slots as entries
+  std::byte* const data = request.data + slot.moved;
+  const auto length =
+      static_cast<unsigned>(std::min(request.length - slot.moved, kTransferBytesMax));
+  if (request.op == IoOp::read) {
+    io_uring_prep_read(entry, fd, data, length, request.offset + slot.moved);
+  } else if (request.op == IoOp::write) {
+    io_uring_prep_write(entry, fd, data, length, request.offset + slot.moved);
+  } else {
+    io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
+  }
+  io_uring_sqe_set_data64(entry, slot_index);
+}
+
+void Ring::release(unsigned slot_index, int err) {
+  finish(*slots_[slot_index].request, err);
+  slots_[slot_index] = {};
+  free_slots_.push_back(slot_index);
+}
+
+void Ring::complete(unsigned slot_index, int result) {
+  Slot& slot = slots_[slot_index];
+  if (result == -EINTR || result == -EAGAIN) {
+    unfinished_.push_back(slot_index);
+  } else if (result < 0) {
+    release(slot_index, -result);
+  } else if (slot.request->op == IoOp::flush) {
+    release(slot_index, 0);
+  } else if (result == 0) {
+    release(slot_index, EIO);  // the file was cut behind our back
+  } else {
+    slot.moved += static_cast<unsigned>(result);
+    if (slot.moved == slot.request->length) {
+      release(slot_index, 0);
+    } else {
+      unfinished_.push_back(slot_index);
+    }
+  }
+}
+
+void Ring::take_completions() {
+  io_uring_cqe* entry = nullptr;
+  while (io_uring_peek_cqe(&ring_, &entry) == 0) {
+    const auto slot_index = static_cast<unsigned>(io_uring_cqe_get_data64(entry));
+    const int result = entry->res;
+    io_uring_cqe_seen(&ring_, entry);
+    complete(slot_index, result);
+  }
+}
+
+bool Ring::run(std::span<IoRequest> requests) {
+  size_t next = 0;
+  for (;;) {
+    for (const unsigned slot_index : unfinished_) prepare(slot_index);
+    unfinished_.clear();
+    for (; next < requests.size() && !free_slots_.empty(); ++next) {
+      IoRequest& request = requests[next];
+      if (!admit(request)) continue;
+      if (request.op == IoOp::discard) {  // no operation of its own in a ring
+        finish(request, perform(request));
+        continue;
+      }
+      const unsigned slot_index = free_slots_.back();
+      free_slots_.pop_back();
+      slots_[slot_index] = {&request, 0};
+      prepare(slot_index);
+    }
+    const auto in_flight = static_cast<unsigned>(kQueueDepth - free_slots_.size());
+    if (in_flight == 0) return true;
+    // While there is more to come the ring is refilled when half of it is done.
+    const unsigned wait_for = next < requests.size() ? (in_flight + 1) / 2 : in_flight;
+    const int submitted = io_uring_submit_and_wait(&ring_, wait_for);
+    const bool try_again = submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY;
+    if (submitted < 0 && !try_again) {
+      log_warning("io_uring: {}; doing the I/O without it", text_of_errno(-submitted));
+      abandon();
+      for (IoRequest& request : requests.subspan(next)) run_here(request);
+      return false;
+    }
+    take_completions();
+  }
+}
+
+/// The ring takes no more: waits for what the kernel has, and does the rest on this thread.
+void Ring::abandon() {
+  const size_t occupied = kQueueDepth - free_slots_.size();
+  for (size_t with_kernel = occupied - io_uring_sq_ready(&ring_); with_kernel > 0;) {
+    io_uring_cqe* entry = nullptr;
+    const int waited = io_uring_wait_cqe(&ring_, &entry);
+    ASSERT(waited == 0 || waited == -EINTR || waited == -EAGAIN);  // else memory is not safe
+    if (waited != 0) continue;
+    const auto slot_index = static_cast<unsigned>(io_uring_cqe_get_data64(entry));
+    const int result = entry->res;
+    io_uring_cqe_seen(&ring_, entry);
+    complete(slot_index, result);
+    --with_kernel;
+  }
+  for (unsigned i = 0; i < kQueueDepth; ++i) {
+    if (slots_[i].request != nullptr) release(i, perform(*slots_[i].request));
+  }
+}
+
+class UringEngine final : public IoEngine {
+ public:
+  explicit UringEngine(std::unique_ptr<Ring> first) { idle_.push_back(std::move(first)); }
+
+  std::string_view name() const override { return "io_uring"; }
+
+  void run(std::span<IoRequest> requests) override {
+    std::unique_ptr<Ring> ring = requests.size() > 1 ? take_ring() : nullptr;
+    if (ring == nullptr) {  // a single request, or no memory for one more ring
+      for (IoRequest& request : requests) run_here(request);
+      return;
+    }
+    if (ring->run(requests)) give_back(std::move(ring));
+  }
+
+ private:
+  std::unique_ptr<Ring> take_ring() {
+    {
+      std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        auto ring = std::move(idle_.back());
+        idle_.pop_back();
+        return ring;
+      }
+    }
+    return Ring::make();
+  }
+
+  void give_back(std::unique_ptr<Ring> ring) {
+    std::lock_guard lock(mutex_);
+    if (idle_.size() < kIdleRingsMax) idle_.push_back(std::move(ring));
+  }
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Ring> > idle_;  // guarded by mutex_
+};
+
+}  // namespace
+
+std::unique_ptr<IoEngine> make_uring_engine() {
+  auto ring = Ring::make();
+  if (ring == nullptr) return nullptr;
+  if (!ring->has_operations()) {
+    errno = EOPNOTSUPP;
+    return nullptr;
+  }
+  return std::make_unique<UringEngine>(std::move(ring));
+}
+
+}  // namespace moltfs::alloc
+#endif

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// Space: what is free inside chunks, and the making and removing of chunks.
+//
+// States of a block (4 KiB in data chunks, 16 KiB in metadata chunks):
+//
+//      allocate            free (born in the running transaction)
+//   free ------> allocated ---------------------------------------> free
+//                    |  free (born earlier)        commit of that
+//                    +---------------> pinned ------------------> free
+//                                      (a durable superblock still reaches it)
+//   frozen is a second property: a frozen range is not handed out, and no chunk under it is
+//   removed, whatever the state of its blocks (the copier reads and writes it just now).
+//
+// S1 nothing that a durable superblock reaches is ever handed out.
+// S2 nothing frozen is ever handed out, and no chunk under a frozen range goes away.
+// S3 logical addresses of chunks only grow: an address of a removed chunk never comes back.
+// S4 device extents of a removed chunk are reusable only after the commit that removed it.
+//
+// The map of a metadata chunk's nodes (with their birth generations) is built at mount and always
+// in memory. The map of a data chunk is loaded on first use from what the extent tree leaves
+// (AllocatedSource), outside all locks; until then only its used bytes are known, from the small
+// usage records.
+//
+// Reserve: normal operations keep `metadata_reserve()` of node space free, so that deleting and
+// committing always work; data may not take the last unallocated space that metadata could need.
+//
+// Waiting: an allocation that only a frozen range could serve waits for the thaw; it is never
+// no_space. no_space while pinned_bytes() > 0 means that a commit may help: fs commits and retries.
+//
+// Parts: DataChunks (data_chunks.h), NodeChunks (node_chunks.h) and DeviceSpace (device_space.h)
+// know what is free where, over BlockMap (block_map.h); space.cc has the lock, the waiting, the
+// making and removing of chunks, and the reserve.
+//
+// Concurrency: one mutex, over memory only; the mapper's is taken under it, never the other way.
+// Methods marked (waits) may wait or do I/O and must be called without any lock held.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "alloc/base/error.h"
+#include "alloc/base/runtime.h"
+#include "alloc/chunk.h"
+#include "alloc/map.h"
+
+namespace moltfs::alloc {
+
+/// Tells what the running extent tree holds within a data chunk. Implemented by fs.
+///
+/// The tree may change during the call, and the parts of the answer may show different moments;
+/// but a record that stood during the whole call is in it, and no part shows a moment at which a
+/// record is gone and free_data() for it has not been called.
+class AllocatedSource {
+ public:
+  virtual ~AllocatedSource() = default;
+  /// Ranges may touch, overlap or stick out of `chunk`.
+  virtual Result<std::vector<LogicalRange>> allocated_in(LogicalRange chunk) = 0;
+};
+
+struct SpaceUsage {
+  uint64_t device_bytes = 0;       ///< usable bytes of all devices (without reserved areas)
+  uint64_t unallocated_bytes = 0;  ///< in no chunk
+  uint64_t data_chunk_bytes = 0, data_used_bytes = 0;
+  uint64_t metadata_chunk_bytes = 0, metadata_used_bytes = 0;  ///< logical: dup counts once
+  uint64_t pinned_bytes = 0;
+  /// What a user could still write, for statfs: free data space plus what new data chunks give,
+  /// less the metadata reserve.
+  uint64_t available_bytes = 0;
+};
+
+class Space;
+
+/// Nodes that an operation may allocate without failing. Gives back what was not used.
+class NodeReservation {
+ public:
+  NodeReservation() = default;
+  NodeReservation(NodeReservation&& other) noexcept;
+  NodeReservation& operator=(NodeReservation&& other) noexcept;
+  ~NodeReservation();
+  uint64_t left() const { return left_; }
+
+ private:
+  friend class Space;
+  Space* space_ = nullptr;
+  uint64_t left_ = 0;
+};
+
+/// While it lives, its range is frozen (S2).
+class Freeze {
+ public:
+  Freeze() = default;
+  Freeze(Freeze&& other) noexcept;
+  Freeze& operator=(Freeze&& other) noexcept;
+  ~Freeze() { thaw(); }
+  void thaw();
+  explicit operator bool() const { return space_ != nullptr; }
+
+ private:
+  friend class Space;
+  Space* space_ = nullptr;
+  uint64_t id_ = 0;
+};
+
+/// A node as the running trees have it.
+struct AllocatedNode {
+  LogicalOffset address;
+  Generation birth;
+};
+
+/// normal: fails while only the reserve is left. reclaiming: deletes, truncates, commits.
+enum class Urgency : uint8_t { normal, reclaiming };
+
+class Space {
+ public:
+  struct Geometry {
+    uint64_t chunk_size = 0;
+    Profile data_profile = Profile::single, metadata_profile = Profile::dup;
+    /// Usable end of each device (bytes); lowered while a smaller target is armed.
+    std::map<DeviceId, uint64_t> device_ends;
+  };
+
+  /// Starts from the committed chunks; publishes new ones through `mapper`.
+  Space(Runtime& runtime, Mapper& mapper, Geometry geometry, LogicalOffset next_logical);
+  ~Space();
+
+  // ---- At mount, before anything else (no lock needed).
+  /// Used bytes of a data chunk, from its usage record (chunks without one: 0).
+  void set_data_used(LogicalOffset chunk, uint64_t bytes);
+  /// Marks one node; false if it is outside every metadata chunk, misaligned or already marked
+  /// (two pointers to one node: the trees are damaged).
+  bool mark_node(LogicalOffset address, Generation birth);
+  void set_allocated_source(AllocatedSource* source);
+
+  // ---- Data.
+  /// (waits) A contiguous range of up to `wanted` bytes (a multiple of kBlockSize), at least one
+  /// block, at most 16 MiB. It is *in flight*: used, but in no usage record, until record_data or
+  /// cancel_data. `running` is the birth of a chunk that has to be made. Errors: no_space, and
+  /// what AllocatedSource returned if nothing but an unreadable chunk could serve.
+  Result<LogicalRange> allocate_data(uint64_t wanted, Generation running);
+  /// A record that names `range` (all or part of what allocate_data returned) goes into the
+  /// running tree. Called in the critical section that inserts it.
+  void record_data(LogicalRange range);
+  /// A record, or the part of one, that named `range` leaves the running tree. Called in the
+  /// critical section that removes it. `birth`: of the extent. Born in the running transaction:
+  /// free at once; else pinned until the commit of `running` is durable. A range that cannot be
+  /// allocated (the tree is damaged) is logged and ignored.
+  void free_data(LogicalRange range, Generation birth, Generation running);
+  /// Gives back (a part of) what allocate_data returned and no record ever named.
+  void cancel_data(LogicalRange range);
+
+  // ---- Nodes.
+  /// (waits) Nodes that are free, or a new metadata chunk's; the transaction that uses them must
+  /// not have been sealed. Errors: no_space.
+  Result<NodeReservation> reserve_nodes(uint64_t count, Urgency urgency, Generation running);
+  /// REQUIRES: reservation.left() > 0. Never fails, never waits.
+  LogicalOffset allocate_node(NodeReservation& reservation, Generation birth);
+  void free_node(LogicalOffset address, Generation running);
+  /// Nodes of the running trees within `range` (pinned ones are not listed), ascending.
+  std::vector<AllocatedNode> nodes_in(LogicalRange range) const;
+
+  // ---- Commit. All three are called by the one committer, in this order.
+  struct UsageChange {
+    LogicalOffset chunk;
+    uint64_t used_bytes = 0;  ///< 0: the record can go
+  };
+  /// Data chunks whose used bytes (those with records) differ from their last sealed usage
+  /// record. Called in the critical section of seal().
+  std::vector<UsageChange> usage_changes() const;
+  struct Sealed {
+    Generation generation;
+    std::shared_ptr<const ChunkList> chunks;  ///< the table as this commit writes it
+    bool chunks_changed = false;
+    LogicalOffset next_logical;
+    uint64_t data_used_bytes = 0, metadata_used_bytes = 0;
+    std::vector<std::shared_ptr<const Chunk>> removed;  ///< S4
+  };
+  /// Called in the critical section that closes the transaction: what was freed so far is pinned
+  /// by it, empty chunks leave the table (but one of each kind).
+  Sealed seal(Generation closing);
+  /// The commit is durable: pinned space of it and of earlier ones is free.
+  void committed(const Sealed& sealed);
+
+  // ---- Replace.
+  /// The chunk list of the last durable commit: what the copier walks.
+  std::shared_ptr<const ChunkList> committed_chunks() const;
+  struct FrozenPiece {
+    Freeze freeze;
+    std::shared_ptr<const Chunk> chunk;  ///< that stands there now, in the running map
+    uint32_t stripe_index = 0;
+    PhysicalRange range;  ///< the asked range clipped to the chunk's stripe
+  };
+  /// (waits) Looks up, in one step with the freezing, what chunk stands at `range` of `device` now
+  /// (it may be another than the committed table said, or none: empty freeze, null chunk) and
+  /// freezes that part of it. Freezing more nodes than the reserve allows waits for space.
+  Result<FrozenPiece> freeze_stripe(DeviceId device, PhysicalRange range);
+  /// (waits) Freezes a logical range (repair of a bad copy); empty if no chunk is there.
+  Freeze freeze(LogicalRange range);
+  /// No new chunk on `device` beyond `end_bytes` (a smaller target is armed); 0 lifts the limit to
+  /// the device's own size. Also used when the device has got another size by a swap.
+  void set_device_end(DeviceId device, uint64_t end_bytes);
+  /// End of the last device extent on `device` (running or committed), bytes.
+  uint64_t last_extent_end(DeviceId device) const;
+  /// Used bytes of the chunk (logical), for progress.
+  uint64_t used_bytes(LogicalOffset chunk) const;
+
+  SpaceUsage usage() const;
+  /// What commits would bring back: pinned blocks, removed chunks, empty chunks that the next seal
+  /// removes. Logical bytes.
+  uint64_t pinned_bytes() const;
+  /// Bytes of nodes that normal operations leave free.
+  uint64_t metadata_reserve() const;
+
+ private:
+  friend class NodeReservation;
+  friend class Freeze;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moltfs::alloc

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// The inside of Volume, shared by volume*.cc: its state, mapped I/O and the switching of maps.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "alloc/volume.h"
+#include "alloc/volume_swap.h"
+
+namespace moltfs::alloc {
+
+/// `error` with the place where it arose.
+inline Error located(Error error, DeviceId device, uint64_t offset) {
+  error.device = device;
+  error.offset = offset;
+  return error;
+}
+
+/// A power of two so that the chunk table stays small on big volumes and small volumes have enough
+/// chunks to give both kinds some. `sizes`: bytes of each device.
+uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices);
+
+class Volume::Impl {
+ public:
+  /// `superblock`: the durable one (generation 0: nothing is durable yet). `entries`: the devices
+  /// as they are now, behind the devids of `devices`.
+  Impl(Runtime& runtime, DeviceOpener& opener, bool read_only, Superblock superblock,
+       std::vector<DeviceEntry> entries, Map::Devices devices, ChunkList chunks);
+
+  Result<void> write(const MapGuard& guard, std::span<const LogicalWrite> writes);
+  Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
+  void read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy);
+  Result<void> repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes, unsigned copy);
+
+  Space::Sealed seal(Generation closing);
+
+  void arm(DeviceId source, std::shared_ptr<Device> target,
+           std::shared_ptr<const DuplicationRule> rule);
+  void disarm_soon();
+  /// Step c of a swap, after the window was closed.
+  void put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Device> target);
+  /// Takes the request that was sealed with `closing`, if there is one.
+  std::optional<SwapRequest> take_swap_request(Generation closing);
+
+  /// Tells the hook. REQUIRES: no lock held, no window open.
+  void report_target_fault(IoOp op, const Error& error);
+  CommitHook* hook() const { return hook_.load(); }
+  /// A superblock with all that a commit does not bring: what is durable now, with the running
+  /// label, devices and pending swap.
+  Superblock next_superblock() const;
+
+  Runtime& runtime;
+  DeviceOpener& opener;
+  IoEngine& engine;
+  const bool read_only;
+  Mapper mapper;
+  Space space;
+  SwapWindow window;
+  std::atomic<uint64_t> overhead_bytes{0}, target_overhead_bytes{0}, duplicated_bytes{0};
+  std::atomic<CommitHook*> hook_{nullptr};
+
+  mutable std::mutex mutex;
+  Superblock durable;  // guarded by mutex, as all below
+  std::string label;
+  std::vector<DeviceEntry> entries;  // by devid, as devices are now
+  std::optional<Superblock::Succession> pending_swap;
+  std::optional<SwapRequest> swap_request;
+
+ private:
+  Result<void> repeat_on_target(std::span<const Segment> segments,
+                                std::span<IoRequest> requests);
+  Result<void> run_writes(const Map& map, std::span<const Segment> segments,
+                          std::span<IoRequest> requests);
+};
+
+}  // namespace moltfs::alloc

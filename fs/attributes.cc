@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// Attributes: chmod with ACLs, chown, times, set-id rules.
+#include "fs/attributes.h"
+
+#include <sys/stat.h>
+
+#include <optional>
+
+#include "fs/acl.h"
+#include "fs/content.h"
+#include "fs/xattr.h"
+
+namespace moltfs::fs {
+namespace {
+
+// The inode, its ACL, its capability.
+constexpr Budget kAttributeBudget{3, alloc::Urgency::reclaiming};
+
+bool kills_set_id(const Inode& inode, const SetAttributes& set) {
+  if (inode.is_directory()) return false;
+  return set.kill_suidgid || ((set.uid || set.gid) && !set.mode);
+}
+
+bool kills_capability(const Inode& inode, const SetAttributes& set) {
+  return !inode.is_directory() && (set.kill_suidgid || set.uid || set.gid);
+}
+
+/// All of `set` but the size.
+void apply_to_inode(Inode& inode, const SetAttributes& set, const Time& now) {
+  if (set.mode) inode.mode = (inode.mode & S_IFMT) | (*set.mode & 07777u);
+  if (kills_set_id(inode, set)) inode.mode = without_set_id(inode.mode);
+  if (set.uid) inode.uid = *set.uid;
+  if (set.gid) inode.gid = *set.gid;
+  if (set.atime_now) inode.atime = now;
+  if (set.atime) inode.atime = *set.atime;
+  if (set.mtime_now) inode.mtime = now;
+  if (set.mtime) inode.mtime = *set.mtime;
+  inode.ctime = set.ctime.value_or(now);
+}
+
+/// The change of the access ACL that goes with a new mode, if there is such a list.
+Result<std::optional<XattrChange>> prepare_acl_chmod(const Core& core, Txn& txn, InodeNumber ino,
+                                                     uint32_t mode) {
+  TRY(auto stored, load_xattr(core, txn, ino, kAccessAclName));
+  if (!stored) return std::optional<XattrChange>{};
+  auto acl = Acl::parse(*stored);
+  if (!acl || acl.value().empty()) {
+    return Error(Errc::bad_item,
+                 "inode " + std::to_string(ino.value) + ": its ACL does not hold together");
+  }
+  acl.value().set_mode_bits(mode);
+  TRY(auto change, XattrChange::prepare(core, txn, ino, kAccessAclName, acl.value().encode()));
+  return std::optional(std::move(change));
+}
+
+/// A capability takes a few dozen bytes, hence one item; a longer value (which no kernel takes for
+/// one) stays.
+Result<std::optional<XattrChange>> prepare_kill_capability(const Core& core, Txn& txn,
+                                                           InodeNumber ino) {
+  TRY(auto change, XattrChange::prepare(core, txn, ino, kCapabilityName, std::nullopt));
+  if (!change.existed() || change.item_changes() != 1) return std::optional<XattrChange>{};
+  return std::optional(std::move(change));
+}
+
+/// Everything but the size, in one critical section.
+Result<Inode> apply_all(Core& core, InodeNumber ino, const SetAttributes& set) {
+  return core.transactions.write(kAttributeBudget, [&](Txn& txn) -> Result<Inode> {
+    TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+    std::optional<XattrChange> acl, capability;
+    if (set.mode && !inode.is_symlink()) {
+      TRY(acl, prepare_acl_chmod(core, txn, ino, *set.mode));
+    }
+    if (kills_capability(inode, set)) {
+      TRY(capability, prepare_kill_capability(core, txn, ino));
+    }
+    apply_to_inode(inode, set, core.now());
+    if (acl) acl->apply(core, txn);
+    if (capability) capability->apply(core, txn);
+    store_inode(txn, core.fs_tree(), inode);
+    return inode;
+  });
+}
+
+Result<void> check_times(const SetAttributes& set) {
+  for (const auto* time : {&set.atime, &set.mtime, &set.ctime}) {
+    if (*time && (*time)->nanoseconds >= 1'000'000'000) return Errc::invalid_argument;
+  }
+  return ok();
+}
+
+}  // namespace
+
+Result<Attributes> load_attributes(Core& core, InodeNumber ino) {
+  return core.transactions.read([&](Access& access) -> Result<Attributes> {
+    TRY(auto inode, load_inode(access, core.fs_tree(), ino));
+    return inode.attributes();
+  });
+}
+
+Result<Attributes> take_by_number(Core& core, InodeNumber ino, uint64_t generation) {
+  return core.transactions.read([&](Access& access) -> Result<Attributes> {
+    auto inode = load_inode(access, core.fs_tree(), ino);
+    if (!inode) {
+      if (inode.error().code == Errc::not_found) return Errc::stale_handle;
+      return inode.error();
+    }
+    const Inode& found = inode.value();
+    if (generation != 0 && found.generation != generation) return Errc::stale_handle;
+    if (found.links == 0 && !core.inodes.is_held(ino)) return Errc::stale_handle;
+    core.inodes.take(ino);
+    return found.attributes();
+  });
+}
+
+Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttributes& set) {
+  TRY(check_times(set));
+  if (!set.size) {
+    TRY(auto inode, apply_all(core, ino, set));
+    return inode.attributes();
+  }
+  if (*set.size > kMaxFileBytes) return Errc::file_too_large;
+  TRY(auto before, load_attributes(core, ino));
+  if (S_ISDIR(before.mode)) return Errc::is_a_directory;
+  if (!S_ISREG(before.mode)) return Errc::invalid_argument;
+  if (set.mode || set.kill_suidgid || set.uid || set.gid) {
+    // What touches attributes besides the inode goes first: privileges are lost before the content
+    // changes.
+    TRY(apply_all(core, ino, set));
+  }
+  SetAttributes also = set;
+  also.mtime_now = set.mtime_now || !set.mtime;
+  TRY(truncate_content(core, ino, *set.size,
+                       [&](Inode& inode) { apply_to_inode(inode, also, core.now()); }));
+  return load_attributes(core, ino);
+}
+
+uint32_t without_set_id(uint32_t mode) {
+  mode &= ~static_cast<uint32_t>(S_ISUID);
+  if ((mode & S_IXGRP) != 0) mode &= ~static_cast<uint32_t>(S_ISGID);
+  return mode;
+}
+
+Result<void> kill_privileges(Core& core, InodeNumber ino) {
+  const auto has_some = [&](Access& access) -> Result<bool> {
+    TRY(auto inode, load_inode(access, core.fs_tree(), ino));
+    if (without_set_id(inode.mode) != inode.mode) return true;
+    TRY(auto capability, load_xattr(core, access, ino, kCapabilityName));
+    return capability.has_value();
+  };
+  TRY(const bool needed, core.transactions.read(has_some));
+  if (!needed) return ok();
+  SetAttributes set;
+  set.kill_suidgid = true;
+  TRY(apply_all(core, ino, set));
+  return ok();
+}
+
+}  // namespace moltfs::fs

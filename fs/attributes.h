@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// Inside fs only: changing attributes, and what follows from other operations for them (set-id
+// bits). See fs/filesystem.h for the contracts.
+#pragma once
+
+#include "fs/core.h"
+
+namespace moltfs::fs {
+
+Result<Attributes> load_attributes(Core& core, InodeNumber ino);
+Result<Attributes> take_by_number(Core& core, InodeNumber ino, uint64_t generation);
+Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttributes& set);
+
+/// `mode` without what a change by somebody else takes away: set-uid, and set-gid where the group
+/// may execute (else it means mandatory locking).
+uint32_t without_set_id(uint32_t mode);
+/// Before a write: set-id bits and security.capability go. Nothing is written if there are none.
+Result<void> kill_privileges(Core& core, InodeNumber ino);
+
+}  // namespace moltfs::fs

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Inside fs only: what the parts of Filesystem share. filesystem.cc is a thin front that calls the
+// parts: inode, directory, xattr, acl, orphans (names); extents, content, allocate (bytes).
+#pragma once
+
+#include "fs/filesystem.h"
+#include "fs/inode.h"
+#include "fs/inode_table.h"
+#include "fs/range_lock.h"
+
+namespace moltfs::fs {
+
+struct Core {
+  Core(Runtime& r, Transactions& t, const Filesystem::Options& o)
+      : runtime(r),
+        transactions(t),
+        options(o),
+        inode_generation(1 + (r.random() & 0x7fffffff)),
+        inodes(r),
+        ranges(r) {}
+
+  Runtime& runtime;
+  Transactions& transactions;
+  const Filesystem::Options options;
+  /// Of the inodes made during this mount: a number that a crash let go and the next mount uses
+  /// again is another inode to whoever kept a handle.
+  const uint64_t inode_generation;
+  /// Gives an orphan that nobody holds to the background task. Callable in a critical section.
+  std::function<void(InodeNumber)> reclaim;
+  InodeTable inodes;        ///< lookup references, live orphans
+  RangeLocks ranges;
+
+  Time now() {
+    const timespec t = runtime.wall_clock();
+    return {t.tv_sec, static_cast<uint32_t>(t.tv_nsec)};
+  }
+  const Tree& fs_tree() const { return transactions.fs_tree(); }
+  const Tree& extent_tree() const { return transactions.extent_tree(); }
+};
+
+}  // namespace moltfs::fs

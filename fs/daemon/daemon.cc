@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// The daemon's life from opening the devices to closing them.
+#include "fs/daemon/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <memory>
+
+#include "alloc/base/log.h"
+#include "fs/daemon/client.h"
+#include "fs/daemon/detach.h"
+#include "fs/daemon/mounts.h"
+#include "fs/daemon/unmount.h"
+#include "fs/fuse/server.h"
+
+namespace moltfs::fs::daemon {
+namespace {
+
+constexpr unsigned kInitSeconds = 10;
+constexpr int kEndAfterDetachMs = 3000;
+
+Result<void> check_mountpoint(const std::string& path) {
+  struct stat s {};
+  if (stat(path.c_str(), &s) != 0) {
+    return Error(errc_from_errno(errno), fmt::format("mount point {}: {}", path, strerror(errno)));
+  }
+  if (!S_ISDIR(s.st_mode)) {
+    return Error(Errc::not_a_directory, fmt::format("mount point {} is not a directory", path));
+  }
+  return ok();
+}
+
+/// The signals that stop the daemon, as a descriptor. They are blocked in every thread.
+int stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+class Daemon {
+ public:
+  explicit Daemon(const MountRequest& request)
+      : request_(request), opener_(alloc::make_system_devices(runtime_)) {}
+
+  Result<void> start() {
+    TRY(check_mountpoint(request_.mountpoint));
+    TRY(mount_, Mount::open(runtime_, *opener_, request_.devices, request_.mount));
+    fuse::Server::Options options;
+    options.mountpoint = request_.mountpoint;
+    options.options = kernel_option_list(request_, geteuid() == 0);
+    options.base_threads = request_.threads;
+    options.owner = getuid();
+    TRY(server_, fuse::Server::mount(*mount_, options));
+    server_->start();
+    if (!server_->wait_until_initialized(kInitSeconds)) {
+      log_warning("the kernel has not begun to talk after {} s", kInitSeconds);
+    }
+    if (const auto entry = find_moltfs(request_.mountpoint)) {
+      device_number_ = entry.value().device_number;
+    }
+    raise_readahead();
+    return ok();
+  }
+
+  void announce() const {
+    log_info("{} is mounted on {} ({} input/output)", request_.devices.front(), request_.mountpoint,
+             opener_->engine().name());
+  }
+
+  /// Until the kernel ends the connection or a signal comes.
+  void wait(int signals) {
+    pollfd fds[2] = {{signals, POLLIN, 0}, {server_->ended_fd(), POLLIN, 0}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    if (fds[1].revents == 0) detach();
+  }
+
+  Result<void> stop() {
+    server_->shut_down();
+    server_.reset();
+    auto closed = mount_->close();
+    mount_.reset();
+    return closed;
+  }
+
+ private:
+  /// The kernel's read-ahead of this mount, where that may be set.
+  void raise_readahead() const {
+    if (device_number_.empty() || request_.readahead_bytes == 0) return;
+    std::ofstream file(fmt::format("/sys/class/bdi/{}/read_ahead_kb", device_number_));
+    if (file) file << request_.readahead_bytes / 1024 << std::flush;
+  }
+
+  /// Unmounts wherever the filesystem is mounted (it may have been moved or bound elsewhere).
+  void detach() {
+    bool in_use = false;
+    const auto all = moltfs_mounts();
+    for (const MountEntry& entry : all) {
+      if (entry.device_number != device_number_ || detach_mount(entry.mountpoint, {})) continue;
+      in_use = true;
+      write_back(entry.mountpoint);
+      UnmountOptions lazily;
+      lazily.lazy = true;
+      const auto detached = detach_mount(entry.mountpoint, lazily);
+      if (!detached) log_warning("{}", detached.error().message());
+    }
+    if (in_use) return;  // the kernel keeps the connection for the files that are open
+    pollfd ended{server_->ended_fd(), POLLIN, 0};
+    while (poll(&ended, 1, kEndAfterDetachMs) < 0 && errno == EINTR) {
+    }
+  }
+
+  /// Has the kernel write back what is in its page cache. The receive threads serve meanwhile;
+  /// this one serves nothing, so it may touch the mount.
+  static void write_back(const std::string& mountpoint) {
+    const int fd = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (syncfs(fd) != 0) log_warning("syncfs {}: {}", mountpoint, strerror(errno));
+    close(fd);
+  }
+
+  const MountRequest& request_;
+  RealRuntime runtime_;
+  std::unique_ptr<alloc::DeviceOpener> opener_;
+  std::unique_ptr<Mount> mount_;
+  std::unique_ptr<fuse::Server> server_;
+  std::string device_number_;
+};
+
+}  // namespace
+
+int run(const MountRequest& request) {
+  Detacher detacher;
+  if (const auto exit_code = detacher.fork_unless(request.foreground)) return *exit_code;
+  if (request.foreground) set_log_sink({});
+  const int signals = stop_signals();
+  become_io_server();
+  Daemon daemon(request);
+  const auto started = daemon.start();
+  if (!started) {
+    fmt::print(stderr, "moltfs mount: {}\n", started.error().message());
+    return 2;
+  }
+  detacher.ready();
+  daemon.announce();
+  daemon.wait(signals);
+  const auto stopped = daemon.stop();
+  if (stopped) return 0;
+  log_error("the last commit failed: {}", stopped.error().message());
+  return 2;
+}
+
+Result<void> remount(const MountRequest& request) {
+  TRY(const auto entry, find_moltfs(request.mountpoint));
+  TRY(const auto client, Client::open(request.mountpoint));
+  TRY(const auto usage, client.get("usage"));
+  if (!request.mount.read_only && usage.find("\"read_only\":true") != std::string::npos) {
+    return Error(Errc::read_only,
+                 fmt::format("{} is read-only (see moltfs usage); for rw unmount it and mount it "
+                             "again",
+                             entry.mountpoint));
+  }
+  unsigned long flags = MS_REMOUNT;
+  const std::pair<std::string_view, unsigned long> known[] = {
+      {"ro", MS_RDONLY},      {"nosuid", MS_NOSUID},    {"nodev", MS_NODEV},
+      {"noexec", MS_NOEXEC},  {"sync", MS_SYNCHRONOUS}, {"dirsync", MS_DIRSYNC},
+      {"noatime", MS_NOATIME}};
+  for (const auto& [word, flag] : known) {
+    for (const std::string& given : request.kernel_options) {
+      if (given == word) flags |= flag;
+    }
+  }
+  if (::mount(entry.source.c_str(), entry.mountpoint.c_str(), nullptr, flags, nullptr) == 0) {
+    return ok();
+  }
+  return Error(errc_from_errno(errno),
+               fmt::format("cannot remount {}: {}", entry.mountpoint, strerror(errno)));
+}
+
+}  // namespace moltfs::fs::daemon

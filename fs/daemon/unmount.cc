@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// Unmounting from outside, by the command line and by the daemon itself when it is told to stop.
+#include "fs/daemon/unmount.h"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "alloc/base/log.h"
+#include "fs/daemon/client.h"
+#include "fs/daemon/mounts.h"
+
+namespace moltfs::fs::daemon {
+namespace {
+
+constexpr int kPatienceMs = 5000;
+
+Error unmount_error(int err, const std::string& mountpoint) {
+  if (err == EBUSY) {
+    return Error(Errc::busy, fmt::format("{} is in use: files on it are open, or it is somebody's "
+                                         "working directory",
+                                         mountpoint));
+  }
+  return Error(errc_from_errno(err),
+               fmt::format("cannot unmount {}: {}", mountpoint, strerror(err)));
+}
+
+/// For users without the right to unmount: the helper of libfuse, which has it for their own.
+Result<void> fusermount(const std::string& mountpoint, bool lazy) {
+  std::string program = "fusermount3", unmount = "-u", lazily = "-z", dashes = "--",
+              path = mountpoint;
+  std::vector<char*> arguments = {program.data(), unmount.data()};
+  if (lazy) arguments.push_back(lazily.data());
+  arguments.insert(arguments.end(), {dashes.data(), path.data(), nullptr});
+  pid_t child = 0;
+  const int err =
+      posix_spawnp(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ);
+  if (err != 0) {
+    return Error(errc_from_errno(err), fmt::format("cannot run fusermount3: {}", strerror(err)));
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ok();
+  return Error(Errc::busy, fmt::format("fusermount3 did not unmount {}", mountpoint));
+}
+
+/// True if the filesystem is (still) mounted somewhere, for instance by a bind mount.
+bool is_mounted(const std::string& device_number) {
+  const auto all = moltfs_mounts();
+  return std::any_of(all.begin(), all.end(),
+                     [&](const MountEntry& e) { return e.device_number == device_number; });
+}
+
+}  // namespace
+
+Result<void> detach_mount(const std::string& mountpoint, const UnmountOptions& options) {
+  const int flags = (options.lazy ? MNT_DETACH : 0) | (options.force ? MNT_FORCE : 0);
+  if (umount2(mountpoint.c_str(), flags | UMOUNT_NOFOLLOW) == 0) return ok();
+  if (errno == EPERM && geteuid() != 0) return fusermount(mountpoint, options.lazy);
+  return unmount_error(errno, mountpoint);
+}
+
+Result<void> unmount(const std::string& path, const UnmountOptions& options) {
+  TRY(const auto entry, find_moltfs(path));
+  std::optional<ProcessHandle> process;
+  if (const auto client = Client::open(path)) {
+    if (const auto identity = client.value().get("pid")) {
+      process = ProcessHandle::open(identity.value());
+    }
+  }
+  TRY(detach_mount(entry.mountpoint, options));
+  if (!process || options.lazy || is_mounted(entry.device_number)) return ok();
+  if (process->wait(kPatienceMs)) return ok();
+  log_warning("waiting for the last commit (process {})", process->pid());
+  process->wait(-1);
+  return ok();
+}
+
+}  // namespace moltfs::fs::daemon

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+// The front of the filesystem: hands each operation to the part that does it.
+#include "fs/filesystem.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "fs/attributes.h"
+#include "fs/content.h"
+#include "fs/directory.h"
+#include "fs/extents.h"
+#include "fs/orphans.h"
+#include "fs/path.h"
+#include "fs/xattr.h"
+
+namespace moltfs::fs {
+namespace {
+
+constexpr size_t kRecordsPerSection = 4096;
+// What statistics() takes an inode with its entry to need in metadata.
+constexpr uint64_t kBytesPerInode = 512;
+
+/// What the extent tree holds, for Space.
+class RecordedExtents final : public alloc::AllocatedSource {
+ public:
+  explicit RecordedExtents(Transactions& transactions) : transactions_(transactions) {}
+
+  Result<std::vector<LogicalRange>> allocated_in(LogicalRange chunk) override {
+    std::vector<LogicalRange> ranges;
+    for (LogicalOffset from = chunk.start; from < chunk.end();) {
+      TRY(auto some, ranges_from(from, chunk.end()));
+      for (const LogicalRange& range : some) {
+        if (!ranges.empty() && ranges.back().end() == range.start) {
+          ranges.back().length += range.length;
+        } else {
+          ranges.push_back(range);
+        }
+      }
+      if (some.size() < kRecordsPerSection) break;
+      from = some.back().end();
+    }
+    return ranges;
+  }
+
+ private:
+  Result<std::vector<LogicalRange>> ranges_from(LogicalOffset from, LogicalOffset end) {
+    // A record that begins before `from` counts: its parts may have been two at the last look.
+    return transactions_.read([&](Access& access) -> Result<std::vector<LogicalRange>> {
+      std::vector<LogicalRange> ranges;
+      const auto add = [&](const ExtentRecord& record) {
+        ranges.push_back({record.start, record.length});
+        return ranges.size() < kRecordsPerSection;
+      };
+      TRY(visit_records(access, transactions_.extent_tree(), {from, end - from}, add));
+      return ranges;
+    });
+  }
+
+  Transactions& transactions_;
+};
+
+}  // namespace
+
+class Filesystem::Impl {
+ public:
+  Impl(Runtime& runtime, Transactions& transactions, const Options& options)
+      : core(runtime, transactions, options), reclaimer(core), recorded(transactions) {
+    core.reclaim = [this](InodeNumber ino) { reclaimer.add(ino); };
+    space().set_allocated_source(&recorded);
+  }
+  ~Impl() { space().set_allocated_source(nullptr); }
+
+  alloc::Space& space() { return core.transactions.volume().space(); }
+
+  /// Runs `operation`; once more if it found no space while orphans were about to give some back.
+  template <class F>
+  auto with_space(const F& operation) -> std::invoke_result_t<F> {
+    auto result = operation();
+    if (result || result.error().code != Errc::no_space || !reclaimer.busy()) return result;
+    reclaimer.wait_idle();
+    TRY(core.transactions.commit());
+    return operation();
+  }
+
+  Core core;
+  Reclaimer reclaimer;
+  RecordedExtents recorded;
+};
+
+Filesystem::Filesystem(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Filesystem::~Filesystem() = default;
+
+Result<std::unique_ptr<Filesystem>> Filesystem::create(Runtime& runtime, Transactions& transactions,
+                                                       const Caller& owner) {
+  std::unique_ptr<Filesystem> made(
+      new Filesystem(std::make_unique<Impl>(runtime, transactions, Options{})));
+  Core& core = made->impl_->core;
+  Inode root;
+  root.ino = root.parent = kRootInode;
+  root.generation = core.inode_generation;
+  root.mode = S_IFDIR | 0755;
+  root.links = 2;
+  root.uid = owner.uid;
+  root.gid = owner.gid;
+  root.atime = root.mtime = root.ctime = root.btime = core.now();
+  const auto make_root = [&](Txn& txn) -> Result<void> {
+    TRY(core.fs_tree().prepare(txn, inode_key(kRootInode), Tree::Intent::put));
+    store_inode(txn, core.fs_tree(), root);
+    FsCounters& counters = txn.counters_for_change();
+    counters.next_inode = kFirstFreeInode.value;
+    counters.inode_count = 1;
+    return ok();
+  };
+  TRY(transactions.write(Budget{1}, make_root));
+  return made;
+}
+
+Result<std::unique_ptr<Filesystem>> Filesystem::open(Runtime& runtime, Transactions& transactions,
+                                                     const Options& options) {
+  std::unique_ptr<Filesystem> opened(
+      new Filesystem(std::make_unique<Impl>(runtime, transactions, options)));
+  TRY(auto root, opened->attributes(kRootInode));
+  if (!S_ISDIR(root.mode)) return Error(Errc::bad_item, "the root is no directory");
+  return opened;
+}
+
+void Filesystem::start() {
+  if (!impl_->core.options.read_only) impl_->reclaimer.start();
+}
+
+void Filesystem::stop() {
+  impl_->reclaimer.stop();
+}
+
+void Filesystem::abandon() {
+  impl_->reclaimer.abandon();
+}
+
+// ---- Names.
+
+Result<Attributes> Filesystem::lookup(InodeNumber parent, std::string_view name) {
+  return lookup_name(impl_->core, parent, name);
+}
+
+Result<Attributes> Filesystem::make(InodeNumber parent, std::string_view name, uint32_t mode,
+                                    uint64_t device, const Caller& caller) {
+  return impl_->with_space(
+      [&] { return make_inode(impl_->core, parent, name, mode, device, caller); });
+}
+
+Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
+                                            const Caller& caller) {
+  return impl_->with_space([&] { return make_unnamed_file(impl_->core, parent, mode, caller); });
+}
+
+Result<Attributes> Filesystem::symlink(InodeNumber parent, std::string_view name,
+                                       std::string_view target, const Caller& caller) {
+  return impl_->with_space([&] { return make_symlink(impl_->core, parent, name, target, caller); });
+}
+
+Result<Attributes> Filesystem::link(InodeNumber ino, InodeNumber parent, std::string_view name) {
+  return impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); });
+}
+
+Result<void> Filesystem::unlink(InodeNumber parent, std::string_view name) {
+  return unlink_name(impl_->core, parent, name);
+}
+
+Result<void> Filesystem::remove_directory(InodeNumber parent, std::string_view name) {
+  return remove_empty_directory(impl_->core, parent, name);
+}
+
+Result<void> Filesystem::rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
+                                std::string_view new_name, RenameMode mode, const Caller& caller) {
+  return impl_->with_space(
+      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); });
+}
+
+Result<std::string> Filesystem::read_symlink(InodeNumber ino) {
+  return read_symlink_target(impl_->core, ino);
+}
+
+Result<void> Filesystem::read_directory(InodeNumber directory, uint64_t cookie, bool references,
+                                        const DirVisitor& visit) {
+  return read_entries(impl_->core, directory, cookie, references, visit);
+}
+
+void Filesystem::forget(InodeNumber ino, uint64_t count) {
+  forget_inode(impl_->core, ino, count);
+}
+
+// ---- Attributes.
+
+Result<Attributes> Filesystem::attributes(InodeNumber ino) {
+  return load_attributes(impl_->core, ino);
+}
+
+Result<Attributes> Filesystem::by_number(InodeNumber ino, uint64_t generation) {
+  return take_by_number(impl_->core, ino, generation);
+}
+
+Result<Attributes> Filesystem::set_attributes(InodeNumber ino, const SetAttributes& set) {
+  return impl_->with_space([&] { return change_attributes(impl_->core, ino, set); });
+}
+
+Result<std::vector<std::byte>> Filesystem::get_xattr(InodeNumber ino, std::string_view name) {
+  return fs::get_xattr(impl_->core, ino, name);
+}
+
+Result<void> Filesystem::set_xattr(InodeNumber ino, std::string_view name, ConstBytes value,
+                                   XattrMode mode) {
+  return impl_->with_space([&] { return fs::set_xattr(impl_->core, ino, name, value, mode); });
+}
+
+Result<void> Filesystem::remove_xattr(InodeNumber ino, std::string_view name) {
+  return fs::remove_xattr(impl_->core, ino, name);
+}
+
+Result<std::vector<std::string>> Filesystem::list_xattrs(InodeNumber ino) {
+  return fs::list_xattrs(impl_->core, ino);
+}
+
+// ---- Content.
+
+Result<size_t> Filesystem::read(InodeNumber ino, uint64_t offset, Bytes into) {
+  return read_content(impl_->core, ino, offset, into);
+}
+
+Result<uint64_t> Filesystem::write(InodeNumber ino, uint64_t offset, ConstBytes from,
+                                   WriteFlags flags) {
+  if (flags.kill_suidgid) {
+    TRY(kill_privileges(impl_->core, ino));
+  }
+  return impl_->with_space([&] { return write_content(impl_->core, ino, offset, from, flags); });
+}
+
+Result<void> Filesystem::allocate(InodeNumber ino, AllocateMode mode, uint64_t offset,
+                                  uint64_t length, bool keep_size) {
+  return impl_->with_space(
+      [&] { return allocate_content(impl_->core, ino, mode, offset, length, keep_size); });
+}
+
+Result<uint64_t> Filesystem::seek(InodeNumber ino, uint64_t offset, SeekWhence whence) {
+  return seek_content(impl_->core, ino, offset, whence);
+}
+
+Result<uint64_t> Filesystem::copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
+                                        uint64_t to_offset, uint64_t length) {
+  return impl_->with_space(
+      [&] { return copy_content(impl_->core, from, from_offset, to, to_offset, length); });
+}
+
+Result<void> Filesystem::sync() {
+  if (impl_->core.options.read_only) return ok();
+  TRY(impl_->core.transactions.commit());
+  return ok();
+}
+
+Result<Statistics> Filesystem::statistics() {
+  const alloc::SpaceUsage usage = impl_->space().usage();
+  Statistics statistics;
+  statistics.total_bytes = usage.device_bytes;
+  statistics.available_bytes = std::min(usage.available_bytes, usage.device_bytes);
+  statistics.free_bytes = statistics.available_bytes;
+  const uint64_t for_metadata = usage.unallocated_bytes / 2 + usage.metadata_chunk_bytes -
+                                std::min(usage.metadata_chunk_bytes, usage.metadata_used_bytes);
+  statistics.free_inode_count = for_metadata / kBytesPerInode;
+  TRY(const uint64_t used, impl_->core.transactions.read([](Access& access) -> Result<uint64_t> {
+    return access.counters().inode_count;
+  }));
+  statistics.inode_count = used + statistics.free_inode_count;
+  return statistics;
+}
+
+Transactions& Filesystem::transactions() {
+  return impl_->core.transactions;
+}
+
+Runtime& Filesystem::runtime() {
+  return impl_->core.runtime;
+}
+
+std::string Filesystem::path_of(InodeNumber ino) {
+  return find_path(impl_->core, ino);
+}
+
+}  // namespace moltfs::fs

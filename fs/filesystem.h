@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+// The filesystem below the kernel's dialect: inodes, names, content, attributes. The FUSE front end,
+// the simulator and the tests call this; it stands on transactions (fs/tree) and the volume (alloc).
+//
+// Each change of names or attributes is one critical section, hence atomic and ordered: a crash
+// leaves the state of a commit, never half an operation. Content is written to fresh space first
+// (no lock held), then recorded in one critical section.
+//
+// What holds an inode in memory: *lookup references*, as the kernel counts them. Operations marked
+// (entry) take one for the inode they return; forget() gives them back. An inode without names
+// (links == 0) is an orphan: recorded in the trees, removed by a background task once its last
+// reference is gone, or at the next mount.
+//
+// Permissions are the kernel's business (default_permissions); what is checked here is what the
+// kernel leaves to the filesystem: names, types, emptiness, limits, sticky set-id clearing, ACL
+// inheritance.
+//
+// Life of a write: see DESIGN "Life of a write": range lock -> allocate -> checksums -> map guard ->
+// device -> one critical section that swaps the records -> guard and lock released.
+//   ENOSPC: space is allocated before anything changes; no_space leaves the file as it was.
+// Life of a read: look up extents and checksums under the lock, read without it, verify. A mismatch
+//   with a record that has changed meanwhile is a race with a writer: look up again. Otherwise the
+//   other copies are tried and the bad one is repaired (frozen and checked again first).
+//
+// Concurrency: any task may call anything. Range locks (fs/range_lock.h) order writers, truncates and
+// hole punchers of one inode; readers take them shared, so that a read never sees half a write.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "alloc/base/bytes.h"
+#include "alloc/base/error.h"
+#include "alloc/space.h"
+#include "fs/format.h"
+#include "fs/tree/transaction.h"
+
+namespace moltfs::fs {
+
+struct Time {
+  int64_t seconds = 0;
+  uint32_t nanoseconds = 0;
+  auto operator<=>(const Time&) const = default;
+};
+
+struct Attributes {
+  InodeNumber ino;
+  uint64_t generation = 0;
+  uint32_t mode = 0;            ///< type and permissions
+  uint32_t links = 0;
+  uint32_t uid = 0, gid = 0;
+  uint64_t device = 0;          ///< major << 32 | minor
+  uint64_t size = 0;            ///< bytes; directories: sum of name lengths + a constant per entry
+  uint64_t allocated_bytes = 0;
+  InodeNumber parent;           ///< directories; for ".."
+  Time atime, mtime, ctime, btime;
+};
+
+/// Who asks; for the owner of new inodes.
+struct Caller {
+  uint32_t uid = 0, gid = 0;
+  uint32_t umask = 0;
+};
+
+struct SetAttributes {
+  std::optional<uint32_t> mode;   ///< permission bits
+  std::optional<uint32_t> uid, gid;
+  std::optional<uint64_t> size;
+  std::optional<Time> atime, mtime, ctime;
+  bool atime_now = false, mtime_now = false;
+  bool kill_suidgid = false;      ///< a write, truncate or chown clears set-id bits, capabilities
+};
+
+struct DirEntry {
+  InodeNumber ino;
+  uint8_t type = 0;        ///< DT_*
+  std::string name;
+  uint64_t cookie = 0;     ///< where to go on after this entry
+};
+
+struct Statistics {
+  uint64_t block_bytes = kBlockSize;
+  uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0;
+  uint64_t inode_count = 0, free_inode_count = 0;
+};
+
+enum class RenameMode : uint8_t { replace, no_replace, exchange, whiteout };
+enum class XattrMode : uint8_t { any, create, replace };
+enum class SeekWhence : uint8_t { data, hole };
+/// As in fallocate(2). zero_range and allocate may carry keep_size; punch_hole always keeps it.
+enum class AllocateMode : uint8_t { allocate, punch_hole, zero_range };
+
+class Filesystem {
+ public:
+  struct Options {
+    bool read_only = false;
+    enum class Atime : uint8_t { relative, never, strict } atime = Atime::relative;
+    /// For tests: only these bits of directory entries' hashes count, so that they collide.
+    uint64_t name_hash_mask = ~uint64_t{0};
+  };
+
+  /// For mkfs: makes the root directory (owner `caller`, mode 0755).
+  static Result<std::unique_ptr<Filesystem>> create(Runtime& runtime, Transactions& transactions,
+                                                    const Caller& owner);
+  /// Registers as the volume's AllocatedSource. Orphans are not touched before start().
+  static Result<std::unique_ptr<Filesystem>> open(Runtime& runtime, Transactions& transactions,
+                                                  const Options& options);
+  ~Filesystem();
+  /// Starts the background task that removes orphans, and gives it those found in the trees.
+  void start();
+  /// Waits until the orphans without references are gone, stops the task. Before the last commit.
+  void stop();
+  /// As stop(), but leaves the orphans for the next mount.
+  void abandon();
+
+  // ---- Names. Names are 1..255 bytes without '/' and NUL, not "." or "..", else invalid_argument,
+  //      name_too_long. Removed directories accept no new entries: not_found.
+  Result<Attributes> lookup(InodeNumber parent, std::string_view name);   ///< (entry)
+  /// (entry) Files, directories, device nodes, fifos, sockets by the type in `mode`. Applies umask
+  /// or the parent's default ACL, set-gid directories.
+  Result<Attributes> make(InodeNumber parent, std::string_view name, uint32_t mode, uint64_t device,
+                          const Caller& caller);
+  /// (entry) A regular file without a name (O_TMPFILE); link() can give it one.
+  Result<Attributes> make_unnamed(InodeNumber parent, uint32_t mode, const Caller& caller);
+  Result<Attributes> symlink(InodeNumber parent, std::string_view name, std::string_view target,
+                             const Caller& caller);                        ///< (entry)
+  Result<Attributes> link(InodeNumber ino, InodeNumber parent, std::string_view name);  ///< (entry)
+  Result<void> unlink(InodeNumber parent, std::string_view name);
+  Result<void> remove_directory(InodeNumber parent, std::string_view name);
+  Result<void> rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
+                      std::string_view new_name, RenameMode mode, const Caller& caller);
+  Result<std::string> read_symlink(InodeNumber ino);
+  /// Entries after `cookie` (0: from the start) in stable order, until `visit` returns false.
+  /// "." and ".." come first. An entry that exists all the time is seen exactly once. `visit` is
+  /// called without any lock held. With `references`: (entry) for each entry but "." and "..", and
+  /// the attributes are given; the visitor returning false did not take its entry.
+  using DirVisitor = std::function<bool(const DirEntry&, const Attributes*)>;
+  Result<void> read_directory(InodeNumber directory, uint64_t cookie, bool references,
+                              const DirVisitor& visit);
+  void forget(InodeNumber ino, uint64_t count);
+
+  // ---- Attributes.
+  Result<Attributes> attributes(InodeNumber ino);
+  /// (entry) By number, for file handles: stale_handle if there is no such inode or it is another
+  /// generation (0: any).
+  Result<Attributes> by_number(InodeNumber ino, uint64_t generation);
+  Result<Attributes> set_attributes(InodeNumber ino, const SetAttributes& set);
+  Result<std::vector<std::byte>> get_xattr(InodeNumber ino, std::string_view name);
+  Result<void> set_xattr(InodeNumber ino, std::string_view name, ConstBytes value, XattrMode mode);
+  Result<void> remove_xattr(InodeNumber ino, std::string_view name);
+  Result<std::vector<std::string>> list_xattrs(InodeNumber ino);
+
+  // ---- Content.
+  /// Reads up to into.size() bytes; returns how many (less only at the end of the file). `into`
+  /// aligned to 4096 with whole blocks is filled straight from the device.
+  Result<size_t> read(InodeNumber ino, uint64_t offset, Bytes into);
+  /// Writes all of `from` or nothing. `from` aligned to 4096 goes to the device as it is.
+  /// `append`: at the end of the file, whatever `offset` says. Returns the offset written at.
+  /// `kill_suidgid`: clear set-id bits and security.capability.
+  struct WriteFlags {
+    bool append = false;
+    bool kill_suidgid = false;
+    bool keep_times = false;   ///< from the kernel's writeback cache, which sets times itself
+  };
+  Result<uint64_t> write(InodeNumber ino, uint64_t offset, ConstBytes from, WriteFlags flags);
+  Result<void> allocate(InodeNumber ino, AllocateMode mode, uint64_t offset, uint64_t length,
+                        bool keep_size);
+  /// no_such_offset at or past the end; the end of the file is a hole.
+  Result<uint64_t> seek(InodeNumber ino, uint64_t offset, SeekWhence whence);
+  /// Copies up to `length` bytes, holes as holes; returns how many.
+  Result<uint64_t> copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
+                              uint64_t to_offset, uint64_t length);
+  /// Everything done so far is durable (a commit; concurrent callers share one).
+  Result<void> sync();
+
+  Result<Statistics> statistics();
+  Transactions& transactions();
+  Runtime& runtime();
+
+  /// A path from the root, for messages ("<inode 12>" if it has none; hard links: one of them).
+  /// Slow: walks directories.
+  std::string path_of(InodeNumber ino);
+
+ private:
+  class Impl;
+  explicit Filesystem(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moltfs::fs

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// Content of files: open, read, write, allocate, seek, copy, fsync.
+#include "fs/fuse/content.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "fs/fuse/flusher.h"
+#include "fs/fuse/wire.h"
+
+namespace moltfs::fs::fuse {
+namespace {
+
+// Opening is answered, not refused with ENOSYS ("no open"): the control file needs direct I/O, and
+// a seek must know who writes.
+void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  Front& front = front_of(req);
+  const int flags = fi->flags;
+  fi->keep_cache = 1;
+  front.writers.opened(ino, flags);
+  if (fuse_reply_open(req, fi) != 0) front.writers.released(ino, flags);
+}
+
+void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  front_of(req).writers.released(ino, fi->flags);
+  fuse_reply_err(req, 0);
+}
+
+void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+  // Whole blocks, so that the device can write straight into the buffer.
+  AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
+  const auto got = filesystem_of(req).read(InodeNumber(ino), static_cast<uint64_t>(offset),
+                                           buffer.span().first(std::min(size, buffer.size())));
+  if (!got) return reply_error(req, got.error());
+  fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), got.value());
+}
+
+/// The flags of the FUSE_WRITE on this thread; libfuse passes only one of them on.
+uint32_t write_flags() {
+  const auto request = current_request();
+  if (request.size() < kWriteHeaderBytes) return 0;
+  fuse_write_in in;
+  std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
+  return in.write_flags;
+}
+
+void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  Filesystem::WriteFlags flags;
+  flags.keep_times = fi->writepage != 0;
+  flags.kill_suidgid = (write_flags() & kWriteKillSuidgid) != 0;
+  const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
+  const auto written =
+      filesystem_of(req).write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
+  if (!written) return reply_error(req, written.error());
+  fuse_reply_write(req, size);
+}
+
+void fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  reply_done(req, filesystem_of(req).sync());
+}
+
+void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+               fuse_file_info*) {
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  AllocateMode what = AllocateMode::allocate;
+  switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+    case 0:
+      break;
+    case FALLOC_FL_PUNCH_HOLE:
+      what = AllocateMode::punch_hole;
+      break;
+    case FALLOC_FL_ZERO_RANGE:
+      what = AllocateMode::zero_range;
+      break;
+    default:
+      return void(fuse_reply_err(req, EOPNOTSUPP));
+  }
+  reply_done(req, filesystem_of(req).allocate(InodeNumber(ino), what, static_cast<uint64_t>(offset),
+                                              static_cast<uint64_t>(length), keep_size));
+}
+
+void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  Front& front = front_of(req);
+  if (front.writers.any(ino)) {
+    // While shutting down: an answer that does not know all data would make holes of them.
+    if (!front.flusher->seek(req, ino, offset, whence)) fuse_reply_err(req, ENOTCONN);
+    return;
+  }
+  answer_seek(req, front.filesystem, ino, offset, whence);
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
+  if (flags != 0) return void(fuse_reply_err(req, EINVAL));
+  if (is_control_inode(to)) return void(fuse_reply_err(req, EPERM));
+  // The reply has 32 bits for the count.
+  const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
+  const auto copied =
+      filesystem_of(req).copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
+                                    InodeNumber(to), static_cast<uint64_t>(to_offset), most);
+  if (!copied) return reply_error(req, copied.error());
+  fuse_reply_write(req, copied.value());
+}
+
+}  // namespace
+
+void answer_seek(fuse_req_t req, Filesystem& filesystem, fuse_ino_t ino, off_t offset, int whence) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(fuse_reply_err(req, EINVAL));
+  if (offset < 0) return void(fuse_reply_err(req, ENXIO));
+  const auto found = filesystem.seek(InodeNumber(ino), static_cast<uint64_t>(offset),
+                                     whence == SEEK_DATA ? SeekWhence::data : SeekWhence::hole);
+  if (!found) return reply_error(req, found.error());
+  fuse_reply_lseek(req, static_cast<off_t>(found.value()));
+}
+
+void add_content_operations(fuse_lowlevel_ops& table) {
+  table.open = open;
+  table.release = release;
+  table.read = read;
+  table.write = write;
+  table.fsync = fsync;
+  table.fallocate = fallocate;
+  table.lseek = lseek;
+  table.copy_file_range = copy_file_range;
+}
+
+}  // namespace moltfs::fs::fuse

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// MNT/.moltfs and the files in it: one for each door of the control, all with direct I/O. A read
+// from the start of a file asks anew; what follows comes from the same answer. A write is one whole
+// command. Only the user who mounted (and root) gets in.
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "fs/fuse/front.h"
+
+namespace moltfs::fs::fuse {
+namespace {
+
+constexpr fuse_ino_t kFirstFileInode = kControlDirectoryInode + 1;
+
+/// An open control file.
+struct Handle {
+  std::mutex mutex;
+  std::string answer;  // guarded by mutex
+};
+
+Handle* handle_of(const fuse_file_info* fi) {
+  return reinterpret_cast<Handle*>(fi->fh);
+}
+
+const Control::Door* door_of(fuse_ino_t ino) {
+  const auto& doors = Control::doors();
+  if (ino < kFirstFileInode || ino - kFirstFileInode >= doors.size()) return nullptr;
+  return &doors[ino - kFirstFileInode];
+}
+
+struct stat control_stat(const Front& front, fuse_ino_t ino) {
+  struct stat s {};
+  s.st_ino = ino;
+  s.st_uid = front.control.owner();
+  s.st_blksize = kBlockSize;
+  if (const auto* door = door_of(ino)) {
+    s.st_mode = S_IFREG | (door->settable ? 0600 : 0400);
+    s.st_nlink = 1;
+  } else {
+    s.st_mode = S_IFDIR | 0500;
+    s.st_nlink = 2;
+  }
+  return s;
+}
+
+fuse_entry_param control_entry(const Front& front, fuse_ino_t ino) {
+  fuse_entry_param entry{};
+  entry.ino = ino;
+  entry.attr = control_stat(front, ino);
+  entry.attr_timeout = entry.entry_timeout = kCacheSeconds;
+  return entry;
+}
+
+void forget(fuse_req_t req, fuse_ino_t, uint64_t) {
+  fuse_reply_none(req);
+}
+
+void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  control_lookup(req, parent, name);
+}
+
+void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+  const struct stat s = control_stat(front_of(req), ino);
+  fuse_reply_attr(req, &s, kCacheSeconds);
+}
+
+/// `echo … > file` cuts it to nothing first; times are let be. All else is refused.
+void setattr(fuse_req_t req, fuse_ino_t ino, struct stat*, int to_set, fuse_file_info* fi) {
+  constexpr int kRefused = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+  if (to_set & kRefused) return void(fuse_reply_err(req, EPERM));
+  getattr(req, ino, fi);
+}
+
+void opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  fuse_reply_open(req, fi);
+}
+
+/// Entry `at` of the directory, counted from 0: ".", "..", then the doors.
+std::pair<std::string, fuse_ino_t> entry_at(size_t at) {
+  if (at == 0) return {".", kControlDirectoryInode};
+  if (at == 1) return {"..", FUSE_ROOT_ID};
+  return {std::string(Control::doors()[at - 2].name), kFirstFileInode + at - 2};
+}
+
+void list(fuse_req_t req, size_t size, off_t offset, bool plus) {
+  const Front& front = front_of(req);
+  std::string listing(size, '\0');
+  size_t used = 0;
+  const size_t end = Control::doors().size() + 2;
+  for (size_t at = offset < 0 ? end : static_cast<size_t>(offset); at < end; ++at) {
+    const auto [name, ino] = entry_at(at);
+    fuse_entry_param entry = control_entry(front, ino);
+    if (at < 2) entry.ino = 0;  // a number and a type, no lookup
+    const auto next = static_cast<off_t>(at + 1);
+    char* to = listing.data() + used;
+    const size_t bytes =
+        plus ? fuse_add_direntry_plus(req, to, size - used, name.c_str(), &entry, next)
+             : fuse_add_direntry(req, to, size - used, name.c_str(), &entry.attr, next);
+    if (bytes > size - used) break;
+    used += bytes;
+  }
+  fuse_reply_buf(req, listing.data(), used);
+}
+
+void readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
+  list(req, size, offset, false);
+}
+
+void readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
+  list(req, size, offset, true);
+}
+
+void releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+  fuse_reply_err(req, 0);
+}
+
+void fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  fuse_reply_err(req, 0);
+}
+
+void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  if (door_of(ino) == nullptr) return void(fuse_reply_err(req, EISDIR));
+  auto handle = std::make_unique<Handle>();
+  fi->fh = reinterpret_cast<uint64_t>(handle.get());
+  fi->direct_io = 1;
+  if (fuse_reply_open(req, fi) == 0) handle.release();
+}
+
+void release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  delete handle_of(fi);
+  fuse_reply_err(req, 0);
+}
+
+void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
+  Handle* handle = handle_of(fi);
+  std::string part;
+  if (offset == 0) {
+    const auto text = front_of(req).control.get(door_of(ino)->topic, fuse_req_ctx(req)->uid);
+    if (!text) return reply_error(req, text.error());
+    std::string answer = text.value();
+    if (!answer.empty() && answer.back() != '\n') answer += '\n';
+    std::lock_guard lock(handle->mutex);
+    handle->answer = std::move(answer);
+  }
+  {
+    std::lock_guard lock(handle->mutex);
+    const auto start = static_cast<size_t>(offset);
+    if (start < handle->answer.size()) part = handle->answer.substr(start, size);
+  }
+  fuse_reply_buf(req, part.data(), part.size());
+}
+
+void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t, fuse_file_info*) {
+  const auto result =
+      front_of(req).control.set(door_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
+  if (!result) return reply_error(req, result.error());
+  fuse_reply_write(req, size);
+}
+
+void getxattr(fuse_req_t req, fuse_ino_t, const char*, size_t) {
+  fuse_reply_err(req, ENODATA);
+}
+
+void listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(req, 0);
+  } else {
+    fuse_reply_buf(req, nullptr, 0);
+  }
+}
+
+}  // namespace
+
+void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name) {
+  const Front& front = front_of(req);
+  fuse_ino_t found = 0;
+  if (parent == FUSE_ROOT_ID || name == ".") {
+    found = parent == FUSE_ROOT_ID ? kControlDirectoryInode : parent;
+  } else if (const auto* door = Control::find(name);
+             door != nullptr && parent == kControlDirectoryInode) {
+    found = kFirstFileInode + static_cast<fuse_ino_t>(door - Control::doors().data());
+  }
+  if (found == 0) return void(fuse_reply_err(req, ENOENT));
+  const fuse_entry_param entry = control_entry(front, found);
+  fuse_reply_entry(req, &entry);
+}
+
+void add_control_operations(fuse_lowlevel_ops& table) {
+  table.lookup = lookup;
+  table.forget = forget;
+  table.getattr = getattr;
+  table.setattr = setattr;
+  table.opendir = opendir;
+  table.readdir = readdir;
+  table.readdirplus = readdirplus;
+  table.releasedir = releasedir;
+  table.fsync = fsync;
+  table.fsyncdir = fsync;
+  table.open = open;
+  table.release = release;
+  table.read = read;
+  table.write = write;
+  table.getxattr = getxattr;
+  table.listxattr = listxattr;
+}
+
+}  // namespace moltfs::fs::fuse

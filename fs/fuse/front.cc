@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Translation between libfuse's structures and the filesystem's, and replies.
+#include "fs/fuse/front.h"
+
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+
+namespace moltfs::fs::fuse {
+namespace {
+
+timespec to_timespec(const Time& time) {
+  timespec t{};
+  t.tv_sec = static_cast<time_t>(time.seconds);
+  t.tv_nsec = time.nanoseconds;
+  return t;
+}
+
+}  // namespace
+
+Front::Front(Mount& mount, uint32_t owner) : filesystem(mount.filesystem()), control(mount, owner) {
+  add_session_operations(file_operations);
+  add_name_operations(file_operations);
+  add_directory_operations(file_operations);
+  add_attribute_operations(file_operations);
+  add_xattr_operations(file_operations);
+  add_content_operations(file_operations);
+  add_control_operations(control_operations);
+}
+
+Caller caller_of(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {context->uid, context->gid, static_cast<uint32_t>(context->umask)};
+}
+
+struct stat to_stat(const Attributes& a) {
+  struct stat s {};
+  s.st_ino = a.ino.value;
+  s.st_mode = a.mode;
+  s.st_nlink = a.links;
+  s.st_uid = a.uid;
+  s.st_gid = a.gid;
+  s.st_rdev = makedev(static_cast<unsigned>(a.device >> 32), static_cast<unsigned>(a.device));
+  s.st_size = static_cast<off_t>(a.size);
+  s.st_blksize = kBlockSize;
+  s.st_blocks = static_cast<blkcnt_t>(a.allocated_bytes / 512);
+  // Content inside a tree node: tools take a file without blocks for one without data.
+  if (S_ISREG(a.mode) && a.allocated_bytes == 0 && a.size > 0 && a.size <= kMaxInlineBytes) {
+    s.st_blocks = static_cast<blkcnt_t>(round_up(a.size, 512) / 512);
+  }
+  s.st_atim = to_timespec(a.atime);
+  s.st_mtim = to_timespec(a.mtime);
+  s.st_ctim = to_timespec(a.ctime);
+  return s;
+}
+
+fuse_entry_param to_entry(const Attributes& attributes) {
+  fuse_entry_param entry{};
+  entry.ino = attributes.ino.value;
+  entry.generation = attributes.generation;
+  entry.attr = to_stat(attributes);
+  entry.attr_timeout = kCacheSeconds;
+  entry.entry_timeout = kCacheSeconds;
+  return entry;
+}
+
+void reply_entry(fuse_req_t req, const Result<Attributes>& result) {
+  if (!result) return reply_error(req, result.error());
+  Filesystem& filesystem = filesystem_of(req);
+  const fuse_entry_param entry = to_entry(result.value());
+  if (fuse_reply_entry(req, &entry) != 0) filesystem.forget(result.value().ino, 1);
+}
+
+}  // namespace moltfs::fs::fuse

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// Receiving: threads that read requests from /dev/fuse, each into its own buffer, and handle them
+// from beginning to end.
+//
+// The buffer is placed so that what follows the header of a FUSE_WRITE, its payload, begins on a
+// page: it goes to the device as it is.
+//
+//   |<- page ------------------->|<- pages ----------------------------->|
+//                    | 80 header | payload of a write, up to 1 MiB        |
+//                    ^ request
+//
+// Threads. `base` threads wait for requests. When the last waiting one takes a request another is
+// woken or started, up to `max`, so that slow requests (fsync, the start of a replace) do not keep
+// quick ones waiting; when more than `base` wait, those that finish are parked until needed.
+// A thread has its own clone of the device where the kernel gives one, and a reply goes through the
+// descriptor that its request came from.
+//
+// Ending: the kernel ends the connection (unmount: every read gives ENODEV), or stop().
+#pragma once
+
+#include <signal.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "alloc/base/bytes.h"
+#include "fs/fuse/wire.h"
+
+namespace moltfs::fs::fuse {
+
+/// Room for one request, with page-aligned payload of writes.
+class ReceiveBuffer {
+ public:
+  explicit ReceiveBuffer(size_t max_write_bytes);
+  std::byte* data() { return memory_.data() + kBlockSize - kWriteHeaderBytes; }
+  size_t size() const { return memory_.size() - kBlockSize + kWriteHeaderBytes; }
+
+ private:
+  AlignedBuffer memory_;
+};
+
+/// Where replies of the calling thread go; -1: to the session's own descriptor.
+int reply_descriptor();
+
+/// Sets reply_descriptor() for a scope.
+class ReplyDescriptor {
+ public:
+  explicit ReplyDescriptor(int fd);
+  ~ReplyDescriptor();
+  ReplyDescriptor(const ReplyDescriptor&) = delete;
+  ReplyDescriptor& operator=(const ReplyDescriptor&) = delete;
+
+ private:
+  const int before_;
+};
+
+class Receiver {
+ public:
+  struct Options {
+    unsigned base_threads = 2;
+    unsigned max_threads = 16;
+    size_t max_write_bytes = 1 << 20;
+  };
+  /// Handles one whole request; replies before it returns, or keeps what it needs.
+  using Handler = std::function<void(std::span<std::byte> request)>;
+
+  Receiver(int device_fd, const Options& options, Handler handler);
+  /// stop() and join().
+  ~Receiver();
+
+  void start();
+  /// Ends all threads once they have handled what they are at. Does not wait.
+  void stop() { stopping_ = true; }
+  /// Waits until all threads have ended.
+  void join();
+  /// Readable when the connection has ended.
+  int ended_fd() const { return ended_fd_; }
+
+  /// The signal that interrupts a thread's read; its handler does nothing.
+  static constexpr int kWakeSignal = SIGUSR1;
+
+ private:
+  void run();
+  int clone_device() const;
+  /// False: the connection has ended.
+  bool receive_and_handle(int fd, ReceiveBuffer& buffer);
+  void call_help();
+  bool park();
+
+  const int device_fd_;
+  const Options options_;
+  const Handler handler_;
+  const int ended_fd_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> waiting_{0};  // threads that read, or are about to
+  std::mutex mutex_;
+  std::condition_variable parked_wake_, exit_wake_;
+  unsigned parked_ = 0, calls_ = 0;   // guarded by mutex_: parked threads, unanswered calls to them
+  unsigned running_ = 0;              // guarded by mutex_
+  std::vector<std::thread> threads_;  // guarded by mutex_
+};
+
+}  // namespace moltfs::fs::fuse

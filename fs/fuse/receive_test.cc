@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// The layout of receive buffers, and the receive threads on a socket in the place of /dev/fuse.
+#include "fs/fuse/receive.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <set>
+
+#include "fs/fuse/writers.h"
+#include "test/support/catch.h"
+
+using namespace moltfs;
+using namespace moltfs::fs::fuse;
+
+namespace {
+
+/// Packets keep their bounds, as requests do.
+struct FakeDevice {
+  FakeDevice() { REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0); }
+  ~FakeDevice() {
+    close_kernel();
+    close(ends[1]);
+  }
+  void send(uint64_t unique) {
+    fuse_in_header header{};
+    header.len = sizeof header;
+    header.unique = unique;
+    REQUIRE(write(ends[0], &header, sizeof header) == sizeof header);
+  }
+  void close_kernel() {
+    if (ends[0] >= 0) close(ends[0]);
+    ends[0] = -1;
+  }
+  int daemon_fd() const { return ends[1]; }
+
+ private:
+  int ends[2];
+};
+
+uint64_t unique_of(std::span<std::byte> request) {
+  fuse_in_header header;
+  std::memcpy(&header, request.data(), sizeof header);
+  return header.unique;
+}
+
+template <class F>
+bool eventually(F condition) {
+  for (int i = 0; i < 500; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return condition();
+}
+
+}  // namespace
+
+TEST_CASE("the payload of a write begins on a page and has room for the largest") {
+  for (const size_t most : {size_t{4096}, size_t{100000}, size_t{1} << 20}) {
+    ReceiveBuffer buffer(most);
+    CHECK(is_aligned(buffer.data() + sizeof(fuse_in_header) + sizeof(fuse_write_in)));
+    CHECK(is_aligned(buffer.data(), 8));
+    CHECK(buffer.size() >= kWriteHeaderBytes + most);
+    buffer.data()[0] = std::byte{1};
+    buffer.data()[buffer.size() - 1] = std::byte{1};
+  }
+}
+
+TEST_CASE("every request is handled once, and the end of the connection is seen") {
+  FakeDevice device;
+  std::mutex mutex;
+  std::multiset<uint64_t> seen;
+  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, [&](std::span<std::byte> request) {
+    std::lock_guard lock(mutex);
+    seen.insert(unique_of(request));
+  });
+  receiver.start();
+  for (uint64_t i = 0; i < 500; ++i) device.send(i);
+  CHECK(eventually([&] {
+    std::lock_guard lock(mutex);
+    return seen.size() == 500;
+  }));
+  CHECK(std::set<uint64_t>(seen.begin(), seen.end()).size() == 500);
+  pollfd ended{receiver.ended_fd(), POLLIN, 0};
+  CHECK(poll(&ended, 1, 0) == 0);
+  device.close_kernel();
+  CHECK(poll(&ended, 1, 5000) == 1);
+  receiver.join();
+}
+
+TEST_CASE("slow requests do not keep others waiting, up to the most threads") {
+  FakeDevice device;
+  std::atomic<int> inside{0}, done{0};
+  std::atomic<bool> go{false};
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte>) {
+    ++inside;
+    while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ++done;
+  });
+  receiver.start();
+  for (int round = 0; round < 3; ++round) {  // parked threads must come back
+    inside = done = 0;
+    go = false;
+    for (uint64_t i = 0; i < 10; ++i) device.send(i);
+    CHECK(eventually([&] { return inside == 6; }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(inside == 6);
+    go = true;
+    CHECK(eventually([&] { return done == 10; }));
+  }
+}
+
+TEST_CASE("stop ends threads that wait, that are parked and that work") {
+  FakeDevice device;
+  std::atomic<int> handled{0};
+  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, [&](std::span<std::byte>) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ++handled;
+  });
+  receiver.start();
+  for (uint64_t i = 0; i < 8; ++i) device.send(i);
+  CHECK(eventually([&] { return handled == 8; }));
+  receiver.stop();
+  receiver.join();
+  device.send(99);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(handled == 8);
+}
+
+TEST_CASE("an inode is written to while a descriptor that can write is open") {
+  Writers writers;
+  CHECK_FALSE(writers.any(300));
+  writers.opened(300, O_RDONLY);
+  CHECK_FALSE(writers.any(300));
+  writers.opened(300, O_RDWR);
+  writers.opened(300, O_WRONLY | O_APPEND);
+  writers.released(300, O_RDWR);
+  CHECK(writers.any(300));
+  CHECK_FALSE(writers.any(316));  // same shard
+  writers.released(300, O_WRONLY | O_APPEND);
+  writers.released(300, O_RDONLY);
+  CHECK_FALSE(writers.any(300));
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// The libfuse session, its receive threads and its flusher.
+#include "fs/fuse/server.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdarg>
+#include <cstring>
+#include <thread>
+
+#include "alloc/base/log.h"
+#include "fs/fuse/flusher.h"
+#include "fs/fuse/front.h"
+#include "fs/fuse/raw.h"
+#include "fs/fuse/receive.h"
+
+namespace moltfs::fs::fuse {
+namespace {
+
+thread_local std::span<const std::byte> request_on_this_thread;
+
+unsigned default_threads() {
+  return std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
+}
+
+void log_from_libfuse(fuse_log_level level, const char* format, va_list arguments) {
+  char text[512];
+  vsnprintf(text, sizeof text, format, arguments);
+  std::string_view line = text;
+  if (line.starts_with("fuse: ")) line.remove_prefix(6);
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  if (level <= FUSE_LOG_WARNING) {
+    log_warning("libfuse: {}", line);
+  } else {
+    log_info("libfuse: {}", line);
+  }
+}
+
+ssize_t write_reply(int fd, iovec* parts, int count, void*) {
+  const int to = reply_descriptor();
+  return send_reply(to >= 0 ? to : fd, parts, count, request_on_this_thread);
+}
+
+ssize_t read_nothing(int, void*, size_t, void*) {
+  errno = ENOSYS;  // requests come from the receive threads
+  return -1;
+}
+
+struct SessionDeleter {
+  void operator()(fuse_session* session) const { fuse_session_destroy(session); }
+};
+using Session = std::unique_ptr<fuse_session, SessionDeleter>;
+
+Result<Session> make_session(Front& front, const std::string& options) {
+  std::string program = "moltfs", dash_o = "-o", list = options;
+  char* arguments[] = {program.data(), dash_o.data(), list.data(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, arguments);
+  const fuse_lowlevel_ops table = routed_operations(front);
+  Session session(fuse_session_new(&args, &table, sizeof table, &front));
+  fuse_opt_free_args(&args);
+  if (!session) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("libfuse refuses the options \"{}\"", options));
+  }
+  return session;
+}
+
+}  // namespace
+
+std::span<const std::byte> current_request() {
+  return request_on_this_thread;
+}
+
+class Server::Impl {
+ public:
+  Impl(Mount& mount, const Options& options)
+      : options_(options), front_(mount, options.owner), flusher_(front_) {}
+  ~Impl() { shut_down(); }
+
+  Result<void> mount() {
+    fuse_set_log_func(log_from_libfuse);
+    TRY(session_, make_session(front_, options_.options));
+    if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
+      return Error(Errc::not_permitted, fmt::format("cannot mount on {}", options_.mountpoint));
+    }
+    fuse_custom_io io{};
+    io.writev = write_reply;
+    io.read = read_nothing;
+    const int fd = fuse_session_fd(session_.get());
+    if (fuse_session_custom_io(session_.get(), &io, fd) != 0) {
+      fuse_session_unmount(session_.get());
+      return Error(Errc::not_supported, "this libfuse takes no input/output functions");
+    }
+    Receiver::Options receive;
+    receive.base_threads = options_.base_threads != 0 ? options_.base_threads : default_threads();
+    receive.max_threads = std::max(options_.max_threads, receive.base_threads);
+    receive.max_write_bytes = kMaxWriteBytes;
+    receiver_ = std::make_unique<Receiver>(
+        fd, receive, [this](std::span<std::byte> request) { handle(request); });
+    return ok();
+  }
+
+  void start() {
+    flusher_.start(session_.get());
+    front_.flusher = &flusher_;
+    receiver_->start();
+  }
+
+  bool initialized() const { return front_.initialized; }
+  int ended_fd() const { return receiver_->ended_fd(); }
+
+  void shut_down() {
+    flusher_.stop();  // while requests are still served
+    receiver_.reset();
+    // On a connection that has ended this only frees; else it would unmount by path, and hit
+    // another filesystem where ours has been detached already.
+    if (session_ && connection_ended()) fuse_session_unmount(session_.get());
+    session_.reset();
+  }
+
+ private:
+  bool connection_ended() const {
+    pollfd device{fuse_session_fd(session_.get()), 0, 0};
+    return poll(&device, 1, 0) == 1 && (device.revents & POLLERR) != 0;
+  }
+
+  void handle(std::span<std::byte> request) {
+    if (answer_raw(front_, request, reply_descriptor())) return;
+    request_on_this_thread = request;
+    fuse_buf buffer{};
+    buffer.mem = request.data();
+    buffer.size = request.size();
+    fuse_session_process_buf(session_.get(), &buffer);
+    request_on_this_thread = {};
+    fuse_in_header header;
+    std::memcpy(&header, request.data(), sizeof header);
+    if (header.opcode == FUSE_INIT) front_.initialized = true;
+  }
+
+  const Options options_;
+  Front front_;
+  Flusher flusher_;
+  Session session_;
+  std::unique_ptr<Receiver> receiver_;
+};
+
+Result<std::unique_ptr<Server>> Server::mount(Mount& mount, const Options& options) {
+  auto impl = std::make_unique<Impl>(mount, options);
+  TRY(impl->mount());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+void Server::start() {
+  impl_->start();
+}
+
+bool Server::wait_until_initialized(unsigned seconds) {
+  for (unsigned tick = 0; tick < seconds * 100; ++tick) {
+    if (impl_->initialized()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return impl_->initialized();
+}
+
+int Server::ended_fd() const {
+  return impl_->ended_fd();
+}
+
+void Server::shut_down() {
+  impl_->shut_down();
+}
+
+}  // namespace moltfs::fs::fuse

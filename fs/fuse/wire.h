@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// The FUSE protocol where libfuse does not reach: newer requests, fields it drops, and where the
+// payload of a write lies. Source: include/uapi/linux/fuse.h of Linux 6.18 (protocol 7.45).
+#pragma once
+
+#include <linux/fuse.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace moltfs::fs::fuse {
+
+/// Requests that headers may lack.
+inline constexpr uint32_t kOpSyncfs = 50;
+inline constexpr uint32_t kOpTmpfile = 51;
+inline constexpr uint32_t kOpStatx = 52;
+
+/// Flags of FUSE_INIT, FUSE_WRITE and FUSE_SETATTR that libfuse before 3.17 does not know.
+inline constexpr uint32_t kInitHandleKillprivV2 = 1u << 28;
+inline constexpr uint32_t kWriteKillSuidgid = 1u << 2;
+inline constexpr uint32_t kSetattrKillSuidgid = 1u << 11;
+
+/// What comes before the payload of FUSE_WRITE in a request.
+inline constexpr size_t kWriteHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+static_assert(kWriteHeaderBytes == 80);
+
+struct StatxIn {
+  uint32_t getattr_flags, reserved;
+  uint64_t fh;
+  uint32_t sx_flags, sx_mask;
+};
+struct StatxTime {
+  int64_t seconds;
+  uint32_t nanoseconds;
+  int32_t reserved;
+};
+struct StatxOut {
+  uint64_t valid_seconds;
+  uint32_t valid_nanoseconds, flags;
+  uint64_t spare[2];
+  uint32_t mask, block_size;
+  uint64_t attributes;
+  uint32_t links, uid, gid;
+  uint16_t mode, spare0;
+  uint64_t ino, size, blocks, attributes_mask;
+  StatxTime atime, btime, ctime, mtime;
+  uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  uint64_t spare2[14];
+};
+static_assert(sizeof(StatxIn) == 24);
+static_assert(sizeof(StatxOut) == 288 && offsetof(StatxOut, mask) == 32);
+
+}  // namespace moltfs::fs::fuse

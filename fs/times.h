@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Inside fs only: access times.
+#pragma once
+
+#include "fs/core.h"
+
+namespace moltfs::fs {
+
+/// `inode` was read: its atime becomes now, if the mount's rule says so. relative: only if it is
+/// not younger than mtime and ctime, or a day old. Takes a critical section; errors are ignored.
+void note_access(Core& core, const Inode& inode);
+
+}  // namespace moltfs::fs

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// moltfs mount, and the way mount(8) calls it.
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/daemon/daemon.h"
+#include "fs/daemon/mounts.h"
+#include "fs/tool/command_line.h"
+
+namespace moltfs::fs::tool {
+namespace {
+
+int usage_error(const Error& error) {
+  fmt::print(stderr, "moltfs mount: {}\n", error.message());
+  return kExitUsage;
+}
+
+int mount_devices(const std::vector<std::string>& option_lists, std::vector<std::string> words,
+                  daemon::MountRequest request) {
+  for (const std::string& list : option_lists) {
+    const auto parsed = daemon::parse_mount_options(list, request);
+    if (!parsed) return usage_error(parsed.error());
+  }
+  if (words.size() < 2) {
+    return usage_error(Error(Errc::invalid_argument, "expected DEVICE... MOUNTPOINT"));
+  }
+  request.mountpoint = daemon::resolved_path(words.back());
+  words.pop_back();
+  for (const std::string& word : words) {
+    request.devices.push_back(daemon::absolute_path(word));
+  }
+  if (!request.remount) return daemon::run(request);
+  const auto done = daemon::remount(request);
+  return done ? kExitOk : fail("mount", done.error());
+}
+
+}  // namespace
+
+int mount_command(int argc, char** argv) {
+  CLI::App app("Mounts the filesystem on DEVICE... at MOUNTPOINT.", "moltfs mount");
+  add_version(app);
+  std::vector<std::string> options, words;
+  bool foreground = false;
+  app.add_option("-o", options, "mount options, separated by commas")
+      ->type_name("OPTIONS")
+      ->expected(1)
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_flag("--foreground,-f", foreground, "stay in the foreground, messages on standard error");
+  app.add_option("words", words, "DEVICE... MOUNTPOINT")->type_name("DEVICE... MOUNTPOINT");
+  app.footer("Options:\n" + daemon::mount_options_help());
+  return parse_and_run(app, argc, argv, [&] {
+    daemon::MountRequest request;
+    request.foreground = foreground;
+    return mount_devices(options, words, std::move(request));
+  });
+}
+
+int mount_helper(int argc, char** argv) {
+  std::vector<std::string> options, words;
+  bool fake = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--help" || word == "-h") {
+      fmt::print("usage: {} DEVICE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]\n\n{}", argv[0],
+                 daemon::mount_options_help());
+      return kExitOk;
+    }
+    if (word == "--version" || word == "-V") {
+      fmt::print("moltfs {}\n", MOLTFS_VERSION);
+      return kExitOk;
+    }
+    if (word == "-o" || word == "-t" || word == "-N") {
+      if (++i == argc) {
+        return usage_error(Error(Errc::invalid_argument, fmt::format("{} needs a value", word)));
+      }
+      if (word == "-o") options.emplace_back(argv[i]);
+    } else if (word.starts_with("-o")) {
+      options.emplace_back(word.substr(2));
+    } else if (word.size() > 1 && word[0] == '-') {
+      // -s (sloppy), -n (no mtab), -v, -r (read-only), -w, -f (only pretend)
+      if (word.find_first_not_of("sfnvrw", 1) != std::string_view::npos) {
+        return usage_error(Error(Errc::invalid_argument, fmt::format("unknown option {}", word)));
+      }
+      if (word.find('r') != std::string_view::npos) options.emplace_back("ro");
+      if (word.find('f') != std::string_view::npos) fake = true;
+    } else {
+      words.emplace_back(word);
+    }
+  }
+  if (fake) return kExitOk;
+  return mount_devices(options, std::move(words), {});
+}
+
+}  // namespace moltfs::fs::tool

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Progress of a replace on a terminal and elsewhere.
+#include "fs/tool/progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "alloc/base/bytes.h"
+
+namespace moltfs::fs::tool {
+namespace {
+
+constexpr auto kLineInterval = std::chrono::seconds(5);
+
+unsigned terminal_columns() {
+  winsize size{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+std::string duration_text(uint64_t seconds) {
+  if (seconds < 60) return fmt::format("{} s", seconds);
+  if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
+  return fmt::format("{} h {} min", seconds / 3600, seconds / 60 % 60);
+}
+
+std::string progress_text(const Json& status) {
+  std::string text = fmt::format(
+      "{:.1f} %, {} of {}, {}/s", status.real("percent"), human_size(status.number("bytes_copied")),
+      human_size(status.number("bytes_total")), human_size(status.number("rate")));
+  if (const auto eta = status.optional_number("eta_seconds")) {
+    text += fmt::format(", {} left", duration_text(*eta));
+  }
+  return text;
+}
+
+Progress::Progress() : terminal_(isatty(STDOUT_FILENO) == 1) {}
+
+void Progress::show(const Json& status) {
+  const std::string text = progress_text(status);
+  if (terminal_) {
+    const size_t columns = terminal_columns();
+    const size_t width =
+        columns > text.size() + 14 ? std::min<size_t>(columns - text.size() - 4, 40) : 0;
+    std::string bar;
+    if (width != 0) {
+      const auto full = static_cast<size_t>(std::clamp(status.real("percent"), 0.0, 100.0) / 100 *
+                                            static_cast<double>(width));
+      bar = "[" + std::string(full, '#') + std::string(width - full, '.') + "] ";
+    }
+    fmt::print("\r\033[K{}", (bar + text).substr(0, columns - 1));
+    fflush(stdout);
+    drawn_ = true;
+    return;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (printed_ && now - *printed_ < kLineInterval) return;
+  printed_ = now;
+  fmt::print("{}: {}\n", status.text("state"), text);
+  fflush(stdout);
+}
+
+void Progress::end() {
+  if (drawn_) fmt::print("\r\033[K");
+  drawn_ = false;
+}
+
+}  // namespace moltfs::fs::tool

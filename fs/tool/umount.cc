@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// moltfs umount, and the way umount(8) calls it.
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+
+#include "fs/daemon/unmount.h"
+#include "fs/tool/command_line.h"
+
+namespace moltfs::fs::tool {
+
+int umount_command(int argc, char** argv) {
+  CLI::App app("Unmounts, and returns when the last commit is on the devices and they are free.",
+               "moltfs umount");
+  add_version(app);
+  std::string mountpoint;
+  daemon::UnmountOptions options;
+  app.add_flag("-l,--lazy", options.lazy, "detach now though files are open; does not wait");
+  app.add_flag("-f,--force", options.force, "end requests under way with errors");
+  app.add_option("MOUNTPOINT", mountpoint)->required();
+  return parse_and_run(app, argc, argv, [&] {
+    const auto done = daemon::unmount(mountpoint, options);
+    return done ? kExitOk : fail("umount", done.error());
+  });
+}
+
+int umount_helper(int argc, char** argv) {
+  std::string mountpoint;
+  daemon::UnmountOptions options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "-N" || word == "-t") {
+      ++i;
+    } else if (word.starts_with('-')) {
+      if (word.find('l') != std::string_view::npos) options.lazy = true;
+      if (word.find('f') != std::string_view::npos) options.force = true;
+    } else {
+      mountpoint = word;
+    }
+  }
+  if (mountpoint.empty()) {
+    fmt::print(stderr, "usage: {} MOUNTPOINT [-lf]\n", argv[0]);
+    return kExitUsage;
+  }
+  const auto done = daemon::unmount(mountpoint, options);
+  return done ? kExitOk : fail("umount", done.error());
+}
+
+}  // namespace moltfs::fs::tool

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The running state of both trees: roots, counters, nodes in memory. Guarded by the lock of the
+// transactions; what Tree works on.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "alloc/space.h"
+#include "fs/tree/cache.h"
+#include "fs/tree/node.h"
+
+namespace moltfs::fs {
+
+struct TreeState {
+  TreeState(alloc::Space& the_space, const Uuid& volume_uuid, uint64_t cache_bytes)
+      : space(the_space), volume(volume_uuid), cache(cache_bytes) {}
+
+  alloc::Space& space;
+  const Uuid volume;
+  Generation running;
+  std::array<TreeRoot, kTreeCount> roots;
+  FsCounters counters;
+  uint64_t changes = 0;         ///< made so far, and
+  uint64_t changes_closed = 0;  ///< as of the last closing
+  NodeCache cache;
+  /// Nodes born in the running transaction. Ordered, for they are written in this order.
+  std::map<LogicalOffset, std::shared_ptr<Node>> dirty;
+
+  TreeRoot& root(TreeId tree) { return roots[static_cast<size_t>(tree) - 1]; }
+  const TreeRoot& root(TreeId tree) const { return roots[static_cast<size_t>(tree) - 1]; }
+  bool changed() const { return changes != changes_closed; }
+  unsigned tallest() const {  ///< levels of the taller tree
+    return 1u + std::max(roots[0].level, roots[1].level);
+  }
+  /// How many nodes changing `item_changes` items takes at most.
+  uint64_t nodes_for(unsigned item_changes) const;
+
+  bool is_running(const Node& node) const { return node.birth() == running; }
+  /// A new, empty node of the running transaction.
+  Node& make_node(alloc::NodeReservation& reservation, TreeId tree, uint8_t level);
+  /// The same node born in the running transaction: itself or a copy at a new address. Whoever
+  /// points to it must be told.
+  Node& make_writable(alloc::NodeReservation& reservation, Node& node);
+  /// The node leaves its tree.
+  void drop(Node& node);
+  NodePointer pointer_to(const Node& node) const { return {node.address(), node.birth(), 0}; }
+
+  using ClosedNodes = std::map<LogicalOffset, std::shared_ptr<Node>>;
+  /// Computes the checksums of the running transaction's nodes, children first, and opens the next
+  /// transaction. Returns the closed one's nodes, which never change from now on.
+  void seal_nodes();
+  ClosedNodes open_next();
+
+ private:
+  uint64_t seal(Node& node);
+};
+
+}  // namespace moltfs::fs

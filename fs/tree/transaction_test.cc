@@ -1,0 +1,599 @@
+// SPDX-License-Identifier: MIT
+// Transactions: what is durable when, faults of the device in commits and reads, space, tasks.
+#include "fs/tree/transaction.h"
+
+#include <atomic>
+#include <random>
+#include <set>
+
+#include "alloc/base/log.h"
+#include "fs/tree/tree_test_util.h"
+
+using namespace moltfs;
+using namespace moltfs::fs;
+using namespace moltfs::fs::test;
+
+namespace {
+
+/// Keeps the log out of the tests' output and counts its errors.
+struct LogCount {
+  LogCount() {
+    set_log_sink([this](LogLevel level, const std::string&) {
+      if (level == LogLevel::error) ++errors;
+      if (level == LogLevel::warning) ++warnings;
+    });
+  }
+  ~LogCount() { set_log_sink({}); }
+  std::atomic<unsigned> errors{0}, warnings{0};
+};
+
+std::string value_for(uint64_t n) {
+  return "value of " + std::to_string(n) + std::string(n % 90, 'x');
+}
+
+void change_at_random(TestVolume& t, TestVolume::Model& model, std::mt19937_64& random,
+                      unsigned count, uint64_t keys = 3000) {
+  for (unsigned i = 0; i < count; ++i) {
+    const uint64_t n = random() % keys;
+    if (model.count(key_of(n)) > 0 && random() % 3 == 0) {
+      REQUIRE(t.erase(n));
+      model.erase(key_of(n));
+    } else {
+      const std::string value = value_for(random() % 1000);
+      REQUIRE(t.put(n, value));
+      model[key_of(n)] = value;
+    }
+  }
+}
+
+/// Where copy `copy` of a node lies on the device.
+uint64_t physical(TestVolume& t, LogicalOffset address, unsigned copy) {
+  auto guard = t.volume->acquire_map();
+  auto segments = guard.map().for_read({address, kNodeSize}, copy);
+  REQUIRE(segments);
+  REQUIRE(segments.value().size() == 1);
+  return segments.value()[0].offset.value;
+}
+
+std::vector<std::byte> raw_node(TestVolume& t, uint64_t at) {
+  std::vector<std::byte> bytes(kNodeSize);
+  t.devices.disk("a").read(at, bytes);
+  return bytes;
+}
+
+/// The first leaf of the fs tree, which has two levels.
+NodePointer first_leaf(TestVolume& t) {
+  const TreeRoot root = t.txns->root(TreeId::fs);
+  REQUIRE(root.level == 1);
+  auto top = t.txns->node({TreeId::fs, root.level, root.node, Key::min(), Key::max()});
+  REQUIRE(top);
+  return top.value()->pointer(0);
+}
+
+void collect_nodes(TestVolume& t, const NodeExpectation& expected, std::set<LogicalOffset>& into) {
+  into.insert(expected.pointer.address);
+  if (expected.level == 0) return;
+  auto node = t.txns->node(expected);
+  REQUIRE(node);
+  for (unsigned i = 0; i < node.value()->count(); ++i) {
+    NodeExpectation child = expected;
+    child.level = static_cast<uint8_t>(expected.level - 1);
+    child.pointer = node.value()->pointer(i);
+    if (i > 0) child.lower = node.value()->key(i);
+    if (i + 1 < node.value()->count()) child.upper = node.value()->key(i + 1);
+    collect_nodes(t, child, into);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a commit makes durable what was done before it, and nothing else is") {
+  TestVolume t;
+  REQUIRE(t.put(1, "one"));
+  REQUIRE(t.txns->has_changes());
+  t.commit();
+  REQUIRE(!t.txns->has_changes());
+  REQUIRE(t.put(2, "two"));
+  t.reopen();  // without a commit: as after a crash
+  REQUIRE(t.get(1).value() == "one");
+  REQUIRE(!t.get(2).value());
+  REQUIRE(t.txns->durable() == Generation(1));
+  REQUIRE(t.txns->running() == Generation(2));
+}
+
+TEST_CASE("counters are part of the transaction") {
+  TestVolume t(64 * kMiB);
+  REQUIRE(t.txns->write({}, [](Txn& txn) -> Result<void> {
+    txn.counters_for_change().next_inode = 1000;
+    return ok();
+  }));
+  t.commit();
+  t.reopen();
+  REQUIRE(
+      t.txns->read([](Access& a) -> Result<bool> {
+              return a.counters() == FsCounters{1000, 0, 77};
+            })
+          .value());
+}
+
+TEST_CASE("a commit without changes writes nothing, unless it is told to") {
+  TestVolume t(64 * kMiB);
+  REQUIRE(t.put(1, "one"));
+  REQUIRE(t.txns->commit().value() == Generation(1));
+  std::atomic<unsigned> writes{0};
+  t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+    if (r.op == alloc::IoOp::write) ++writes;
+    return ok();
+  });
+  REQUIRE(t.txns->commit().value() == Generation(1));
+  REQUIRE(writes == 0);
+  REQUIRE(t.txns->commit(true).value() == Generation(2));
+  REQUIRE(writes > 0);
+  t.devices.set_hook({});
+  t.reopen();
+  REQUIRE(t.get(1).value() == "one");
+}
+
+TEST_CASE("nothing that the durable superblock reaches is overwritten") {
+  TestVolume t(128 * kMiB, {.cache_bytes = 60 * kNodeSize});
+  std::mt19937_64 random(11);
+  TestVolume::Model model;
+  for (int round = 0; round < 12; ++round) {
+    change_at_random(t, model, random, 400);
+    t.commit();
+    std::set<LogicalOffset> nodes;
+    for (TreeId tree : {TreeId::fs, TreeId::extent}) {
+      const TreeRoot root = t.txns->root(tree);
+      collect_nodes(t, {tree, root.level, root.node, Key::min(), Key::max()}, nodes);
+    }
+    std::set<uint64_t> places;
+    for (LogicalOffset node : nodes) {
+      places.insert(physical(t, node, 0));
+      places.insert(physical(t, node, 1));
+    }
+    std::atomic<unsigned> overwritten{0}, written{0};
+    const Generation before = t.txns->durable();
+    t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+      if (r.op != alloc::IoOp::write) return ok();
+      ++written;
+      const auto next = places.lower_bound(r.offset < kNodeSize ? 0 : r.offset - kNodeSize + 1);
+      if (next != places.end() && *next < r.offset + r.length) ++overwritten;
+      return ok();
+    });
+    change_at_random(t, model, random, 200);
+    t.commit();
+    t.devices.set_hook({});
+    REQUIRE(t.txns->durable() == before + 1);
+    REQUIRE(written >= 4);
+    REQUIRE(overwritten == 0);
+  }
+  t.reopen();
+  REQUIRE(t.content() == model);
+}
+
+TEST_CASE(
+    "after a failure of any write or flush of a commit there is the state before it or after it") {
+  std::mt19937_64 random(12);
+  LogCount log;
+  bool passed = false;
+  // The power goes, or one write fails and the device is well again.
+  const bool for_ever = GENERATE(true, false);
+  for (unsigned fatal_write = 1; !passed; ++fatal_write) {
+    REQUIRE(fatal_write < 200);
+    TestVolume t(64 * kMiB);
+    TestVolume::Model old_state;
+    change_at_random(t, old_state, random, 300);
+    t.commit();
+    TestVolume::Model new_state = old_state;
+    change_at_random(t, new_state, random, 300);
+    std::atomic<unsigned> count{0};
+    t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+      if (r.op != alloc::IoOp::write && r.op != alloc::IoOp::flush) return ok();
+      ++count;
+      if (count == fatal_write || (for_ever && count > fatal_write)) return Error(Errc::io_error);
+      return ok();
+    });
+    const unsigned errors_before = log.errors;
+    auto committed = t.txns->commit();
+    passed = committed.has_value();
+    REQUIRE(passed == (count < fatal_write));
+    if (!passed) {
+      REQUIRE(committed.error() == Errc::io_error);
+      REQUIRE(log.errors == errors_before + 1);
+      REQUIRE(t.txns->fatal());
+      // For good: also when the device is well again.
+      t.devices.set_hook({});
+      REQUIRE(t.put(1, "x").error() == Errc::read_only);
+      REQUIRE(t.txns->commit().error() == Errc::io_error);
+      REQUIRE(t.txns->commit(true).error() == Errc::io_error);
+      REQUIRE(t.txns->commit().error().message() == *t.txns->fatal());
+      REQUIRE(log.errors == errors_before + 1);
+      REQUIRE(t.content() == new_state);  // reads go on
+    }
+    t.devices.set_hook({});
+    t.reopen();
+    const auto found = t.content();
+    REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
+    t.shape();
+    // And it goes on from there.
+    REQUIRE(t.put(5, "five"));
+    t.commit();
+    t.reopen();
+    REQUIRE(t.get(5).value() == "five");
+  }
+}
+
+TEST_CASE("what is changed while a commit is being written belongs to the next") {
+  TestVolume t;
+  std::mt19937_64 random(13);
+  TestVolume::Model first;
+  change_at_random(t, first, random, 3000);
+  t.commit();
+  change_at_random(t, first, random, 500);
+  std::atomic<bool> once{false};
+  TestVolume::Model second = first;
+  t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+    if (r.op == alloc::IoOp::write && !once.exchange(true)) {
+      change_at_random(t, second, random, 2000);  // all leaves
+    }
+    return ok();
+  });
+  t.commit();
+  t.devices.set_hook({});
+  REQUIRE(once);
+  REQUIRE(t.content() == second);
+  const auto disk = t.devices.disk("a").clone();
+  t.commit();
+  t.reopen();
+  REQUIRE(t.content() == second);
+  t.close();
+  t.devices.insert("a", disk);  // as after a crash between the two
+  t.reopen();
+  REQUIRE(t.content() == first);
+  t.shape();
+}
+
+TEST_CASE("a bad copy of a leaf is repaired from the other") {
+  TestVolume t;
+  LogCount log;
+  for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
+  t.commit();
+  const NodePointer leaf = first_leaf(t);
+  const unsigned bad = GENERATE(0, 1);
+  const uint64_t place = physical(t, leaf.address, bad);
+  const auto right = raw_node(t, place);
+  t.reopen();
+  t.devices.disk("a").corrupt(place + 5000, 100);
+  REQUIRE(t.get(0).value() == value_for(0));
+  if (bad == 0) {
+    REQUIRE(log.warnings == 1);
+    REQUIRE(raw_node(t, place) == right);
+    REQUIRE(t.volume->device(DeviceId(1))->counters().checksum_errors == 1);
+  } else {
+    REQUIRE(log.warnings == 0);  // nobody looked at it
+  }
+}
+
+TEST_CASE("a bad copy of the root is repaired when the volume is opened") {
+  TestVolume t;
+  LogCount log;
+  for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
+  t.commit();
+  const uint64_t place = physical(t, t.txns->root(TreeId::fs).node.address, 0);
+  const auto right = raw_node(t, place);
+  t.devices.disk("a").corrupt(place + 20, 1);
+  t.close();
+  REQUIRE(t.try_open(true));  // read-only: read from the other copy, nothing is written
+  REQUIRE(raw_node(t, place) != right);
+  REQUIRE(t.get(3).value() == value_for(3));
+  t.reopen();
+  REQUIRE(raw_node(t, place) == right);
+}
+
+TEST_CASE("a node that is bad everywhere is bad_node, an unreadable one io_error; others go on") {
+  TestVolume t;
+  LogCount log;
+  for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
+  t.commit();
+  const NodePointer leaf = first_leaf(t);
+  const uint64_t places[2] = {physical(t, leaf.address, 0), physical(t, leaf.address, 1)};
+  t.reopen();
+  SECTION("rotten") {
+    for (uint64_t place : places) t.devices.disk("a").corrupt(place, 8);
+    auto got = t.get(0);
+    REQUIRE(!got);
+    REQUIRE(got.error() == Errc::bad_node);
+    REQUIRE(got.error().message().find(std::to_string(leaf.address.value)) != std::string::npos);
+    REQUIRE(t.put(0, "new").error() == Errc::bad_node);
+  }
+  SECTION("unreadable") {
+    t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+      for (uint64_t place : places) {
+        if (r.op == alloc::IoOp::read && r.offset == place) return Error(Errc::io_error);
+      }
+      return ok();
+    });
+    REQUIRE(t.get(0).error() == Errc::io_error);
+    t.devices.set_hook({});
+    REQUIRE(t.get(0).value() == value_for(0));
+  }
+  REQUIRE(t.get(1999).value() == value_for(1999));
+  REQUIRE(!t.txns->fatal());
+  REQUIRE(t.put(1999, "new"));
+  t.commit();
+}
+
+TEST_CASE("a stale node, left behind by a lost write, is seen though it is sound by itself") {
+  TestVolume t;
+  LogCount log;
+  for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
+  t.commit();
+  const NodePointer leaf = first_leaf(t);
+  const uint64_t place = physical(t, leaf.address, 0);
+  SECTION("of another address") {
+    auto top = t.txns->node({TreeId::fs, 1, t.txns->root(TreeId::fs).node, Key::min(), Key::max()});
+    t.devices.disk("a").write(place, raw_node(t, physical(t, top.value()->pointer(1).address, 0)));
+  }
+  SECTION("of the same address and generation, from before a crash") {
+    AlignedBuffer bytes(kNodeSize);
+    t.devices.disk("a").read(place, bytes.span());
+    Node other(std::move(bytes));
+    REQUIRE(other.replace(0, bytes_of("the lost life")));
+    other.seal();
+    REQUIRE(Transactions::node_is_sound(other.bytes(), leaf.address, leaf.birth));
+    t.devices.disk("a").write(place, other.bytes());
+  }
+  t.reopen();
+  REQUIRE(t.get(0).value() == value_for(0));
+  REQUIRE(log.warnings == 1);
+}
+
+TEST_CASE("two pointers to one node are seen when the volume is opened") {
+  TestVolume t(64 * kMiB);
+  alloc::Space& space = t.volume->space();
+  const Generation running = t.txns->running();
+  const Uuid uuid = t.volume->superblock().volume;
+  const bool twice = GENERATE(false, true);
+  auto reservation = space.reserve_nodes(4, alloc::Urgency::normal, running);
+  REQUIRE(reservation);
+  std::vector<std::unique_ptr<Node>> nodes;
+  for (uint8_t level : {0, 0, 1, 0}) {
+    const LogicalOffset at = space.allocate_node(reservation.value(), running);
+    const TreeId tree = nodes.size() < 3 ? TreeId::fs : TreeId::extent;
+    nodes.push_back(std::make_unique<Node>(uuid, tree, level, at, running));
+  }
+  const auto pointer = [&](unsigned i) {
+    return NodePointer{nodes[i]->address(), running, nodes[i]->seal()};
+  };
+  nodes[2]->insert(0, Key::min(), pointer(0));
+  nodes[2]->insert(1, key_of(1), pointer(twice ? 0 : 1));
+  FsPayload payload;
+  payload.roots = {TreeRoot{pointer(2), 1}, TreeRoot{pointer(3), 0}};
+  const auto sealed = t.volume->seal(running);
+  {
+    auto guard = t.volume->acquire_map();
+    for (const auto& node : nodes) {
+      const alloc::LogicalWrite write{node->address(), node->bytes()};
+      REQUIRE(t.volume->write(guard, {&write, 1}));
+    }
+  }
+  REQUIRE(t.volume->finish_commit(sealed, encode(payload)));
+  auto opened = t.try_open();
+  if (!twice) {
+    REQUIRE(opened);
+  } else {
+    REQUIRE(!opened);
+    REQUIRE(opened.error() == Errc::bad_node);
+    REQUIRE(opened.error().message().find("two pointers") != std::string::npos);
+  }
+}
+
+TEST_CASE("the fs payload is refused when it is short, long or impossible") {
+  FsPayload payload;
+  payload.roots[0] = {{LogicalOffset(4096), Generation(3), 7}, 1};
+  payload.roots[1] = {{LogicalOffset(8192), Generation(3), 8}, 0};
+  payload.counters = {300, 20, 5};
+  auto bytes = encode(payload);
+  REQUIRE(decode_fs_payload(bytes).value() == payload);
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    REQUIRE(!decode_fs_payload(ConstBytes(bytes).first(length)));
+  }
+  bytes.push_back(std::byte{0});
+  REQUIRE(!decode_fs_payload(bytes));
+  bytes.pop_back();
+  bytes[1] = std::byte{200};  // level
+  REQUIRE(!decode_fs_payload(bytes));
+  bytes[0] = std::byte{99};
+  REQUIRE(decode_fs_payload(bytes).error() == Errc::unsupported_feature);
+}
+
+TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") {
+  TestVolume t(2048 * kMiB, {.cache_bytes = 4 * kMiB});
+  alloc::Space& space = t.volume->space();
+  std::map<LogicalOffset, uint64_t> used;
+  std::vector<LogicalRange> ranges;
+  const auto allocate = [&](uint64_t bytes) {
+    auto range = space.allocate_data(bytes, t.txns->running());
+    REQUIRE(range);
+    REQUIRE(t.txns->write({1}, [&](Txn& txn) -> Result<void> {
+      const Key key{range.value().start.value, 16, 0};
+      TRY(t.txns->extent_tree().prepare(txn, key, Tree::Intent::put));
+      t.txns->extent_tree().put(txn, key, bytes_of("record"));
+      space.record_data(range.value());
+      return ok();
+    }));
+    ranges.push_back(range.value());
+    auto guard = t.volume->acquire_map();
+    used[guard.map().chunk_of(range.value())->start] += range.value().length;
+  };
+  while (used.size() < 40) allocate(8 * kMiB);
+  t.commit();
+  t.reopen();
+  for (const auto& [chunk, bytes] : used) {
+    REQUIRE(t.volume->space().used_bytes(chunk) == bytes);
+  }
+  REQUIRE(t.volume->space().usage().data_used_bytes > 0);
+
+  const auto has_record = [&](LogicalOffset chunk) {
+    return t.txns
+        ->read([&](Access& a) -> Result<bool> {
+          TRY(auto found, t.txns->extent_tree().find(a, usage_key(chunk)));
+          return found.has_value();
+        })
+        .value();
+  };
+  const LogicalOffset emptied = used.begin()->first;
+  const uint64_t emptied_bytes = used.begin()->second;
+  REQUIRE(has_record(emptied));
+  REQUIRE(t.txns->write({1}, [&](Txn& txn) -> Result<void> {
+    for (const LogicalRange& range : ranges) {
+      if (range.start < emptied + emptied_bytes) {
+        t.volume->space().free_data(range, Generation(1), txn.running());
+      }
+    }
+    txn.counters_for_change();
+    return ok();
+  }));
+  t.commit();
+  REQUIRE(!has_record(emptied));
+  REQUIRE(has_record(std::next(used.begin())->first));
+}
+
+TEST_CASE("a full volume refuses to grow, lets go, and grows again") {
+  TestVolume t(64 * kMiB, {.cache_bytes = 4 * kMiB});
+  const std::string value(3000, 'v');
+  uint64_t count = 0;
+  Result<void> last = ok();
+  for (int round = 0; round < 3; ++round) {
+    for (; count < 30000; ++count) {
+      last = t.put(count, value);
+      if (!last) break;
+    }
+    REQUIRE(!last);
+    REQUIRE(last.error() == Errc::no_space);
+    REQUIRE(count > 1000);
+    t.commit();
+    // Deleting works, and a commit is never stuck.
+    const uint64_t keep = round * 100;
+    while (count > keep) {
+      --count;
+      auto erased = t.erase(count);
+      if (!erased) FAIL(erased.error().message());
+    }
+    t.commit();
+  }
+  t.reopen();
+  REQUIRE(t.content().size() == count);
+}
+
+TEST_CASE("the dirty limit calls for a commit; at twice the limit writers make one themselves") {
+  TestVolume t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 20 * kNodeSize});
+  t.commit();
+  unsigned called = 0;
+  t.txns->set_pressure_callback([&] { ++called; });
+  uint64_t n = 0;
+  while (called == 0) REQUIRE(t.put(n++, std::string(1000, 'v')));
+  REQUIRE(t.txns->dirty_bytes() >= 20 * kNodeSize);
+  REQUIRE(t.txns->durable() == Generation(1));
+  while (t.txns->durable() == Generation(1)) {
+    REQUIRE(t.txns->dirty_bytes() <= 45 * kNodeSize);
+    REQUIRE(t.put(n++, std::string(1000, 'v')));
+  }
+  REQUIRE(called == 1);
+}
+
+TEST_CASE("writers that wait for room are let go when the commit fails") {
+  LogCount log;
+  TestVolume t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 10 * kNodeSize});
+  t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+    if (r.op == alloc::IoOp::write) return Error(Errc::io_error);
+    return ok();
+  });
+  std::vector<std::unique_ptr<Task>> tasks;
+  std::atomic<unsigned> refused{0};
+  for (uint64_t i = 0; i < 4; ++i) {
+    tasks.push_back(t.runtime.spawn("writer", [&, i] {
+      for (uint64_t n = 0; n < 10000; ++n) {
+        auto done = t.put(i * 100000 + n, std::string(1000, 'v'));
+        if (!done) {
+          if (done.error() == Errc::read_only) ++refused;
+          return;
+        }
+      }
+    }));
+  }
+  for (auto& task : tasks) task->join();
+  REQUIRE(refused == 4);
+  REQUIRE(log.errors == 1);
+}
+
+TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each other") {
+  TestVolume t(256 * kMiB, {.cache_bytes = 100 * kNodeSize, .dirty_limit_bytes = 40 * kNodeSize});
+  constexpr uint64_t kEach = 2500;
+  std::atomic<bool> stop{false};
+  std::atomic<unsigned> failures{0};
+  std::vector<std::unique_ptr<Task>> writers, others;
+  for (uint64_t w = 0; w < 4; ++w) {
+    writers.push_back(t.runtime.spawn("writer", [&, w] {
+      for (uint64_t i = 0; i < kEach; ++i) {
+        const uint64_t n = i * 4 + w;  // all in the same leaves
+        if (!t.put(n, value_for(n))) ++failures;
+        if (i % 3 == 2 && !t.erase((i - 1) * 4 + w)) ++failures;
+        if (i % 500 == 250) {
+          auto done = t.txns->commit();
+          if (!done || t.txns->durable() < done.value()) ++failures;
+        }
+      }
+    }));
+  }
+  others.push_back(t.runtime.spawn("committer", [&] {
+    while (!stop) {
+      const Generation before = t.txns->running();
+      auto done = t.txns->commit(true);
+      if (!done || done.value() < before) ++failures;
+    }
+  }));
+  others.push_back(t.runtime.spawn("reader", [&] {
+    std::mt19937_64 random(1);
+    while (!stop) {
+      const uint64_t n = random() % (kEach * 4);
+      auto got = t.get(n);
+      if (!got || (got.value() && *got.value() != value_for(n))) ++failures;
+    }
+  }));
+  for (auto& task : writers) task->join();
+  stop = true;
+  for (auto& task : others) task->join();
+  REQUIRE(failures == 0);
+  t.commit();
+  t.reopen();
+  TestVolume::Model model;
+  for (uint64_t w = 0; w < 4; ++w) {
+    for (uint64_t i = 0; i < kEach; ++i) {
+      if (i % 3 == 1 && i + 1 < kEach) continue;
+      model[key_of(i * 4 + w)] = value_for(i * 4 + w);
+    }
+  }
+  REQUIRE(t.content() == model);
+  t.shape();
+}
+
+TEST_CASE("how fast", "[.][benchmark]") {
+  TestVolume t(1024 * kMiB);
+  const auto per_second = [&](const char* what, uint64_t count, auto f) {
+    const auto start = t.runtime.now();
+    for (uint64_t n = 0; n < count; ++n) f(n);
+    const double seconds = std::chrono::duration<double>(t.runtime.now() - start).count();
+    WARN(what << ": " << static_cast<uint64_t>(static_cast<double>(count) / seconds) << "/s");
+  };
+  std::mt19937_64 random(1);
+  per_second("ascending inserts", 300000,
+             [&](uint64_t n) { (void)t.put(n, std::string(50, 'v')); });
+  per_second("random updates", 300000,
+             [&](uint64_t) { (void)t.put(random() % 300000, std::string(50, 'w')); });
+  per_second("lookups", 300000, [&](uint64_t) { (void)t.get(random() % 300000); });
+  per_second("commits of one change", 5000, [&](uint64_t n) {
+    (void)t.put(n, std::string(50, 'x'));
+    (void)t.txns->commit();
+  });
+}

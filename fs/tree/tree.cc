@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The B+trees: looking things up.
+#include "fs/tree/tree.h"
+
+#include "fs/tree/path.h"
+#include "fs/tree/transaction.h"
+
+namespace moltfs::fs {
+
+Result<std::optional<ConstBytes>> Tree::find(Access& access, const Key& key) const {
+  Path path(access.state_, id_, access.missing_);
+  TRY(path.descend(key));
+  const Node& leaf = path.leaf();
+  const unsigned slot = leaf.lower_bound(key);
+  if (slot == leaf.count() || leaf.key(slot) != key) return std::nullopt;
+  return std::optional(leaf.value(slot));
+}
+
+Result<std::optional<Item>> Tree::at_or_after(Access& access, const Key& key) const {
+  Path path(access.state_, id_, access.missing_);
+  TRY(path.descend(key));
+  unsigned slot = path.leaf().lower_bound(key);
+  while (slot == path.leaf().count()) {
+    TRY(auto moved, path.to_next_leaf());
+    if (!moved) return std::nullopt;
+    slot = 0;
+  }
+  return std::optional(Item{path.leaf().key(slot), path.leaf().value(slot)});
+}
+
+Result<std::optional<Item>> Tree::at_or_before(Access& access, const Key& key) const {
+  Path path(access.state_, id_, access.missing_);
+  TRY(path.descend(key));
+  unsigned after = path.leaf().upper_bound(key);
+  while (after == 0) {
+    TRY(auto moved, path.to_previous_leaf());
+    if (!moved) return std::nullopt;
+    after = path.leaf().count();
+  }
+  return std::optional(Item{path.leaf().key(after - 1), path.leaf().value(after - 1)});
+}
+
+Result<void> Tree::scan(Access& access, const Key& first, const Key& last,
+                        const std::function<bool(const Item&)>& visit) const {
+  if (first > last) return ok();
+  Path path(access.state_, id_, access.missing_);
+  TRY(path.descend(first));
+  unsigned slot = path.leaf().lower_bound(first);
+  for (;;) {
+    const Node& leaf = path.leaf();
+    for (; slot < leaf.count(); ++slot) {
+      const Key key = leaf.key(slot);
+      if (key > last || !visit({key, leaf.value(slot)})) return ok();
+    }
+    TRY(auto moved, path.to_next_leaf(&last));
+    if (!moved) return ok();
+    slot = 0;
+  }
+}
+
+}  // namespace moltfs::fs

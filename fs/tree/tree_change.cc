@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+// The B+trees: preparing and making changes; splits, merges.
+//
+// All nodes on the way to a prepared key are in memory, and stay so until the critical section ends
+// whatever else is changed meanwhile: new nodes are in memory anyway, and merges involve only nodes
+// that are.
+#include "alloc/base/assert.h"
+#include "fs/tree/path.h"
+#include "fs/tree/transaction.h"
+#include "fs/tree/tree.h"
+
+namespace moltfs::fs {
+namespace {
+
+/// Below this a node looks for a sibling to merge with; both must then leave some room, lest the
+/// next insert splits them again.
+constexpr size_t kSparseBytes = kNodeCapacity / 4;
+constexpr size_t kMergedBytes = kNodeCapacity - kNodeCapacity / 8;
+
+/// One change of one tree, at the end of a prepared path.
+class Change {
+ public:
+  Change(TreeState& state, alloc::NodeReservation& reservation, TreeId tree, const Key& key)
+      : state_(state),
+        reservation_(reservation),
+        tree_(tree),
+        key_(key),
+        path_(state, tree, missing_) {
+    auto found = path_.descend(key);
+    ASSERT(found);  // else the key was not prepared
+  }
+
+  Node& leaf() { return path_.leaf(); }
+  /// The slot of the key, or where it belongs.
+  unsigned slot() { return leaf().lower_bound(key_); }
+  bool present() { return slot() < leaf().count() && leaf().key(slot()) == key_; }
+
+  void insert(ConstBytes value);
+  void update(ConstBytes value);
+  void erase();
+
+ private:
+  void make_path_writable();
+  void insert_into_leaf(ConstBytes value);
+  Node& split_leaf(unsigned at, ConstBytes value);
+  void add_to_parent(unsigned depth, Node& new_right, const Key& separator);
+  void grow(Node& new_right, const Key& separator);
+  void shrink_upward();
+  bool merge_with_sibling(unsigned depth);
+  bool try_merge(unsigned depth, unsigned left_slot);
+  void give_way_to_only_child();
+  TreeRoot& root() { return state_.root(tree_); }
+
+  TreeState& state_;
+  alloc::NodeReservation& reservation_;
+  const TreeId tree_;
+  const Key key_;
+  std::vector<NodeExpectation> missing_;  // stays empty
+  Path path_;
+};
+
+void Change::make_path_writable() {
+  // The parents of a running node are running.
+  if (state_.is_running(leaf())) return;
+  for (unsigned depth = 0; depth <= path_.leaf_depth(); ++depth) {
+    Node& old = path_.node(depth);
+    if (state_.is_running(old)) continue;
+    Node& node = state_.make_writable(reservation_, old);
+    path_.set_node(depth, node);
+    if (depth == 0) {
+      root().node = state_.pointer_to(node);
+    } else {
+      path_.node(depth - 1).set_pointer(path_.slot(depth - 1), state_.pointer_to(node));
+    }
+  }
+}
+
+// ---- Inserting
+
+void Change::insert(ConstBytes value) {
+  make_path_writable();
+  ++state_.changes;
+  insert_into_leaf(value);
+}
+
+void Change::update(ConstBytes value) {
+  make_path_writable();
+  ++state_.changes;
+  const unsigned at = slot();
+  if (leaf().replace(at, value)) return;
+  leaf().erase(at);
+  insert_into_leaf(value);
+}
+
+void Change::insert_into_leaf(ConstBytes value) {
+  const unsigned at = slot();
+  if (leaf().fits(value.size())) {
+    leaf().insert(at, key_, value);
+    return;
+  }
+  Node& right = split_leaf(at, value);
+  add_to_parent(path_.leaf_depth(), right, right.key(0));
+}
+
+/// How many of `count` + 1 items stay in the left node, if a new one of `new_bytes` is inserted at
+/// slot `at`. Ascending (and descending) inserts leave full nodes behind; else the halves are even.
+unsigned choose_split(const Node& node, unsigned at, size_t new_bytes) {
+  const unsigned count = node.count();
+  const bool in_sequence =
+      at == 0 || at == count || at == node.last_insert() + 1 || at == node.last_insert();
+  const size_t total = node.used_bytes() + new_bytes;
+  unsigned preferred = 0, evenest = 0;
+  size_t least_difference = SIZE_MAX;
+  size_t left = 0;
+  for (unsigned stay = 1; stay <= count; ++stay) {
+    const unsigned last = stay - 1;  // in the left node, the new item counted
+    left += last == at ? new_bytes : node.item_bytes(last < at ? last : last - 1);
+    const size_t right = total - left;
+    if (left > kNodeCapacity || right > kNodeCapacity) continue;
+    if (in_sequence && (stay == at || stay == at + 1)) preferred = stay;
+    const size_t difference = left > right ? left - right : right - left;
+    if (difference < least_difference) {
+      least_difference = difference;
+      evenest = stay;
+    }
+  }
+  ASSERT(evenest > 0);  // kMaxItemBytes leaves room for four items in a leaf
+  return preferred > 0 ? preferred : evenest;
+}
+
+/// Returns the new right node; the new item is in one of the two.
+Node& Change::split_leaf(unsigned at, ConstBytes value) {
+  Node& left = leaf();
+  const unsigned stay = choose_split(left, at, sizeof(LeafSlot) + value.size());
+  Node& right = state_.make_node(reservation_, tree_, 0);
+  if (at < stay) {
+    left.move_tail(stay - 1, right);
+    left.insert(at, key_, value);
+  } else {
+    left.move_tail(stay, right);
+    right.insert(at - stay, key_, value);
+  }
+  return right;
+}
+
+/// The node at `depth` was split; `new_right` belongs behind it.
+void Change::add_to_parent(unsigned depth, Node& new_right, const Key& separator) {
+  if (depth == 0) return grow(new_right, separator);
+  Node& parent = path_.node(depth - 1);
+  const unsigned at = path_.slot(depth - 1) + 1;
+  const NodePointer pointer = state_.pointer_to(new_right);
+  if (!parent.full()) {
+    parent.insert(at, separator, pointer);
+    return;
+  }
+  const unsigned stay = choose_split(parent, at, sizeof(InnerSlot));
+  Node& right = state_.make_node(reservation_, tree_, parent.level());
+  if (at < stay) {
+    parent.move_tail(stay - 1, right);
+    parent.insert(at, separator, pointer);
+  } else {
+    parent.move_tail(stay, right);
+    right.insert(at - stay, separator, pointer);
+  }
+  const Key right_starts = right.key(0);
+  right.set_key(0, Key::min());
+  add_to_parent(depth - 1, right, right_starts);
+}
+
+void Change::grow(Node& new_right, const Key& separator) {
+  Node& old_root = path_.node(0);
+  ASSERT(old_root.level() + 1u < kMaxTreeHeight);
+  Node& top = state_.make_node(reservation_, tree_, static_cast<uint8_t>(old_root.level() + 1));
+  top.insert(0, Key::min(), state_.pointer_to(old_root));
+  top.insert(1, separator, state_.pointer_to(new_right));
+  root() = {state_.pointer_to(top), top.level()};
+}
+
+// ---- Erasing
+
+void Change::erase() {
+  make_path_writable();
+  ++state_.changes;
+  leaf().erase(slot());
+  shrink_upward();
+  give_way_to_only_child();
+}
+
+/// From the leaf up: empty nodes go, sparse ones are merged.
+void Change::shrink_upward() {
+  for (unsigned depth = path_.leaf_depth(); depth > 0; --depth) {
+    Node& node = path_.node(depth);
+    if (node.count() == 0) {
+      path_.node(depth - 1).erase(path_.slot(depth - 1));
+      state_.drop(node);
+    } else if (node.used_bytes() >= kSparseBytes || !merge_with_sibling(depth)) {
+      return;
+    }
+  }
+  Node& top = path_.node(0);
+  if (top.count() == 0 && !top.is_leaf()) {
+    top.become_leaf();
+    root().level = 0;
+  }
+}
+
+bool Change::merge_with_sibling(unsigned depth) {
+  const unsigned slot = path_.slot(depth - 1);
+  return (slot > 0 && try_merge(depth, slot - 1)) ||
+         (slot + 1 < path_.node(depth - 1).count() && try_merge(depth, slot));
+}
+
+/// Merges the children `left_slot` and the next of the node above `depth`, one of which is on the
+/// path (hence running), if the other is in memory and both fit into one.
+bool Change::try_merge(unsigned depth, unsigned left_slot) {
+  Node& parent = path_.node(depth - 1);
+  Node* left = path_.child_in_memory(depth - 1, left_slot);
+  Node* right = path_.child_in_memory(depth - 1, left_slot + 1);
+  if (left == nullptr || right == nullptr) return false;
+  if (left->used_bytes() + right->used_bytes() > kMergedBytes) return false;
+  if (!state_.is_running(*left)) {
+    left = &state_.make_writable(reservation_, *left);
+    parent.set_pointer(left_slot, state_.pointer_to(*left));
+  }
+  const unsigned joint = left->count();
+  left->append(*right, 0);
+  if (!left->is_leaf()) left->set_key(joint, parent.key(left_slot + 1));
+  parent.erase(left_slot + 1);
+  state_.drop(*right);
+  return true;
+}
+
+void Change::give_way_to_only_child() {
+  for (;;) {
+    const auto* top = state_.cache.find(root().node);
+    if (top == nullptr || (*top)->is_leaf() || (*top)->count() != 1) return;
+    const NodePointer child = (*top)->pointer(0);
+    const auto level = static_cast<uint8_t>((*top)->level() - 1);
+    state_.drop(**top);
+    root() = {child, level};
+  }
+}
+
+/// Error: node_missing, if an erase of `key`, at the end of `path`, is to merge nodes and no
+/// sibling is in memory.
+Result<void> want_siblings(Path& path, const Key& key) {
+  unsigned slot = path.leaf().lower_bound(key);
+  if (slot == path.leaf().count()) return ok();  // it is not there
+  for (unsigned depth = path.leaf_depth(); depth > 0; --depth) {
+    const Node& node = path.node(depth);
+    const size_t left = node.used_bytes() - node.item_bytes(slot);
+    if (left >= kSparseBytes) return ok();
+    slot = path.slot(depth - 1);
+    if (left == 0) continue;  // it goes altogether
+    const bool has_left = slot > 0, has_right = slot + 1 < path.node(depth - 1).count();
+    if (has_left && path.child_in_memory(depth - 1, slot - 1) != nullptr) continue;
+    if (has_right && path.child_in_memory(depth - 1, slot + 1) != nullptr) continue;
+    if (has_left) {
+      TRY(path.child(depth - 1, slot - 1));
+    } else if (has_right) {
+      TRY(path.child(depth - 1, slot + 1));
+    }
+  }
+  return ok();
+}
+
+}  // namespace
+
+Result<void> Tree::prepare(Txn& txn, const Key& key, Intent intent) const {
+  ASSERT(key != Key::max());
+  Path path(txn.state_, id_, txn.missing_);
+  TRY(path.descend(key));
+  return intent == Intent::erase ? want_siblings(path, key) : ok();
+}
+
+void Tree::insert(Txn& txn, const Key& key, ConstBytes value) const {
+  ASSERT(value.size() <= kMaxItemBytes);
+  Change change(txn.state_, txn.reservation_, id_, key);
+  ASSERT(!change.present());
+  change.insert(value);
+}
+
+void Tree::update(Txn& txn, const Key& key, ConstBytes value) const {
+  ASSERT(value.size() <= kMaxItemBytes);
+  Change change(txn.state_, txn.reservation_, id_, key);
+  ASSERT(change.present());
+  change.update(value);
+}
+
+void Tree::erase(Txn& txn, const Key& key) const {
+  Change change(txn.state_, txn.reservation_, id_, key);
+  ASSERT(change.present());
+  change.erase();
+}
+
+void Tree::put(Txn& txn, const Key& key, ConstBytes value) const {
+  ASSERT(value.size() <= kMaxItemBytes);
+  Change change(txn.state_, txn.reservation_, id_, key);
+  if (change.present()) {
+    change.update(value);
+  } else {
+    change.insert(value);
+  }
+}
+
+}  // namespace moltfs::fs

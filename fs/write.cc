@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Writing content: inline while the file is small, else whole blocks to fresh space.
+#include <algorithm>
+
+#include "fs/content_parts.h"
+#include "fs/inline_data.h"
+
+namespace moltfs::fs {
+namespace {
+
+Result<void> write_inline(Core& core, InodeNumber ino, uint64_t at, ConstBytes from,
+                          const Settlement& settlement) {
+  const Budget budget{1 + InlineChange::kItemChanges};
+  return core.transactions.write(budget, [&](Txn& txn) -> Result<void> {
+    TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+    TRY(auto content, load_small_content(txn, core, inode));
+    content.resize(std::max<size_t>(content.size(), at + from.size()));
+    std::copy(from.begin(), from.end(), content.begin() + static_cast<ptrdiff_t>(at));
+    InlineChange change(core, ino);
+    TRY(change.prepare(txn, inode, std::move(content)));
+    change.apply(txn, inode);
+    settlement.apply(inode, core.now());
+    store_inode(txn, core.fs_tree(), inode);
+    return ok();
+  });
+}
+
+Result<void> write_blocks(Core& core, const Inode& inode, uint64_t at, ConstBytes from,
+                          const Settlement& settlement) {
+  TRY(auto image, compose(core, inode, at, from));
+  BlockWriter writer(core, inode.ino);
+  TRY(writer.write(image.pieces));
+  return writer.record(settlement);
+}
+
+}  // namespace
+
+Result<uint64_t> write_content(Core& core, InodeNumber ino, uint64_t offset, ConstBytes from,
+                               Filesystem::WriteFlags flags) {
+  const auto start_in = [&](const Inode& inode) { return flags.append ? inode.size : offset; };
+  const auto fits = [&](uint64_t at) {
+    return at <= kMaxFileBytes && from.size() <= kMaxFileBytes - at;
+  };
+  if (from.empty()) {
+    TRY(auto inode, look_at_file(core, ino));
+    return start_in(inode);
+  }
+  TRY(auto file, lock_file(core, ino, [&](const Inode& inode) {
+        const uint64_t at = start_in(inode);
+        return fits(at) ? lock_range(inode, at, at + from.size()) : FileRange{0, kBlockSize};
+      }));
+  const Inode& inode = file.inode;
+  const uint64_t at = start_in(inode);
+  if (!fits(at)) return Errc::file_too_large;
+  const uint64_t end = at + from.size();
+  if (end > inode.size) {
+    TRY(before_growth(core, inode));
+  }
+  Settlement settlement;
+  settlement.keep_times = flags.keep_times;
+  settlement.size_at_least = end;
+  if (fits_inline(inode, end)) {
+    TRY(write_inline(core, ino, at, from, settlement));
+  } else {
+    TRY(write_blocks(core, inode, at, from, settlement));
+  }
+  return at;
+}
+
+}  // namespace moltfs::fs

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// The command language of the three doors.
+#include "replace/command.h"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+namespace moltfs::replace {
+
+namespace {
+
+constexpr size_t kMaxCommandBytes = 4096;
+constexpr std::string_view kExpected =
+    "expected: start [--force] SOURCE|DEVID TARGET, resume, cancel or status";
+
+struct Word {
+  std::string text;
+  bool quoted = false;  ///< at least in part: never an option
+};
+
+Error bad(std::string_view what) {
+  return Error(Errc::bad_command, fmt::format("{}; {}", what, kExpected));
+}
+
+bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
+/// The word at the front of `text`, which it takes off.
+Result<Word> take_word(std::string_view& text) {
+  Word word;
+  bool within_quotes = false;
+  while (!text.empty() && (within_quotes || !is_blank(text[0]))) {
+    char c = text[0];
+    text.remove_prefix(1);
+    if (c == '"') {
+      within_quotes = !within_quotes;
+      word.quoted = true;
+      continue;
+    }
+    if (c == '\\' && within_quotes) {
+      if (text.empty()) break;
+      c = text[0];
+      if (c != '"' && c != '\\') return bad("only \\\" and \\\\ are known within quotes");
+      text.remove_prefix(1);
+    }
+    word.text += c;
+  }
+  if (within_quotes) return bad("a quote is not closed");
+  return word;
+}
+
+Result<std::vector<Word>> words_of(std::string_view text) {
+  if (text.size() > kMaxCommandBytes) {
+    return bad(
+        fmt::format("a command has at most {} bytes, not {}", kMaxCommandBytes, text.size()));
+  }
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\t') || byte == 0x7F) {
+      return bad(fmt::format("control byte 0x{:02x} in the command", byte));
+    }
+  }
+  std::vector<Word> words;
+  for (;;) {
+    while (!text.empty() && is_blank(text[0])) text.remove_prefix(1);
+    if (text.empty()) return words;
+    TRY(auto word, take_word(text));
+    words.push_back(std::move(word));
+  }
+}
+
+Result<Engine::StartRequest> parse_start(const std::vector<Word>& words) {
+  Engine::StartRequest request;
+  std::vector<std::string> operands;
+  for (size_t i = 1; i < words.size(); ++i) {
+    const Word& word = words[i];
+    if (word.quoted || !word.text.starts_with("-")) {
+      operands.push_back(word.text);
+    } else if (word.text == "--force") {
+      request.force = true;
+    } else {
+      return bad(fmt::format("unknown option {}", word.text.substr(0, 40)));
+    }
+  }
+  if (operands.size() != 2) {
+    return bad(fmt::format("start takes a source and a target, not {} words", operands.size()));
+  }
+  if (operands[0].empty() || operands[1].empty()) return bad("an empty name");
+  request.source = std::move(operands[0]);
+  request.target = std::move(operands[1]);
+  return request;
+}
+
+std::string quoted(const std::string& word) {
+  std::string out = "\"";
+  for (char c : word) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+/// As it is where it can be, in quotes else.
+std::string written(const std::string& word) {
+  const bool plain =
+      !word.empty() && word[0] != '-' && word.find_first_of(" \t\"\\") == std::string::npos;
+  return plain ? word : quoted(word);
+}
+
+}  // namespace
+
+Result<Command> parse_command(std::string_view text) {
+  TRY(auto words, words_of(text));
+  if (words.empty()) return bad("an empty command");
+  const std::string& verb = words[0].text;
+  Command command;
+  if (verb == "start") {
+    command.verb = Command::Verb::start;
+    TRY(command.start, parse_start(words));
+    return command;
+  }
+  if (verb == "resume") {
+    command.verb = Command::Verb::resume;
+  } else if (verb == "cancel") {
+    command.verb = Command::Verb::cancel;
+  } else if (verb == "status") {
+    command.verb = Command::Verb::status;
+  } else {
+    return bad(fmt::format("unknown command \"{}\"", verb.substr(0, 40)));
+  }
+  if (words.size() != 1) return bad(fmt::format("{} takes nothing", verb));
+  return command;
+}
+
+std::string format_command(const Command& command) {
+  switch (command.verb) {
+    case Command::Verb::resume:
+      return "resume";
+    case Command::Verb::cancel:
+      return "cancel";
+    case Command::Verb::status:
+      return "status";
+    case Command::Verb::start:
+      break;
+  }
+  return fmt::format("start {}{} {}", command.start.force ? "--force " : "",
+                     written(command.start.source), written(command.start.target));
+}
+
+Result<std::string> execute(Engine& engine, const Command& command) {
+  Result<void> outcome = ok();
+  switch (command.verb) {
+    case Command::Verb::start:
+      outcome = engine.start(command.start);
+      break;
+    case Command::Verb::resume:
+      outcome = engine.resume();
+      break;
+    case Command::Verb::cancel:
+      outcome = engine.cancel();
+      break;
+    case Command::Verb::status:
+      break;
+  }
+  TRY(std::move(outcome));
+  return to_json(engine.status());
+}
+
+}  // namespace moltfs::replace

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// The copier: brings one window of the source to the target.
+//
+//   freeze -> list -> drop what is covered -> read from the source -> verify -> write -> thaw
+//
+// R3  It writes only what was born before duplication and is not covered.
+// R4  What it writes cannot be newer elsewhere: it lists the window after it is frozen, so nothing
+//     in it that is not listed becomes allocated, and nothing listed is ever rewritten in place.
+//
+// Things are read in runs: neighbours, and over small gaps, in one request. What cannot be read or
+// does not match its checksum is read once more block by block, then from the chunk's other copies.
+// What no copy has right is left alone on the target, counted and named.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "alloc/volume.h"
+#include "replace/coverage.h"
+#include "replace/host.h"
+
+namespace moltfs::replace {
+
+struct WindowResult {
+  bool done = false;  ///< everything the target lacked is on it (but what is unreadable)
+  uint64_t copied_bytes = 0, skipped_bytes = 0;
+  uint64_t recopied_bytes = 0;  ///< part of copied_bytes
+  uint64_t read_corrected = 0, read_uncorrectable = 0;
+  std::string lost;                     ///< the owner of the first uncorrectable block
+  std::optional<Error> failure;         ///< not done: could not be listed, or the source is gone
+  std::optional<Error> target_failure;  ///< not done: the target failed
+};
+
+class Copier {
+ public:
+  struct Setup {
+    DeviceId source;
+    std::shared_ptr<alloc::Device> source_device, target;
+    Coverage coverage;             ///< as it was when the walk began
+    PhysicalOffset started_right;  ///< of the walk before this one, see Record
+    Generation walk_before;
+    std::function<bool()> give_up;  ///< asked between the steps
+  };
+  Copier(alloc::Volume& volume, Host& host, Setup setup);
+
+  /// (waits) Copies `window`. `buffer`: at least as long as the window; one for each task.
+  WindowResult copy(PhysicalRange window, AlignedBuffer& buffer);
+
+ private:
+  /// Something to be copied.
+  struct Item {
+    AllocatedExtent extent;
+    PhysicalOffset at;  // on the source
+    bool read_failed = false;
+    PhysicalRange range() const { return {at, extent.length}; }
+  };
+  struct Window;
+
+  Result<void> copy_piece(Window& window, const alloc::Space::FrozenPiece& piece);
+  Result<std::vector<Item>> list(Window& window, const alloc::Space::FrozenPiece& piece);
+  void read(Window& window, std::vector<Item>& items);
+  void verify(Window& window, const alloc::Space::FrozenPiece& piece, const Item& item);
+  bool recover(const AllocatedExtent& block, unsigned own_copy, Bytes into);
+  void write(Window& window);
+
+  alloc::Volume& volume_;
+  Host& host_;
+  const Setup setup_;
+};
+
+}  // namespace moltfs::replace

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The replace record in the superblock.
+#include "replace/record.h"
+
+#include <fmt/format.h>
+
+#include "alloc/base/assert.h"
+#include "alloc/format.h"
+
+namespace moltfs::replace {
+
+namespace {
+
+Error bad(std::string text) {
+  return Error(Errc::bad_item, "replace record: " + std::move(text));
+}
+
+void write_device(ByteWriter& writer, const alloc::DeviceEntry& device) {
+  writer.u64(device.devid.value);
+  writer.uuid(device.uuid);
+  writer.u64(device.size_bytes);
+  writer.string(alloc::recordable_path(device.path));
+}
+
+Result<alloc::DeviceEntry> read_device(ByteReader& reader) {
+  alloc::DeviceEntry device;
+  TRY(device.devid.value, reader.u64());
+  TRY(device.uuid, reader.uuid());
+  TRY(device.size_bytes, reader.u64());
+  TRY(device.path, reader.string());
+  return device;
+}
+
+/// The plain numbers, in the order in which they are on disk.
+template <class RecordType, class Visit>
+void for_each_number(RecordType& record, Visit visit) {
+  auto& facts = record.facts;
+  visit(facts.bytes_total);
+  visit(facts.bytes_copied);
+  visit(facts.bytes_duplicated);
+  visit(facts.bytes_skipped);
+  visit(facts.bytes_recopied);
+  visit(facts.cursor_left.value);
+  visit(facts.errors.read_corrected);
+  visit(facts.errors.read_uncorrectable);
+  visit(facts.errors.target_write);
+  visit(facts.errors.target_flush);
+  visit(facts.start_generation.value);
+  visit(record.started_right.value);
+  visit(record.walk_before.value);
+}
+
+}  // namespace
+
+Result<void> validate(const Record& record) {
+  const Status& facts = record.facts;
+  if (facts.state > State::failed) {
+    return bad(fmt::format("state {} is unknown", static_cast<unsigned>(facts.state)));
+  }
+  if (record.coverage.open() != in_progress(facts.state)) {
+    return bad(
+        fmt::format("state {} with coverage {}", name_of(facts.state), record.coverage.describe()));
+  }
+  if (facts.reason.size() > kMaxReasonBytes) return bad("reason is too long");
+  if (facts.state == State::none) return ok();
+  for (const alloc::DeviceEntry* device : {&facts.source, &facts.target}) {
+    if (device->devid == DeviceId() || device->uuid.is_nil()) return bad("device without a name");
+    if (device->path.size() > alloc::kMaxPathBytes) return bad("path is too long");
+  }
+  if (facts.source.devid != facts.target.devid) return bad("source and target differ in devid");
+  if (facts.source.uuid == facts.target.uuid) return bad("source and target are one device");
+  return ok();
+}
+
+std::vector<std::byte> encode(const Record& record) {
+  if (record.facts.state == State::none) return {};
+  const Status& facts = record.facts;
+  ByteWriter writer;
+  writer.u16(kRecordVersion);
+  writer.u8(static_cast<uint8_t>(facts.state));
+  writer.u8(0);
+  write_device(writer, facts.source);
+  write_device(writer, facts.target);
+  writer.u64(static_cast<uint64_t>(facts.started));
+  writer.u64(static_cast<uint64_t>(facts.ended));
+  for_each_number(record, [&](uint64_t number) { writer.u64(number); });
+  writer.string(std::string_view(facts.reason).substr(0, kMaxReasonBytes));
+  record.coverage.encode(writer);
+  ASSERT(writer.size() <= alloc::format::kMaxReplacePayload);
+  return writer.take();
+}
+
+Result<Record> decode_record(ConstBytes payload) {
+  Record record;
+  if (payload.empty()) return record;
+  ByteReader reader(payload);
+  TRY(auto version, reader.u16());
+  if (version != kRecordVersion) {
+    return Error(Errc::unsupported_feature,
+                 fmt::format("replace record: version {} is unknown", version));
+  }
+  TRY(auto state, reader.u8());
+  TRY(auto reserved, reader.u8());
+  if (state == 0 || reserved != 0) return bad("state or reserved byte is wrong");
+  Status& facts = record.facts;
+  facts.state = static_cast<State>(state);
+  TRY(facts.source, read_device(reader));
+  TRY(facts.target, read_device(reader));
+  TRY(auto started, reader.u64());
+  TRY(auto ended, reader.u64());
+  facts.started = static_cast<int64_t>(started);
+  facts.ended = static_cast<int64_t>(ended);
+  Result<void> numbers = ok();
+  for_each_number(record, [&](uint64_t& number) {
+    auto value = reader.u64();
+    if (value) {
+      number = value.value();
+    } else {
+      numbers = value.error();
+    }
+  });
+  TRY(std::move(numbers));
+  TRY(facts.reason, reader.string());
+  TRY(record.coverage, Coverage::decode(reader));
+  if (!reader.at_end()) return bad(fmt::format("{} bytes too many", reader.left()));
+  TRY(validate(record));
+  return record;
+}
+
+std::string describe(const Record& record) {
+  const Status& facts = record.facts;
+  std::string text = fmt::format("state            {}\n", name_of(facts.state));
+  if (facts.state == State::none) return text;
+  auto device = [](const alloc::DeviceEntry& d) {
+    return fmt::format("devid {} uuid {} size {} path {}", d.devid.value, d.uuid.to_string(),
+                       d.size_bytes, d.path);
+  };
+  text += fmt::format("source           {}\n", device(facts.source));
+  text += fmt::format("target           {}\n", device(facts.target));
+  text += fmt::format("started, ended   {}, {}\n", facts.started, facts.ended);
+  text += fmt::format("start generation {}\n", facts.start_generation.value);
+  text += fmt::format("coverage         {}\n", record.coverage.describe());
+  text += fmt::format("cursor left      {}\n", facts.cursor_left.value);
+  text += fmt::format("started right    {} (born before {})\n", record.started_right.value,
+                      record.walk_before.value);
+  text +=
+      fmt::format("bytes            total {}, copied {}, duplicated {}, skipped {}, recopied {}\n",
+                  facts.bytes_total, facts.bytes_copied, facts.bytes_duplicated,
+                  facts.bytes_skipped, facts.bytes_recopied);
+  text += fmt::format(
+      "errors           read corrected {}, read uncorrectable {}, target write {}, target flush "
+      "{}\n",
+      facts.errors.read_corrected, facts.errors.read_uncorrectable, facts.errors.target_write,
+      facts.errors.target_flush);
+  if (!facts.reason.empty()) text += fmt::format("reason           {}\n", facts.reason);
+  return text;
+}
+
+}  // namespace moltfs::replace

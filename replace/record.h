@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// The replace record: what a volume remembers of its running or last replace, kept in the replace
+// payload of the superblock. On-disk form: FORMAT.md.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "alloc/base/bytes.h"
+#include "alloc/base/error.h"
+#include "replace/coverage.h"
+#include "replace/status.h"
+
+namespace moltfs::replace {
+
+inline constexpr uint16_t kRecordVersion = 1;
+inline constexpr size_t kMaxReasonBytes = 1024;
+
+struct Record {
+  Status facts;  ///< but for rate and eta_seconds, which are of the moment
+  /// Open if and only if facts.state is in_progress().
+  Coverage coverage;
+  /// Right edge of the windows the copier had started, and the generation at which duplication
+  /// was armed for that walk: what was born before it and lies left of the edge may have been
+  /// copied although `coverage` does not say so.
+  PhysicalOffset started_right;
+  Generation walk_before;
+  bool operator==(const Record&) const = default;
+};
+
+/// What does not hold in `record`. Error: bad_item.
+Result<void> validate(const Record& record);
+/// Nothing for a record of state none. Texts that are too long are cut.
+std::vector<std::byte> encode(const Record& record);
+/// An empty payload is a record of state none. Errors: bad_item, unsupported_feature.
+Result<Record> decode_record(ConstBytes payload);
+std::string describe(const Record& record);
+
+}  // namespace moltfs::replace

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// Tests of the replace record and of the status JSON.
+#include "replace/record.h"
+
+#include <fmt/format.h>
+
+#include <random>
+
+#include "alloc/format.h"
+#include "test/support/catch.h"
+
+using namespace moltfs;
+using namespace moltfs::replace;
+
+namespace {
+
+Record full_record() {
+  Record record;
+  Status& facts = record.facts;
+  facts.state = State::suspended;
+  facts.source = {DeviceId(1), Uuid{{1}}, 1 << 30, "/dev/source"};
+  facts.target = {DeviceId(1), Uuid{{2}}, 2u << 30, "/dev/target"};
+  facts.started = 1700000000;
+  facts.ended = 1700000100;
+  facts.bytes_total = 11;
+  facts.bytes_copied = 12;
+  facts.bytes_duplicated = 13;
+  facts.bytes_skipped = 14;
+  facts.bytes_recopied = 15;
+  facts.cursor_left = PhysicalOffset(16);
+  facts.errors = {17, 18, 19, 20};
+  facts.start_generation = Generation(21);
+  facts.reason = "a \"reason\"";
+  record.coverage.arm(Generation(21));
+  record.coverage.cursor_reached(PhysicalOffset(16));
+  record.coverage.disarm(Generation(30));
+  record.started_right = PhysicalOffset(22);
+  record.walk_before = Generation(23);
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("a record reads back as it was written") {
+  const Record record = full_record();
+  REQUIRE(decode_record(encode(record)).value() == record);
+  REQUIRE(encode(Record()).empty());
+  REQUIRE(decode_record({}).value() == Record());
+  REQUIRE(describe(record).find("/dev/target") != std::string::npos);
+  REQUIRE(describe(Record()).find("none") != std::string::npos);
+}
+
+TEST_CASE("the largest record fits into the superblock") {
+  Record record = full_record();
+  record.facts.source.path = std::string(5000, 'x');  // is not recorded
+  record.facts.target.path = std::string(alloc::kMaxPathBytes, 'y');
+  record.facts.reason = std::string(100000, 'z');
+  record.coverage = Coverage();
+  for (uint64_t g = 2; g < 20000; g += 4) {
+    record.coverage.arm(Generation(g));
+    record.coverage.cursor_reached(PhysicalOffset(g % 7 + 1));
+    record.coverage.disarm(Generation(g + 1));
+  }
+  const auto bytes = encode(record);
+  REQUIRE(bytes.size() <= alloc::format::kMaxReplacePayload);
+  const Record back = decode_record(bytes).value();
+  REQUIRE(back.coverage == record.coverage);
+  REQUIRE(back.facts.reason.size() == kMaxReasonBytes);
+  REQUIRE(back.facts.source.path.empty());
+}
+
+TEST_CASE("what does not hold together is refused") {
+  Record record = full_record();
+  SECTION("open coverage in a state without duplication") {
+    record.coverage.arm(Generation(40));
+  }
+  SECTION("a state with duplication without open coverage") {
+    record.facts.state = State::copying;
+  }
+  SECTION("source and target are one") {
+    record.facts.target.uuid = record.facts.source.uuid;
+  }
+  SECTION("no devid") {
+    record.facts.source.devid = record.facts.target.devid = DeviceId();
+  }
+  REQUIRE(decode_record(encode(record)).error() == Errc::bad_item);
+}
+
+TEST_CASE("an unknown version is told apart") {
+  auto bytes = encode(full_record());
+  bytes[0] = std::byte{9};
+  REQUIRE(decode_record(bytes).error() == Errc::unsupported_feature);
+}
+
+TEST_CASE("cut, lengthened and rotten records are refused or whole, and never crash") {
+  const auto bytes = encode(full_record());
+  for (size_t length = 1; length < bytes.size(); ++length) {
+    REQUIRE(!decode_record(ConstBytes(bytes).first(length)));
+  }
+  auto longer = bytes;
+  longer.push_back(std::byte{0});
+  REQUIRE(!decode_record(longer));
+  std::mt19937 random(2);
+  for (int i = 0; i < 50000; ++i) {
+    auto rotten = bytes;
+    for (unsigned k = random() % 3 + 1; k > 0; --k) {
+      rotten[random() % rotten.size()] = static_cast<std::byte>(random());
+    }
+    auto decoded = decode_record(rotten);
+    if (decoded) REQUIRE(validate(decoded.value()));
+  }
+}
+
+TEST_CASE("the status as JSON has every key") {
+  Status status = full_record().facts;
+  status.rate = 5;
+  status.eta_seconds = 6;
+  const std::string json = to_json(status);
+  INFO(json);
+  const auto has = [&](const std::string& part) {
+    INFO(part);
+    REQUIRE(json.find(part) != std::string::npos);
+  };
+  has(R"("state":"suspended")");
+  has(R"("source":{"devid":1,"uuid":"01000000-0000-0000-0000-000000000000","path":"/dev/source",)"
+      R"("size":1073741824})");
+  has(R"("target":{"devid":1,)");
+  has(R"("started":1700000000,"ended":1700000100)");
+  has(R"("bytes_total":11,"bytes_copied":12,"bytes_duplicated":13,"bytes_skipped":14)");
+  has(R"("bytes_recopied":15)");
+  has(R"("cursor_left":16,"rate":5,"eta_seconds":6)");
+  has(R"("errors":{"read_corrected":17,"read_uncorrectable":18,"target_write":19,"target_flush":20})");
+  has(R"("start_generation":21,"reason":"a \"reason\"")");
+  REQUIRE(json.front() == '{');
+  REQUIRE(json.back() == '}');
+}
+
+TEST_CASE("JSON of nothing, and of names that are no text") {
+  const std::string none = to_json(Status());
+  REQUIRE(none.find(R"("state":"none","source":null,"target":null,"started":null)") !=
+          std::string::npos);
+  Status status = full_record().facts;
+  status.target.path =
+      "/dev/\xff\xc3\x28\n\x7f"
+      "\xc3\xa4\xed\xa0\x80\\";
+  const std::string json = to_json(status);
+  INFO(json);
+  REQUIRE(json.find("/dev/\\ufffd\\ufffd(\\u000a\\u007f\xc3\xa4\\ufffd\\ufffd\\ufffd\\\\\"") !=
+          std::string::npos);
+}
+
+TEST_CASE("the share that is done never passes one") {
+  Status status;
+  REQUIRE(fraction_done(status) == 0);
+  status.bytes_total = 100;
+  status.bytes_copied = 25;
+  REQUIRE(fraction_done(status) == 0.25);
+  status.bytes_copied = 150;
+  REQUIRE(fraction_done(status) == 1);
+  status.bytes_total = status.bytes_copied = 0;
+  status.state = State::finished;
+  REQUIRE(fraction_done(status) == 1);
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// The checks of Arm, and the target's superblock.
+#include "replace/target_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "alloc/base/log.h"
+
+namespace moltfs::replace {
+
+namespace {
+
+using alloc::Device;
+using alloc::DeviceEntry;
+using alloc::DeviceRole;
+using alloc::Superblock;
+using alloc::Volume;
+
+/// Where other systems keep their marks, besides what our superblocks overwrite: the head and the
+/// tail of a device.
+constexpr uint64_t kForeignHeadBytes = 64 * 1024;
+constexpr uint64_t kForeignTailBytes = 256 * 1024;
+
+/// Opened beside whoever has it, only to be looked at.
+Result<Superblock> peek(Volume& volume, const std::string& path) {
+  alloc::DeviceOpener::Options options;
+  options.read_only = true;
+  options.exclusive = false;
+  TRY(auto device, volume.opener().open(path, options));
+  return alloc::read_superblock(volume.engine(), *device);
+}
+
+bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock& superblock) {
+  return superblock.role == DeviceRole::target && superblock.device == target.uuid &&
+         superblock.volume == volume.superblock().volume;
+}
+
+/// If `path` cannot be opened because it is one of our own: says so. Else `error` as it is.
+Error explain_in_use(Volume& volume, const DeviceEntry& source, const std::string& path,
+                     const Error& error) {
+  auto superblock = peek(volume, path);
+  if (!superblock || superblock.value().volume != volume.superblock().volume) return error;
+  for (const DeviceEntry& entry : volume.devices()) {
+    if (entry.uuid != superblock.value().device) continue;
+    if (entry.devid == source.devid) {
+      return Error(Errc::bad_target,
+                   fmt::format("{}: is devid {}, the source itself", path, entry.devid.value));
+    }
+    return Error(Errc::bad_target, fmt::format("{}: is a member of this volume already (devid {})",
+                                               path, entry.devid.value));
+  }
+  return error;
+}
+
+/// What of ours lies on `device`; empty if it may be overwritten without asking.
+Result<std::string> moltfs_on(Volume& volume, Device& device) {
+  auto found = alloc::read_superblock(volume.engine(), device);
+  if (!found) {
+    if (found.error() == Errc::not_found) return std::string();
+    return std::string("a damaged moltfs volume");
+  }
+  const Superblock& superblock = found.value();
+  const std::string name = superblock.label.empty() ? superblock.volume.to_string()
+                                                    : fmt::format("\"{}\"", superblock.label);
+  switch (superblock.role) {
+    case DeviceRole::replaced:
+      return std::string();
+    case DeviceRole::target:
+      return fmt::format("the unfinished target of a replace of moltfs volume {}", name);
+    case DeviceRole::member:
+      break;
+  }
+  return fmt::format("a device of moltfs volume {}", name);
+}
+
+/// Everything but the content of what will be our superblocks.
+Result<void> wipe_foreign(Volume& volume, Device& device) {
+  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
+  AlignedBuffer zeros(kForeignTailBytes);
+  zeros.fill_zero();
+  TRY(volume.engine().write(device, 0, zeros.span().first(kForeignHeadBytes)));
+  return volume.engine().write(device, size - kForeignTailBytes, zeros.span());
+}
+
+Superblock target_superblock(const Volume& volume, const DeviceEntry& target) {
+  Superblock superblock = volume.superblock();
+  superblock.role = DeviceRole::target;
+  superblock.devid = target.devid;
+  superblock.device = target.uuid;
+  superblock.pending_swap.reset();
+  superblock.predecessor.reset();
+  superblock.successor.reset();
+  return superblock;
+}
+
+Result<std::shared_ptr<Device>> open_if_target(Volume& volume, const DeviceEntry& target,
+                                               const std::string& path) {
+  TRY(auto seen, peek(volume, path));
+  if (!is_target(volume, target, seen)) return Error(Errc::not_found);
+  TRY(auto device, volume.opener().open(path, {}));
+  TRY(auto superblock, alloc::read_superblock(volume.engine(), *device));
+  if (!is_target(volume, target, superblock)) return Error(Errc::not_found);
+  return device;
+}
+
+}  // namespace
+
+Result<DeviceEntry> find_source(const Volume& volume, const std::string& name) {
+  const auto uuid = Uuid::parse(name);
+  uint64_t devid = 0;
+  const char* end = name.data() + name.size();
+  const auto [parsed, error] = std::from_chars(name.data(), end, devid);
+  const bool is_devid = error == std::errc() && parsed == end;
+  for (const DeviceEntry& entry : volume.devices()) {
+    const auto device = volume.device(entry.devid);
+    const bool same_path = entry.path == name || (device != nullptr && device->path() == name);
+    const bool meant = is_devid ? entry.devid.value == devid : same_path || uuid == entry.uuid;
+    if (meant) return entry;
+  }
+  return Error(Errc::not_found,
+               is_devid ? fmt::format("this volume has no devid {}", devid)
+                        : fmt::format("{}: is no device of this volume", name.substr(0, 512)));
+}
+
+Result<void> check_size(const Volume& volume, const DeviceEntry& source, const std::string& path,
+                        uint64_t size_bytes) {
+  const uint64_t needed = std::max(
+      const_cast<Volume&>(volume).space().last_extent_end(source.devid), alloc::kMinDeviceBytes);
+  if (size_bytes >= needed) return ok();
+  std::string holds = human_size(size_bytes), needs = human_size(needed);
+  if (holds == needs) {  // a few sectors
+    holds = fmt::format("{} bytes", size_bytes);
+    needs = fmt::format("{} bytes", needed);
+  }
+  return Error(Errc::bad_target,
+               fmt::format("{}: target holds {}, the allocated chunks of devid {} need {}", path,
+                           holds, source.devid.value, needs));
+}
+
+Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
+                                   const std::string& path, bool force) {
+  CheckedTarget checked;
+  auto opened = volume.opener().open(path, {});
+  if (!opened) {
+    const Error& error = opened.error();
+    if (error == Errc::device_in_use) return explain_in_use(volume, source, path, error);
+    if (error.detail) return error;
+    return Error(error.code, fmt::format("{}: {}", path, error.message()));
+  }
+  checked.device = std::move(opened.value());
+  if (checked.device->read_only()) {
+    return Error(Errc::device_read_only, fmt::format("{}: is read-only", path));
+  }
+  TRY(check_size(volume, source, path, checked.device->size_bytes()));
+  TRY(auto found, volume.opener().signature(*checked.device));
+  TRY(auto ours, moltfs_on(volume, *checked.device));
+  std::string holds = ours;
+  if (holds.empty() && found && *found != "moltfs") holds = *found;
+  if (holds.empty()) return checked;
+  if (!force) {
+    return Error(Errc::foreign_signature,
+                 fmt::format("{}: holds {}; --force overwrites it", path, holds));
+  }
+  checked.foreign = ours.empty();
+  return checked;
+}
+
+Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
+                            const CheckedTarget& checked) {
+  Device& device = *checked.device;
+  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
+  if (device.can_discard()) {
+    auto discarded = volume.engine().discard(device, 0, size);
+    if (!discarded) log_info("{}: not discarded: {}", device.path(), discarded.error().message());
+  }
+  if (checked.foreign) {
+    TRY(wipe_foreign(volume, device));
+  }
+  const Superblock superblock = target_superblock(volume, target);
+  TRY(alloc::write_superblock(volume.engine(), device, superblock));
+  return alloc::verify_superblock(volume.engine(), device, superblock);
+}
+
+Result<std::shared_ptr<Device>> find_target(Volume& volume, const DeviceEntry& target,
+                                            const std::vector<std::string>& hints, bool search) {
+  Error why(Errc::not_found);
+  auto look = [&](const std::string& path) -> std::shared_ptr<Device> {
+    auto device = open_if_target(volume, target, path);
+    if (device) return device.value();
+    // The most telling: found, but not to be had.
+    if (why == Errc::not_found) why = device.error();
+    return nullptr;
+  };
+  std::vector<std::string> paths = hints;
+  if (!target.path.empty()) paths.insert(paths.begin(), target.path);
+  for (const std::string& path : paths) {
+    if (auto device = look(path)) return device;
+  }
+  const Error where_it_was = why;
+  if (search) {
+    for (const std::string& path : volume.opener().candidates()) {
+      if (std::find(paths.begin(), paths.end(), path) != paths.end()) continue;
+      if (auto device = look(path)) return device;
+    }
+  }
+  const std::string reason = where_it_was == Errc::not_found ? "not found" : where_it_was.message();
+  return Error(where_it_was.code, fmt::format("the target {} (uuid {}): {}", target.path,
+                                              target.uuid.to_string(), reason));
+}
+
+}  // namespace moltfs::replace

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+// The copy: lanes of windows over one walk, and the commits that make the cursor durable.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "alloc/base/assert.h"
+#include "alloc/base/log.h"
+#include "replace/engine_impl.h"
+
+namespace moltfs::replace {
+
+namespace {
+
+/// How often a lane looks whether it may go on that waits for the cursor to become durable.
+constexpr Nanoseconds kStallPoll = std::chrono::milliseconds(1);
+
+}  // namespace
+
+void Engine::Impl::run() {
+  {
+    Lock lock(mutex_);
+    const bool was_armed = target_ != nullptr;
+    if (activity_ != Activity::idle || stopping_ || !was_armed) return;
+    set_activity(Activity::arming);
+  }
+  begin_walk();
+}
+
+/// REQUIRES: activity arming, armed (a fault may have come since).
+void Engine::Impl::begin_walk() {
+  // Everything born before the arming is in it: the commit that armed is durable.
+  const auto chunks = volume_.space().committed_chunks();
+  uint64_t walk_number = 0;
+  {
+    Lock lock(mutex_);
+    ASSERT(activity_ == Activity::arming);
+    if (!ledger_.standing()) {
+      lock.unlock();
+      return begin_settling();
+    }
+    if (stopping_ || cancel_requested_) return set_activity(Activity::idle);
+    Record& record = ledger_.current();
+    Status& facts = record.facts;
+    const auto source = volume_.device(facts.source.devid);
+    const Generation armed_since = record.coverage.armed_since();
+    const PhysicalOffset end(source->size_bytes());
+    const PhysicalOffset from = std::min(record.coverage.walk_start(), end);
+    auto extents = alloc::device_extents(*chunks, facts.source.devid);
+    std::erase_if(extents, [&](const alloc::DeviceExtent& extent) {
+      return extent.chunk->stripes[extent.stripe_index].birth >= armed_since;
+    });
+    walk_.emplace(std::move(extents), from, end, options_.window_bytes, used_bytes());
+    copier_ = std::make_shared<Copier>(
+        volume_, host_,
+        Copier::Setup{facts.source.devid, source, target_, record.coverage, record.started_right,
+                      record.walk_before, [this] { return gave_up(); }});
+    record.started_right = from;
+    record.walk_before = armed_since;
+    facts.cursor_left = walk_->cursor();
+    facts.state = State::copying;
+    rate_.start(volume_.runtime().now());
+    lanes_ = std::max(options_.windows_in_flight, 1u);
+    walk_number = ++walk_number_;
+    committed_copied_ = 0;
+    set_activity(Activity::walking);
+    log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
+             facts.target.path);
+  }
+  spawn(commit_cursor(walk_number));
+  for (unsigned i = 0; i < std::max(options_.windows_in_flight, 1u); ++i) spawn(lane());
+}
+
+bool Engine::Impl::gave_up() const {
+  Lock lock(mutex_);
+  return !ledger_.standing() || cancel_requested_;
+}
+
+Engine::Impl::Step Engine::Impl::next_step() {
+  Step step;
+  Lock lock(mutex_);
+  if (stopping_ || cancel_requested_ || !ledger_.standing()) return step;
+  // What a crash now would cost, and how much less a commit could make it.
+  const uint64_t at_stake = walk_->copied_bytes() - committed_copied_ + walk_->in_flight_bytes();
+  const uint64_t gain = walk_->copied_left() - committed_copied_;
+  const bool full = at_stake > 0 && at_stake + options_.window_bytes > options_.max_undurable_bytes;
+  if (!committing_ && gain > 0 && (full || gain >= options_.commit_bytes)) {
+    committing_ = step.commit = true;
+  } else if (full) {
+    step.wait = !walk_->exhausted();
+  } else {
+    step.window = walk_->next();
+    ledger_.current().started_right = walk_->started_right();
+  }
+  return step;
+}
+
+void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result) {
+  {
+    Lock lock(mutex_);
+    Status& facts = ledger_.current().facts;
+    facts.bytes_copied += result.copied_bytes;
+    facts.bytes_skipped += result.skipped_bytes;
+    facts.bytes_recopied += std::min(result.recopied_bytes, result.copied_bytes);
+    facts.errors.read_corrected += result.read_corrected;
+    facts.errors.read_uncorrectable += result.read_uncorrectable;
+    rate_.add(volume_.runtime().now(), result.copied_bytes);
+    if (!result.lost.empty() && lost_blocks_ == 0) {
+      facts.reason = ("no copy could be read: " + result.lost).substr(0, kMaxReasonBytes);
+      log_error("replace: {}", facts.reason);
+    }
+    lost_blocks_ += result.read_uncorrectable;
+    // A window that was given up stays unfinished; so the cursor never passes it.
+    if (result.done) {
+      walk_->finished(window, result.copied_bytes + result.skipped_bytes, result.copied_bytes);
+      if (ledger_.standing()) facts.cursor_left = walk_->cursor();
+    }
+  }
+  if (result.target_failure) target_fault(alloc::IoOp::write, *result.target_failure);
+  if (result.failure) {
+    suspend(fmt::format("the source at {} cannot be copied: {}", window.start.value,
+                        result.failure->message()));
+  }
+}
+
+/// One of several: copies windows until there is none left. The last one to end goes on.
+asio::awaitable<void> Engine::Impl::lane() {
+  auto buffer = std::make_shared<AlignedBuffer>();
+  for (;;) {
+    const Step step = next_step();
+    if (step.commit) {
+      co_await commit_now();
+      continue;
+    }
+    if (step.wait) {
+      co_await background_.sleep(kStallPoll);
+      continue;
+    }
+    if (!step.window) break;
+    auto job = [copier = copier_, range = *step.window, buffer] {
+      if (buffer->size() < range.length) *buffer = AlignedBuffer(range.length);
+      return copier->copy(range, *buffer);
+    };
+    const WindowResult result = co_await background_.blocking(std::move(job));
+    window_done(*step.window, result);
+  }
+  buffer.reset();
+  bool last = false;
+  {
+    Lock lock(mutex_);
+    last = --lanes_ == 0;
+  }
+  if (last) {
+    auto job = [this] { after_walk(); };
+    co_await background_.blocking(std::move(job));
+  }
+}
+
+/// By whoever has set committing_.
+asio::awaitable<void> Engine::Impl::commit_now() {
+  auto job = [this] { return host_.commit(); };
+  const Result<Generation> committed = co_await background_.blocking(std::move(job));
+  if (!committed) suspend("a commit failed: " + committed.error().message());
+  Lock lock(mutex_);
+  committing_ = false;
+}
+
+/// While the copy is slow.
+asio::awaitable<void> Engine::Impl::commit_cursor(uint64_t walk_number) {
+  for (;;) {
+    co_await background_.sleep(options_.commit_interval);
+    bool moved = false;
+    {
+      Lock lock(mutex_);
+      const bool mine = walk_number_ == walk_number && activity_ == Activity::walking;
+      if (!mine || stopping_ || !ledger_.standing()) break;
+      update_totals();
+      moved = !committing_ && ledger_.current().facts.cursor_left != committed_cursor_;
+      if (moved) committing_ = true;
+    }
+    if (moved) co_await commit_now();
+  }
+}
+
+/// On a worker: the lanes have ended.
+void Engine::Impl::after_walk() {
+  {
+    Lock lock(mutex_);
+    const bool standing = ledger_.standing();
+    if (standing && (stopping_ || cancel_requested_)) {
+      update_totals();
+      copier_.reset();
+      return set_activity(Activity::idle);
+    }
+    set_activity(standing ? Activity::finishing : Activity::settling);
+    if (standing) ASSERT(walk_->complete());
+  }
+  finish();
+}
+
+}  // namespace moltfs::replace

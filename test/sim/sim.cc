@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+// The simulator's command line; scripts/sim builds and calls it.
+//
+//   sim [--seeds N] [--first S] [--minutes M] [--jobs J]     many lives
+//   sim --seed S [--verbose] [--limit OPERATIONS]            one life, told in detail
+//   --rule cursor        the mapper duplicates by the historical rule: data must be lost
+//   --expect-failure     some life must fail: exit 0 if one does, 1 if all pass
+//
+// Each job is a process of its own, so that a crash of one life is reported like any other failure.
+// Exit: 0 all lives passed, 1 one failed (the command that replays it is printed), 2 usage.
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "alloc/base/log.h"
+#include "test/sim/historical_rule.h"
+#include "test/sim/life.h"
+
+namespace {
+
+using moltfs::sim::LifeOptions;
+using moltfs::sim::LifeResult;
+
+struct Shared {  // between the jobs
+  std::atomic<uint64_t> next_seed, lives, steps, operations, replaces, cuts, suspensions, cancels;
+  std::atomic<bool> failed;
+  std::atomic<uint64_t> current[64];
+};
+
+struct Arguments {
+  uint64_t seeds = 200, first = 1, seed = 0, limit = ~uint64_t{0};
+  double minutes = 0;
+  unsigned jobs = 2;
+  bool one = false, verbose = false, cursor_rule = false, expect_failure = false;
+};
+
+[[noreturn]] void usage() {
+  fmt::print(stderr,
+             "usage: sim [--seeds N] [--first S] [--minutes M] [--jobs J]\n"
+             "       sim --seed S [--verbose] [--limit OPERATIONS]\n"
+             "both:  [--rule cursor] [--expect-failure]\n");
+  exit(2);
+}
+
+Arguments parse(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option == "--verbose") {
+      arguments.verbose = true;
+      continue;
+    }
+    if (option == "--expect-failure") {
+      arguments.expect_failure = true;
+      continue;
+    }
+    if (i + 1 >= argc) usage();
+    const std::string value = argv[++i];
+    if (option == "--rule") {
+      if (value != "cursor") usage();
+      arguments.cursor_rule = true;
+      continue;
+    }
+    char* end = nullptr;
+    const double number = strtod(value.c_str(), &end);
+    if (end == value.c_str() || *end != '\0' || number < 0) usage();
+    if (option == "--seeds")
+      arguments.seeds = strtoull(value.c_str(), nullptr, 10);
+    else if (option == "--first")
+      arguments.first = strtoull(value.c_str(), nullptr, 10);
+    else if (option == "--limit")
+      arguments.limit = strtoull(value.c_str(), nullptr, 10);
+    else if (option == "--minutes")
+      arguments.minutes = number;
+    else if (option == "--jobs")
+      arguments.jobs = std::clamp(static_cast<int>(number), 1, 64);
+    else if (option == "--seed") {
+      arguments.one = true;
+      arguments.seed = strtoull(value.c_str(), nullptr, 10);
+    } else {
+      usage();
+    }
+  }
+  return arguments;
+}
+
+LifeOptions options_for(const Arguments& arguments, uint64_t seed) {
+  LifeOptions options;
+  options.seed = seed;
+  options.operation_limit = arguments.limit;
+  options.verbose = arguments.verbose;
+  if (arguments.cursor_rule) {
+    options.rule = [](std::function<uint64_t()> cursor) {
+      return std::make_shared<const moltfs::sim::DuplicateLeftOfCursor>(std::move(cursor));
+    };
+  }
+  return options;
+}
+
+void report(uint64_t seed, const std::string& failure, uint64_t limit) {
+  fmt::print("seed {} FAILED: {}\n  replay: scripts/sim --seed {}{} --verbose\n", seed, failure,
+             seed, limit == ~uint64_t{0} ? std::string() : fmt::format(" --limit {}", limit));
+  fflush(stdout);
+}
+
+int one_life(const Arguments& arguments) {
+  const LifeOptions options = options_for(arguments, arguments.seed);
+  const LifeResult result = moltfs::sim::live(options);
+  fmt::print("seed {}: {}, {} operations, {} steps, {} replaces, {} cuts, trace {:016x}\n",
+             options.seed, result.passed ? "passed" : "FAILED", result.operations, result.steps,
+             result.replaces_finished, result.power_cuts, result.trace);
+  if (result.passed) return arguments.expect_failure ? 1 : 0;
+  uint64_t limit = arguments.limit;
+  if (!arguments.verbose && limit == ~uint64_t{0}) limit = moltfs::sim::shrink(options);
+  report(options.seed, result.failure, limit);
+  return arguments.expect_failure ? 0 : 1;
+}
+
+int job(const Arguments& arguments, Shared& shared, unsigned number,
+        std::chrono::steady_clock::time_point deadline) {
+  const uint64_t end = arguments.first + arguments.seeds;
+  while (!shared.failed) {
+    if (arguments.minutes > 0) {
+      if (std::chrono::steady_clock::now() >= deadline) break;
+    } else if (shared.next_seed >= end) {
+      break;
+    }
+    const LifeOptions options = options_for(arguments, shared.next_seed++);
+    if (arguments.minutes <= 0 && options.seed >= end) break;
+    shared.current[number] = options.seed;
+    const LifeResult result = moltfs::sim::live(options);
+    ++shared.lives;
+    shared.steps += result.steps;
+    shared.operations += result.operations;
+    shared.replaces += result.replaces_finished;
+    shared.cuts += result.power_cuts;
+    shared.suspensions += result.suspensions;
+    shared.cancels += result.cancels;
+    if (result.passed) continue;
+    shared.failed = true;
+    const bool enough = arguments.expect_failure;
+    report(options.seed, result.failure,
+           enough ? options.operation_limit : moltfs::sim::shrink(options));
+    _exit(1);
+  }
+  _exit(0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  if (!arguments.verbose) moltfs::set_log_sink([](moltfs::LogLevel, const std::string&) {});
+  if (arguments.one) return one_life(arguments);
+
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return 2;
+  auto* shared = new (memory) Shared{};
+  shared->next_seed = arguments.first;
+  const auto start = std::chrono::steady_clock::now();
+  const auto deadline =
+      start + std::chrono::milliseconds(static_cast<int64_t>(arguments.minutes * 60000));
+  std::vector<pid_t> children;
+  for (unsigned i = 0; i < arguments.jobs; ++i) {
+    const pid_t child = fork();
+    if (child == 0) job(arguments, *shared, i, deadline);
+    children.push_back(child);
+  }
+  bool failed = false;
+  for (unsigned i = 0; i < children.size(); ++i) {
+    int status = 0;
+    waitpid(children[i], &status, 0);
+    if (status == 0) continue;
+    failed = true;
+    if (WIFSIGNALED(status)) {
+      ++shared->lives;
+      shared->failed = true;
+      report(shared->current[i], fmt::format("killed by signal {}", WTERMSIG(status)),
+             ~uint64_t{0});
+    }
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  fmt::print(
+      "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} operations, {} replaces finished, "
+      "{} power cuts, {} suspensions, {} cancels: {}\n",
+      shared->lives.load(), arguments.first, seconds,
+      static_cast<double>(shared->lives) * 60 / seconds, shared->operations.load(),
+      shared->replaces.load(), shared->cuts.load(), shared->suspensions.load(),
+      shared->cancels.load(), failed ? "FAILED" : "all passed");
+  if (!arguments.expect_failure) return failed ? 1 : 0;
+  fmt::print("{} after {} lives, {} steps\n", failed ? "found" : "NOT FOUND", shared->lives.load(),
+             shared->steps.load());
+  return failed ? 0 : 1;
+}

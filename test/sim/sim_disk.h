@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Simulated devices: they complete requests in any order, keep unflushed writes in a volatile cache
+// of which a power cut leaves any subset (whole or torn at 512 bytes), fail, rot, and die.
+//
+// A Disk is the thing itself: it outlives crashes and mounts. A SimDevice is an open handle on it,
+// gone when the power goes. SimDevices is the DeviceOpener and IoEngine over named disks.
+//
+// Durability as real devices give it: a write is durable only if a flush was *issued after the
+// write had completed* and that flush succeeded. An observer sees every completed request.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "alloc/device/device.h"
+#include "test/sim/scheduler.h"
+
+namespace moltfs::sim {
+
+inline constexpr uint64_t kPage = 4096;
+
+/// Sparse bytes; pages never written read as zeros.
+class PageImage {
+ public:
+  using Page = std::array<std::byte, kPage>;
+  void read(uint64_t offset, Bytes into) const;
+  void write(uint64_t offset, ConstBytes from);  ///< any alignment
+  void zero(uint64_t offset, uint64_t length);   ///< page-aligned
+  uint64_t used_bytes() const { return pages_.size() * kPage; }
+  bool operator==(const PageImage& other) const;
+
+ private:
+  std::map<uint64_t, std::shared_ptr<Page>> pages_;  // shared between copies until written
+};
+
+struct Disk {
+  std::string name;
+  uint64_t size_bytes = 0;
+  PageImage durable;  ///< what survives a power cut for sure
+  PageImage current;  ///< what reads see
+
+  struct Write {
+    uint64_t id = 0, offset = 0;
+    std::vector<std::byte> bytes;
+    bool discard = false;
+    uint64_t discard_length = 0;
+  };
+  std::vector<Write> unflushed;  ///< completed, not yet durable, in order of completion
+
+  bool open_exclusively = false;
+  // What goes wrong with it.
+  bool dead = false;            ///< every request fails
+  double fail_probability = 0;  ///< each request, by itself
+  bool fail_writes_only = false;
+  uint64_t fail_at = 0;  ///< the how-manieth request from now fails (0: none)
+  uint64_t requests = 0;
+
+  uint64_t written_bytes = 0;
+};
+
+enum class DiskEvent : uint8_t { read, write, flush, discard };
+
+class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
+ public:
+  explicit SimDevices(Scheduler& scheduler);
+  ~SimDevices() override;
+
+  Disk& add(const std::string& name, uint64_t size_bytes);
+  Disk& disk(const std::string& name);
+  bool has(const std::string& name) const { return disks_.count(name) != 0; }
+  void remove(const std::string& name) { disks_.erase(name); }
+  /// For "the target alone": the same disks as they are now, with other open handles.
+  void copy_disk(const std::string& from, SimDevices& to, const std::string& name) const;
+
+  /// From now on every request of every open handle fails and changes nothing.
+  void cut_power();
+  /// After a cut, when all handles are gone: each disk keeps a random subset of its unflushed
+  /// writes, the last ones torn now and then; the volatile cache is empty; the power is back.
+  void restore_power();
+  bool power() const { return power_; }
+
+  /// Called when a request completes successfully, a write just before it changes `current`.
+  /// Never waits.
+  using Observer = std::function<void(const Disk&, DiskEvent, uint64_t offset, ConstBytes bytes)>;
+  void set_observer(Observer observer) { observer_ = std::move(observer); }
+  /// Called before each request is started; an error makes it fail. Never waits.
+  using Fault = std::function<Result<void>(Disk&, const alloc::IoRequest&)>;
+  void set_fault(Fault fault) { fault_ = std::move(fault); }
+  /// Called when a request is issued: how much longer than usual it takes. Never waits.
+  using Hold = std::function<Nanoseconds(const Disk&, const alloc::IoRequest&)>;
+  void set_hold(Hold hold) { hold_ = std::move(hold); }
+
+  // alloc::DeviceOpener
+  Result<std::shared_ptr<alloc::Device>> open(const std::string& path,
+                                              const Options& options) override;
+  alloc::IoEngine& engine() override { return *this; }
+  Result<std::optional<std::string>> signature(alloc::Device& device) override;
+  std::vector<std::string> candidates() override;
+
+  // alloc::IoEngine
+  void run(std::span<alloc::IoRequest> requests) override;
+  std::string_view name() const override { return "simulated"; }
+
+ private:
+  void complete(alloc::IoRequest& request, uint64_t flush_horizon);
+
+  Scheduler& scheduler_;
+  std::map<std::string, std::unique_ptr<Disk>> disks_;
+  bool power_ = true;
+  uint64_t next_write_ = 1;
+  Observer observer_;
+  Fault fault_;
+  Hold hold_;
+};
+
+}  // namespace moltfs::sim
