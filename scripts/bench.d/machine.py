@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""What the benchmark asks of the machine: loop devices, mounts, counters of devices and of CPUs.
+
+Everything is made below one private directory, so that scripts/bench can undo what is left of it
+even when this program was killed."""
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import time
+
+SECTOR = 512
+MIB = 1 << 20
+PF_KTHREAD = 0x00200000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Unable(Exception):
+    """A peer cannot do this here; the row is left out, with the reason."""
+
+
+def run(*command, timeout=600, check=True):
+    """Runs a command and gives what it printed."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          timeout=timeout, stdin=subprocess.DEVNULL)
+    if check and done.returncode != 0:
+        text = (done.stderr or done.stdout).strip()[-400:]
+        raise Unable(f"{' '.join(map(str, command))}: {text or f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def measured(*command, timeout=600):
+    """Runs one of our load generators; they print a JSON object."""
+    return json.loads(run(*command, timeout=timeout))
+
+
+def wait_for(condition, what, seconds=30, pause=0.01):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise Unable(f"{what}: not within {seconds} s")
+        time.sleep(pause)
+
+
+def drop_caches():
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+class Loop:
+    """A loop device on a file written in full. It offers no discard: the file keeps its blocks,
+    whoever used it before."""
+
+    def __init__(self, directory, name, size, direct):
+        self.file = pathlib.Path(directory) / name
+        self.size = size
+        with open(self.file, "wb") as out:
+            for _ in range(size // MIB):
+                out.write(bytes(MIB))
+            os.fsync(out.fileno())
+        self.path = run("losetup", "-f", "--show", f"--direct-io={'on' if direct else 'off'}",
+                        self.file).strip()
+        self.system = pathlib.Path("/sys/block") / os.path.basename(self.path)
+        (self.system / "queue/discard_max_bytes").write_text("0")
+
+    def counters(self):
+        """Of the device, since it was made."""
+        words = (self.system / "stat").read_text().split()
+        return {"read": int(words[2]) * SECTOR, "written": int(words[6]) * SECTOR,
+                "flushes": int(words[15])}
+
+    def clear(self):
+        """Nobody takes it for what it was."""
+        run("wipefs", "-qaf", self.path)
+        with open(self.path, "r+b", buffering=0) as device:
+            for at in (0, self.size - 8 * MIB):
+                device.seek(at)
+                device.write(bytes(8 * MIB))
+            os.fsync(device.fileno())
+
+    def close(self):
+        run("losetup", "-d", self.path, check=False)
+        self.file.unlink(missing_ok=True)
+
+
+class Media:
+    """Two loop devices of one size: in RAM (/dev/shm) or on the disk below the private directory."""
+
+    def __init__(self, kind, directories, size):
+        self.kind = kind
+        direct = kind == "disk"
+        self.source = Loop(directories[kind], "source", size, direct)
+        self.target = Loop(directories[kind], "target", size, direct)
+
+    def close(self):
+        self.source.close()
+        self.target.close()
+
+
+def process_ticks(pid):
+    """(CPU ticks used, is it a kernel thread), or None when it is gone."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12]), bool(int(fields[6]) & PF_KTHREAD)
+
+
+class Cpu:
+    """CPU seconds of the kernel's own threads, of the processes named and of the programs we ran to
+    their end, since it was made. The threads behind the loop devices are among them, for all."""
+
+    def __init__(self, pids=()):
+        self.pids = set(pids)
+        self.children = self._children()
+        self.before = self._snapshot()
+
+    @staticmethod
+    def _children():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    def _snapshot(self):
+        found = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                ticks = process_ticks(entry)
+                if ticks and (ticks[1] or int(entry) in self.pids):
+                    found[entry] = ticks[0]
+        return found
+
+    def seconds(self):
+        now = self._snapshot()
+        ticks = sum(max(0, ticks - self.before.get(pid, 0)) for pid, ticks in now.items())
+        return ticks / TICKS + self._children() - self.children
+
+
+def resident_bytes(pid, what="VmRSS"):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+class Background:
+    """A program that runs until it is stopped; gives what it printed."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True,
+                                        stdin=subprocess.DEVNULL)
+        self.pid = self.process.pid
+
+    def stop(self, sign=signal.SIGTERM):
+        self.process.send_signal(sign)
+        return self.process.communicate(timeout=120)[0]

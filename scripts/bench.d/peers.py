@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""The filesystems that are compared. Each is made on a loop device, mounted, and mounted again for
+what is to be cold; some can replace their device."""
+import json
+import os
+import pathlib
+import shutil
+
+from machine import Background, Unable, drop_caches, run, wait_for
+
+
+class Peer:
+    name = ""
+    programs = ()          # what must be installed
+    kernel = None          # a filesystem the kernel must know
+    replaces = False
+
+    def __init__(self, context):
+        self.context = context
+        self.mountpoint = pathlib.Path(context.directory) / f"mnt-{self.name.replace('/', '_')}"
+        self.mountpoint.mkdir(exist_ok=True)
+        self.device = None
+
+    def missing(self):
+        """Why this machine cannot have it, or None."""
+        for program in self.programs:
+            if not shutil.which(program):
+                return f"no program {program}"
+        if self.kernel and f"\t{self.kernel}\n" not in pathlib.Path("/proc/filesystems").read_text():
+            return f"this kernel has no {self.kernel}"
+        return None
+
+    @property
+    def root(self):
+        return self.mountpoint
+
+    def make(self, device):
+        self.device = device
+        device.clear()
+        self.format()
+        self.mount()
+
+    def mount(self):
+        raise NotImplementedError
+
+    def format(self):
+        raise NotImplementedError
+
+    def unmount(self):
+        run("umount", self.mountpoint, timeout=120)
+
+    def remount(self):
+        """Afterwards nothing is cached."""
+        self.unmount()
+        drop_caches()
+        self.mount()
+
+    def sync(self):
+        run("sync", "-f", self.root)
+
+    def pids(self):
+        """Of the processes that serve it."""
+        return []
+
+
+class Moltfs(Peer):
+    name = "moltfs"
+    replaces = True
+    mount_options = "cache=256M"
+
+    def __init__(self, context, programs=None, name="moltfs"):
+        self.name = name
+        super().__init__(context)
+        self.program = pathlib.Path(programs or context.programs) / "fs/tool/moltfs"
+
+    def missing(self):
+        return None if self.program.exists() else f"no program {self.program}"
+
+    def format(self):
+        run(self.program, "mkfs", "--force", self.device.path)
+
+    def mount(self, *options):
+        words = ",".join((self.mount_options,) + options)
+        run(self.program, "mount", "-o", words, self.device.path, self.mountpoint)
+
+    def unmount(self):
+        run(self.program, "umount", self.mountpoint, timeout=300)
+
+    def sync(self):
+        run(self.program, "sync", self.mountpoint)
+
+    def pids(self):
+        return [int(os.getxattr(self.mountpoint, "user.moltfs.pid").split()[0])]
+
+    def allocated(self):
+        """Bytes a replace has to bring over."""
+        usage = json.loads(run(self.program, "usage", "--json", self.mountpoint))
+        return usage["data_used_bytes"] + 2 * usage["metadata_used_bytes"]
+
+    def status(self):
+        return json.loads(os.getxattr(self.mountpoint, "user.moltfs.replace"))
+
+    def replace_start(self, target):
+        run(self.program, "replace", "start", "1", target.path, self.mountpoint)
+
+    def replace_done(self):
+        state = self.status()["state"]
+        if state in ("suspended", "failed", "cancelled"):
+            raise Unable(f"the replace is {state}: {self.status()['reason']}")
+        return state == "finished"
+
+    def replace_share(self):
+        status = self.status()
+        return status["bytes_copied"] / max(1, status["bytes_total"])
+
+
+class Btrfs(Peer):
+    name = "btrfs"
+    programs = ("mkfs.btrfs", "btrfs")
+    kernel = "btrfs"
+    replaces = True
+
+    def format(self):
+        run("mkfs.btrfs", "-q", "-f", "-K", self.device.path)
+        self.replacing = None
+
+    def mount(self, *options):
+        run("mount", "-t", "btrfs", "-o", ",".join(("nodiscard",) + options), self.device.path,
+            self.mountpoint)
+
+    def allocated(self):
+        """Of the device extents, what holds something: metadata counts twice where it is dup."""
+        total = 0
+        for line in run("btrfs", "filesystem", "df", "-b", self.mountpoint).splitlines():
+            kind, _, values = line.partition(":")
+            if kind.startswith("GlobalReserve"):
+                continue
+            used = int(values.rpartition("used=")[2])
+            total += used * (2 if "DUP" in kind else 1)
+        return total
+
+    def replace_start(self, target):
+        self.replacing = Background("btrfs", "replace", "start", "-B", "-f", "-K", "1", target.path,
+                                    self.mountpoint)
+
+    def replace_done(self):
+        if self.replacing.process.poll() is None:
+            return False
+        if self.replacing.process.returncode != 0:
+            raise Unable("btrfs replace: " + self.replacing.process.stderr.read().strip())
+        return True
+
+class Ext4(Peer):
+    name = "ext4"
+    programs = ("mkfs.ext4",)
+    kernel = "ext4"
+
+    def format(self):
+        run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+            self.device.path)
+
+    def mount(self):
+        run("mount", "-t", "ext4", "-o", "nodiscard", self.device.path, self.mountpoint)
+
+
+class Passthrough(Peer):
+    """The ceiling of FUSE: each request is handed to ext4 on the same device."""
+    name = "passthrough"
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.below = Ext4(context)
+        self.below.mountpoint = pathlib.Path(context.directory) / "below-passthrough"
+        self.below.mountpoint.mkdir(exist_ok=True)
+        self.program = pathlib.Path(context.programs) / "test/bench/bench_passthrough"
+        self.server = None
+
+    def missing(self):
+        if not self.program.exists():
+            return f"no program {self.program}"
+        return self.below.missing()
+
+    def format(self):
+        self.below.device = self.device
+        self.below.format()
+
+    def mount(self):
+        self.below.mount()
+        self.server = Background(self.program, self.below.mountpoint, self.mountpoint)
+        wait_for(lambda: os.path.ismount(self.mountpoint), "passthrough")
+        raise_read_ahead(self.mountpoint)
+
+    def unmount(self):
+        run("umount", self.mountpoint)
+        self.server.process.wait(timeout=60)
+        self.below.unmount()
+
+    def sync(self):
+        self.below.sync()
+
+    def pids(self):
+        return [self.server.pid]
+
+
+class Raw(Peer):
+    """No filesystem: the device itself, by io_uring."""
+    name = "raw"
+
+    def missing(self):
+        program = pathlib.Path(self.context.programs) / "test/bench/bench_raw"
+        return None if program.exists() else f"no program {program} (it needs liburing)"
+
+
+def raise_read_ahead(mountpoint):
+    """FUSE mounts begin at 128 KiB; moltfs raises its own to 1 MiB or so, and so do we for others."""
+    number = os.stat(mountpoint).st_dev
+    path = pathlib.Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
+    path.write_text("1024")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Group replace: the device is changed; nobody else works."""
+import time
+
+from machine import MIB, Cpu, Unable, measured
+from work_data import rate_mb
+
+GIB = 1 << 30
+POLL_SECONDS = 0.005
+
+
+def fill(peer, context, kind):
+    """Big files of 64 MiB, or small ones of 4 KiB in 200 directories; all on the device."""
+    if kind == "big":
+        load = context.bench_program("load")
+        for index in range(12 if context.quick else 24):
+            measured(load, "seqwrite", peer.root / f"big{index}", 64)
+    else:
+        root = peer.root / "small"
+        root.mkdir()
+        measured(context.bench_program("small_files"), "create", root,
+                 20000 if context.quick else 50000, 200, 4096)
+    peer.sync()
+
+
+def replace_once(peer, media):
+    """From the command to the end of it: (seconds, bytes written to the target, CPU seconds)."""
+    target_before = media.target.counters()
+    cpu = Cpu(peer.pids())
+    start = time.monotonic()
+    peer.replace_start(media.target)
+    while not peer.replace_done():
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() - start > 300:
+            raise Unable("the replace did not end within 300 s")
+    seconds = time.monotonic() - start
+    used = cpu.seconds()
+    written = media.target.counters()["written"] - target_before["written"]
+    return seconds, written, used
+
+
+def run_idle(peer, media, context, wanted):
+    found = {}
+    for kind in ("big", "small"):
+        if not any(name.startswith(f"replace_{kind}") for name in wanted):
+            continue
+        if peer.name == "raw":
+            found |= copy_raw(media, context, kind)
+            continue
+        if not peer.replaces:
+            continue
+        media.target.clear()
+        peer.make(media.source)
+        try:
+            fill(peer, context, kind)
+            peer.remount()
+            allocated = peer.allocated()
+            seconds, written, used = replace_once(peer, media)
+            context.volumes[kind] = allocated
+            found[f"replace_{kind}"] = allocated / seconds / 1e6
+            found[f"replace_{kind}_cpu"] = used / (allocated / GIB)
+            found[f"replace_{kind}_bytes"] = written / allocated
+        finally:
+            peer.unmount()
+    return found
+
+
+def copy_raw(media, context, kind):
+    """As many bytes as moltfs had to bring over, or, when nobody did, as there are in the files."""
+    files = (12, 20000) if context.quick else (24, 50000)
+    size = context.volumes.get(kind, files[0] * 64 * MIB if kind == "big" else files[1] * 4096)
+    cpu = Cpu()
+    result = measured(context.bench_program("raw"), "copy", media.source.path, media.target.path,
+                      size, 16, MIB)
+    used = cpu.seconds()
+    return {f"replace_{kind}": rate_mb(result), f"replace_{kind}_cpu": used / (size / GIB)}
