@@ -3,7 +3,8 @@
 from peers import Btrfs, Ext4, Moltfs, Passthrough, Raw
 from peers_user import Fuse2fs, Qemu, ZfsFuse
 
-PEERS = {peer.name: peer for peer in (Moltfs, Btrfs, Ext4, Passthrough, Fuse2fs, ZfsFuse, Qemu, Raw)}
+PEERS = {peer.name: peer for peer in
+         (Moltfs, Btrfs, Ext4, Passthrough, Fuse2fs, ZfsFuse, Qemu, Raw)}
 QUICK_PEERS = ("moltfs", "btrfs", "passthrough", "raw")
 
 

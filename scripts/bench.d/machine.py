@@ -26,7 +26,7 @@ def run(*command, timeout=600, check=True):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
                           timeout=timeout, stdin=subprocess.DEVNULL)
     if check and done.returncode != 0:
-        text = (done.stderr or done.stdout).strip()[-400:]
+        text = (done.stderr + done.stdout).strip()[-400:]
         raise Unable(f"{' '.join(map(str, command))}: {text or f'exit {done.returncode}'}")
     return done.stdout
 
@@ -49,9 +49,14 @@ def drop_caches():
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
+def refuse_discards(loop):
+    """Files below loop devices keep their blocks, whoever used them before."""
+    queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
+    (queue / "discard_max_bytes").write_text("0")
+
+
 class Loop:
-    """A loop device on a file written in full. It offers no discard: the file keeps its blocks,
-    whoever used it before."""
+    """A loop device on a file written in full; it offers no discard."""
 
     def __init__(self, directory, name, size, direct):
         self.file = pathlib.Path(directory) / name
@@ -63,7 +68,7 @@ class Loop:
         self.path = run("losetup", "-f", "--show", f"--direct-io={'on' if direct else 'off'}",
                         self.file).strip()
         self.system = pathlib.Path("/sys/block") / os.path.basename(self.path)
-        (self.system / "queue/discard_max_bytes").write_text("0")
+        refuse_discards(self.path)
 
     def counters(self):
         """Of the device, since it was made."""
@@ -86,7 +91,7 @@ class Loop:
 
 
 class Media:
-    """Two loop devices of one size: in RAM (/dev/shm) or on the disk below the private directory."""
+    """Two loop devices of one size: in RAM (/dev/shm), or on the disk (the private directory)."""
 
     def __init__(self, kind, directories, size):
         self.kind = kind

@@ -12,15 +12,19 @@ import signal
 import sys
 import time
 
+import plot
 import report
-from machine import MIB, Media, Unable
+from machine import MIB, Media, Unable, resident_bytes
 from all_peers import PEERS, QUICK_PEERS, make_peer
 from rows import BY_NAME, GROUPS
 from work_data import run_data
+from work_load import run_load
 from work_meta import run_meta
 from work_replace import run_idle
+from work_resume import run_resume
 
-WORK = {"data": run_data, "meta": run_meta, "replace": run_idle}
+WORK = {"data": run_data, "meta": run_meta, "replace": run_idle, "load": run_load,
+        "resume": run_resume}
 
 
 class Context:
@@ -36,11 +40,20 @@ class Context:
         self.volumes = {}   # bytes allocated, by kind of filling; as moltfs had them
         self.notes = {}     # {(media, name, peer): [value]}: what explains a figure
 
+        self.series = {}    # {(media, peer): what the plots show}; of the last round
+        self.resident = {}  # {peer: most bytes resident of its daemon}
+
     def bench_program(self, name):
         return self.programs / f"test/bench/bench_{name}"
 
     def note(self, peer, name, value):
         self.notes.setdefault((self.media, name, peer.name), []).append(value)
+
+    def keep_resident(self, peer):
+        """Called when a peer has done its work and is still mounted."""
+        most = max((resident_bytes(pid) for pid in peer.pids()), default=0)
+        if most:
+            self.resident[peer.name] = max(most, self.resident.get(peer.name, 0))
 
 
 def words(text):
@@ -57,6 +70,8 @@ def parse(arguments):
     parser.add_argument("--media", type=words, default=["ram"], help="ram,disk")
     parser.add_argument("--rounds", type=int, default=3, help="medians are of so many (3)")
     parser.add_argument("--json", help="also write everything measured to this file")
+    parser.add_argument("--plots", help="a directory for SVG files of the group load")
+    parser.add_argument("--readme", help="replace the marked block of this file by the tables")
     parser.add_argument("--lock", help="hold a lock on this file during each round")
     for hidden in ("--programs", "--directory", "--ram-directory"):
         parser.add_argument(hidden, required=True, help=argparse.SUPPRESS)
@@ -100,6 +115,8 @@ def measure(options, context, peers, results):
                             run_one(WORK[group], peer, media, context, wanted, results, skipped)
         finally:
             media.close()
+        for name, most in context.resident.items():
+            results.setdefault((kind, "memory", name), []).append(most / MIB)
     for (peer, group), why in skipped.items():
         show(f"skipped: {peer}, {group}: {why}")
 
@@ -136,7 +153,9 @@ def write_json(path, context, results, peers):
     whole = {"date": datetime.datetime.now().isoformat(timespec="seconds"),
              "machine": machine_text(), "quick": context.quick,
              "load": os.getloadavg(), "peers": [peer.name for peer in peers],
-             "results": flat(results), "notes": flat(context.notes)}
+             "results": flat(results), "notes": flat(context.notes),
+             "series": [{"media": media, "peer": peer} | series
+                        for (media, peer), series in context.series.items()]}
     pathlib.Path(path).write_text(json.dumps(whole, indent=1) + "\n")
 
 
@@ -160,13 +179,43 @@ def main():
     finally:
         if options.json and results:
             write_json(options.json, context, results, peers)
+    if options.plots:
+        write_plots(pathlib.Path(options.plots), options, context)
     subject = next(name for name in chosen if name.partition("@")[0] == "moltfs")
-    print(f"{machine_text()}; medians of {options.rounds}\n")
-    for kind in options.media:
-        print(f"Loop devices on {'RAM' if kind == 'ram' else 'disk'}:\n")
-        print(report.table(results, [peer.name for peer in peers], kind, subject=subject) + "\n")
+    text = tables(options, results, peers, subject)
+    print(text)
     for (kind, name, peer), values in sorted(context.notes.items()):
         print(f"{kind} {name} {peer}: " + " ".join(report.number(value) for value in values))
+    if options.readme:
+        put_into(pathlib.Path(options.readme), text)
+
+
+def tables(options, results, peers, subject):
+    parts = [f"{machine_text()}; medians of {options.rounds}"
+             f"{'; --quick' if options.quick else ''}."]
+    for kind in options.media:
+        parts.append(f"Loop devices on {'RAM' if kind == 'ram' else 'disk'}:")
+        parts.append(report.table(results, [peer.name for peer in peers], kind, subject=subject))
+    return "\n\n".join(parts) + "\n"
+
+
+def put_into(path, text):
+    """Between the marks; the rest of the file stays."""
+    begin, end = "<!-- scripts/bench begins -->\n", "<!-- scripts/bench ends -->"
+    whole = path.read_text()
+    if begin not in whole or end not in whole:
+        raise SystemExit(f"bench: {path} has no marks for the table")
+    before, _, rest = whole.partition(begin)
+    path.write_text(before + begin + text + end + rest.partition(end)[2])
+
+
+def write_plots(directory, options, context):
+    directory.mkdir(exist_ok=True)
+    for kind in options.media:
+        series = {peer: one for (media, peer), one in context.series.items() if media == kind}
+        if series:
+            (directory / f"replace_{kind}.svg").write_text(
+                plot.draw(series, f"Replace under load, loop devices on {kind}"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The filesystems that are compared. Each is made on a loop device, mounted, and mounted again for
 what is to be cold; some can replace their device."""
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
+import subprocess
+import time
 
-from machine import Background, Unable, drop_caches, run, wait_for
+from machine import Background, Unable, drop_caches, process_ticks, run, wait_for
 
 
 class Peer:
@@ -14,6 +18,7 @@ class Peer:
     programs = ()          # what must be installed
     kernel = None          # a filesystem the kernel must know
     replaces = False
+    server = None          # the program that serves it, when we started it
 
     def __init__(self, context):
         self.context = context
@@ -26,7 +31,8 @@ class Peer:
         for program in self.programs:
             if not shutil.which(program):
                 return f"no program {program}"
-        if self.kernel and f"\t{self.kernel}\n" not in pathlib.Path("/proc/filesystems").read_text():
+        known = pathlib.Path("/proc/filesystems").read_text()
+        if self.kernel and f"\t{self.kernel}\n" not in known:
             return f"this kernel has no {self.kernel}"
         return None
 
@@ -40,6 +46,19 @@ class Peer:
         self.format()
         self.mount()
 
+    @contextlib.contextmanager
+    def made(self, device):
+        """Made and mounted; unmounted at the end. Of two troubles the first is told."""
+        try:
+            self.make(device)
+            yield
+        except BaseException:
+            with contextlib.suppress(Unable, OSError, subprocess.TimeoutExpired):
+                self.unmount()
+            self.abandon()
+            raise
+        self.unmount()
+
     def mount(self):
         raise NotImplementedError
 
@@ -47,7 +66,15 @@ class Peer:
         raise NotImplementedError
 
     def unmount(self):
-        run("umount", self.mountpoint, timeout=120)
+        unmount_patiently(self.mountpoint)
+
+    def abandon(self):
+        """Nothing of it is left, in whatever state it was."""
+        run("umount", "-l", self.mountpoint, check=False)
+        if self.server is not None and self.server.process.poll() is None:
+            self.server.process.kill()
+            self.server.process.wait()
+        self.server = None
 
     def remount(self):
         """Afterwards nothing is cached."""
@@ -103,15 +130,23 @@ class Moltfs(Peer):
     def replace_start(self, target):
         run(self.program, "replace", "start", "1", target.path, self.mountpoint)
 
+    def stop_by_unmount(self):
+        self.unmount()
+
+    def stop_by_kill(self):
+        pid = self.pids()[0]
+        os.kill(pid, signal.SIGKILL)
+        run("umount", "-l", self.mountpoint)
+        wait_for(lambda: process_ticks(pid) is None, "the end of the daemon")
+
+    def mount_resumed(self, target):
+        self.mount(f"device={target.path}")
+
     def replace_done(self):
         state = self.status()["state"]
         if state in ("suspended", "failed", "cancelled"):
             raise Unable(f"the replace is {state}: {self.status()['reason']}")
         return state == "finished"
-
-    def replace_share(self):
-        status = self.status()
-        return status["bytes_copied"] / max(1, status["bytes_total"])
 
 
 class Btrfs(Peer):
@@ -140,15 +175,38 @@ class Btrfs(Peer):
         return total
 
     def replace_start(self, target):
-        self.replacing = Background("btrfs", "replace", "start", "-B", "-f", "-K", "1", target.path,
-                                    self.mountpoint)
+        self.target = target
+        self.try_replace(1)
+
+    def try_replace(self, tries):
+        self.tries = tries
+        self.replacing = Background("btrfs", "replace", "start", "-B", "-f", "-K", "1",
+                                    self.target.path, self.mountpoint)
+
+    def stop_by_unmount(self):
+        """The program that waits in the replace call keeps the mount busy; read-only ends it."""
+        run("mount", "-o", "remount,ro", self.mountpoint)
+        self.replacing.process.wait(timeout=60)
+        self.replacing = None
+        self.unmount()
+
+    def mount_resumed(self, target):
+        run("btrfs", "device", "scan", target.path, check=False)
+        self.mount(f"device={target.path}")
 
     def replace_done(self):
+        if self.replacing is None:
+            return "finished" in run("btrfs", "replace", "status", "-1", self.mountpoint)
         if self.replacing.process.poll() is None:
             return False
-        if self.replacing.process.returncode != 0:
-            raise Unable("btrfs replace: " + self.replacing.process.stderr.read().strip())
-        return True
+        if self.replacing.process.returncode == 0:
+            return True
+        text = self.replacing.process.stderr.read().strip()
+        if "No space left" not in text or self.tries == 50:
+            raise Unable("btrfs replace: " + text)
+        time.sleep(0.05)   # it cannot make a block group read-only just now, and says ENOSPC
+        self.try_replace(self.tries + 1)
+        return False
 
 class Ext4(Peer):
     name = "ext4"
@@ -173,7 +231,6 @@ class Passthrough(Peer):
         self.below.mountpoint = pathlib.Path(context.directory) / "below-passthrough"
         self.below.mountpoint.mkdir(exist_ok=True)
         self.program = pathlib.Path(context.programs) / "test/bench/bench_passthrough"
-        self.server = None
 
     def missing(self):
         if not self.program.exists():
@@ -191,9 +248,13 @@ class Passthrough(Peer):
         raise_read_ahead(self.mountpoint)
 
     def unmount(self):
-        run("umount", self.mountpoint)
+        unmount_patiently(self.mountpoint)
         self.server.process.wait(timeout=60)
         self.below.unmount()
+
+    def abandon(self):
+        super().abandon()
+        self.below.abandon()
 
     def sync(self):
         self.below.sync()
@@ -212,7 +273,19 @@ class Raw(Peer):
 
 
 def raise_read_ahead(mountpoint):
-    """FUSE mounts begin at 128 KiB; moltfs raises its own to 1 MiB or so, and so do we for others."""
+    """FUSE mounts begin at 128 KiB; moltfs raises its own to 1 MiB, and so do we for others."""
     number = os.stat(mountpoint).st_dev
     path = pathlib.Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
     path.write_text("1024")
+
+
+def unmount_patiently(mountpoint):
+    """What has just ended can keep a mount busy for a moment."""
+    for attempt in range(100):
+        try:
+            run("umount", mountpoint, timeout=120)
+            return
+        except Unable as why:
+            if "busy" not in str(why) or attempt == 99:
+                raise
+            time.sleep(0.1)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Peers that live outside the kernel: fuse2fs, zfs-fuse, QEMU's storage daemon."""
-import json
 import os
 import pathlib
 import signal
-import socket
 
-from machine import Background, Unable, run, wait_for
-from peers import Peer, raise_read_ahead
+from machine import Background, refuse_discards, run, wait_for
+from peers import Peer, raise_read_ahead, unmount_patiently
 
 
 class Fuse2fs(Peer):
@@ -26,7 +24,7 @@ class Fuse2fs(Peer):
         raise_read_ahead(self.mountpoint)
 
     def unmount(self):
-        run("umount", self.mountpoint)
+        unmount_patiently(self.mountpoint)
         self.server.process.wait(timeout=120)
 
     def pids(self):
@@ -39,7 +37,6 @@ class ZfsFuse(Peer):
     programs = ("zfs-fuse", "zpool")
     replaces = True
     pool = "moltfsbench"
-    server = None
 
     def missing(self):
         for entry in pathlib.Path("/proc").iterdir():
@@ -70,17 +67,23 @@ class ZfsFuse(Peer):
         run("zpool", "create", "-f", "-m", self.mountpoint, self.pool, device.path)
         raise_read_ahead(self.mountpoint)
 
+    def link(self, device):
+        return pathlib.Path(self.context.directory) / "zfs-devices" / os.path.basename(device.path)
+
     def mount(self, *devices):
         """A directory with links to just our devices: the import looks at nobody else's."""
-        links = pathlib.Path(self.context.directory) / "zfs-devices"
+        links = self.link(self.device).parent
         links.mkdir(exist_ok=True)
         for link in links.iterdir():
             link.unlink()
         for device in devices or (self.device,):
-            (links / os.path.basename(device.path)).symlink_to(device.path)
+            self.link(device).symlink_to(device.path)
         if self.server is None:
             self.serve()
-        run("zpool", "import", "-f", "-d", links, self.pool)
+        if self.pool in run("zpool", "list", "-H", "-o", "name").split():
+            run("zfs", "mount", "-a")   # a daemon that was killed is followed by one that knows it
+        else:
+            run("zpool", "import", "-f", "-d", links, self.pool)
         wait_for(lambda: os.path.ismount(self.mountpoint), "zpool import")
         raise_read_ahead(self.mountpoint)
 
@@ -99,10 +102,18 @@ class ZfsFuse(Peer):
         return [self.server.pid]
 
     def allocated(self):
-        return int(run("zpool", "get", "-Hp", "-o", "value", "allocated", self.pool) or 0)
+        return int(run("zfs", "get", "-Hp", "-o", "value", "used", self.pool))
 
     def replace_start(self, target):
-        run("zpool", "replace", "-f", self.pool, os.path.basename(self.device.path), target.path)
+        run("zpool", "replace", "-f", self.pool, self.link(self.device), target.path)
+
+    def stop_by_kill(self):
+        self.end_server(signal.SIGKILL)
+        run("umount", "-l", self.mountpoint)
+
+    def mount_resumed(self, target):
+        self.mount(self.device, target)
+        self.device = target
 
     def replace_done(self):
         text = run("zpool", "status", self.pool)
@@ -110,96 +121,56 @@ class ZfsFuse(Peer):
 
 
 class Qemu(Peer):
-    """ext4 on a loop over the FUSE export of QEMU's storage daemon, which mirrors for a replace."""
+    """ext4 on a loop over the FUSE export of QEMU's storage daemon. It does not replace: a
+    writable FUSE export holds the right to resize its node (seen with 7.2), and with that no
+    mirror starts."""
     name = "qemu"
     programs = ("qemu-storage-daemon", "mkfs.ext4")
-    replaces = True
+    loop = None
 
     def __init__(self, context):
         super().__init__(context)
         self.export = pathlib.Path(context.directory) / "qemu-export"
-        self.socket_path = pathlib.Path(context.directory) / "qemu.sock"
         self.export.touch()
 
     def serve(self):
         self.server = Background(
             "qemu-storage-daemon",
-            "--blockdev", self.node("source", self.device),
-            "--export", f"type=fuse,id=export,node-name=source,mountpoint={self.export},writable=on",
-            "--chardev", f"socket,id=monitor,path={self.socket_path},server=on,wait=off",
-            "--monitor", "chardev=monitor")
+            "--blockdev", f"driver=host_device,node-name=source,filename={self.device.path},"
+            "cache.direct=on,aio=threads",
+            "--export",
+            f"type=fuse,id=export,node-name=source,writable=on,mountpoint={self.export}")
         wait_for(lambda: os.path.ismount(self.export), "qemu-storage-daemon")
-        wait_for(self.socket_path.exists, "the monitor of qemu-storage-daemon")
-        self.monitor = Monitor(self.socket_path)
-        self.loop = run("losetup", "-f", "--show", "--direct-io=on", self.export).strip()
-
-    @staticmethod
-    def node(name, device):
-        return (f"driver=host_device,node-name={name},filename={device.path},"
-                "cache.direct=on,aio=io_uring")
+        # Not with direct I/O: QEMU 7.2 then gives back what was written elsewhere.
+        self.loop = run("losetup", "-f", "--show", "--direct-io=off", self.export).strip()
+        refuse_discards(self.loop)
 
     def format(self):
-        self.serve()
         run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
-            self.loop)
-        self.end_server()
+            self.device.path)
 
     def end_server(self):
+        run("blockdev", "--flushbufs", self.loop)
         run("losetup", "-d", self.loop)
-        self.monitor.close()
+        self.loop, name = None, os.path.basename(self.loop)
+        backing = pathlib.Path("/sys/block") / name / "loop/backing_file"
+        wait_for(lambda: not backing.exists(), "detaching the loop device")
         self.server.stop()
+        self.server = None
+
+    def abandon(self):
+        run("umount", "-l", self.mountpoint, check=False)
+        if self.loop:
+            run("losetup", "-d", self.loop, check=False)
+        super().abandon()
 
     def mount(self):
         self.serve()
         run("mount", "-t", "ext4", "-o", "nodiscard", self.loop, self.mountpoint)
 
     def unmount(self):
-        run("umount", self.mountpoint)
+        unmount_patiently(self.mountpoint)
         self.end_server()
 
     def pids(self):
         return [self.server.pid]
-
-    def allocated(self):
-        found = os.statvfs(self.mountpoint)
-        return (found.f_blocks - found.f_bfree) * found.f_frsize
-
-    def replace_start(self, target):
-        self.monitor.ask("blockdev-add", driver="host_device", filename=target.path,
-                         aio="io_uring", cache={"direct": True}, **{"node-name": "target"})
-        self.monitor.ask("blockdev-mirror", device="source", target="target", sync="full",
-                         **{"job-id": "mirror", "copy-mode": "write-blocking"})
-
-    def replace_done(self):
-        jobs = self.monitor.ask("query-jobs")
-        for job in jobs:
-            if job["id"] == "mirror" and job["status"] == "ready":
-                self.monitor.ask("job-complete", id="mirror")
-            if job.get("error"):
-                raise Unable("QEMU's mirror: " + job["error"])
-        return not jobs
-
-
-class Monitor:
-    """QEMU's control socket."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(str(path))
-        self.stream = self.socket.makefile("rw")
-        self.stream.readline()
-        self.ask("qmp_capabilities")
-
-    def ask(self, command, **arguments):
-        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.stream.flush()
-        while True:
-            answer = json.loads(self.stream.readline())
-            if "error" in answer:
-                raise Unable(f"QEMU: {command}: {answer['error']['desc']}")
-            if "return" in answer:
-                return answer["return"]
-
-    def close(self):
-        self.stream.close()
-        self.socket.close()

@@ -9,8 +9,8 @@ class Row:
     group: str
     title: str
     unit: str
-    # ((ratio, peer), ...): moltfs / peer, or peer / moltfs if less is better; with None in the place
-    # of a peer it is a bound for the figure itself.
+    # ((ratio, peer), ...): moltfs / peer, or peer / moltfs if less is better; with None in the
+    # place of a peer it is a bound for the figure itself.
     at_least: tuple = ()
     aim: tuple = ()
     less_is_better: bool = False
@@ -55,14 +55,33 @@ ROWS = [
         ((1.0, "btrfs"),), ((2.0, "btrfs"),), True),
     Row("replace_small_cpu", "replace", "CPU s per GiB replaced, small files", "s/GiB",
         ((1.0, "btrfs"),), ((2.0, "btrfs"),), True),
-    Row("replace_big_bytes", "replace", "bytes to target / allocated, big files", "",
+    Row("replace_big_bytes", "replace", "bytes to target / (allocated + written), big files", "",
         ((1.03, None),), ((1.0, None),), True),
-    Row("replace_small_bytes", "replace", "bytes to target / allocated, small files", "",
+    Row("replace_small_bytes", "replace", "bytes to target / (allocated + written), small files",
+        "",
         ((1.03, None),), ((1.0, None),), True),
+    Row("load_iops", "load", "foreground IOPS during a replace / before", "",
+        ((0.6, None),), ((0.8, None),)),
+    Row("load_p99", "load", "p99 of fsync during a replace / before", "",
+        ((3.0, None),), ((1.5, None),), True),
+    Row("load_seconds", "load", "replace under load", "s",
+        ((1 / 1.5, "btrfs"),), ((1.0, "btrfs"),), True),
+    Row("load_bytes", "load", "bytes to target / (allocated + written), under load", "",
+        ((1.03, None),), ((1.0, None),), True),
+    Row("resume_unmount", "resume", "copied again after an unmount at 40 %", "MiB",
+        ((64, None),), ((32, None),), True),
+    Row("resume_unmount_wrong", "resume", "files wrong on the target then", "",
+        ((0, None),), ((0, None),), True),
+    Row("resume_kill", "resume", "copied again after kill -9 at 40 %", "MiB",
+        ((64, None),), ((32, None),), True),
+    Row("resume_kill_wrong", "resume", "files wrong on the target then", "",
+        ((0, None),), ((0, None),), True),
+    Row("memory", "memory", "memory of the daemon afterwards, cache of 256 MiB", "MiB",
+        ((256 + 64, None),), ((256 + 32, None),), True),
 ]
 
 BY_NAME = {row.name: row for row in ROWS}
-GROUPS = list(dict.fromkeys(row.group for row in ROWS))
+GROUPS = ["data", "meta", "replace", "load", "resume"]
 # On disks a replace need not be faster than they are.
 AT_LEAST_ON_DISK = {"replace_big": ((1.0, "btrfs"), (0.9, "raw")),
                     "replace_small": ((1.0, "btrfs"), (0.9, "raw"))}

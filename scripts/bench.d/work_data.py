@@ -26,8 +26,7 @@ def run_data(peer, media, context, wanted):
         return run_raw(media.source, context, wanted, sizes)
     load = context.bench_program("load")
     found = {}
-    peer.make(media.source)
-    try:
+    with peer.made(media.source):
         path = peer.root / "big"
         result = measured(load, "seqwrite", path, sizes.file_mib)
         found["seqwrite"] = rate_mb(result)
@@ -55,8 +54,7 @@ def run_data(peer, media, context, wanted):
                              (after[what] - before[what]) / sizes.syncs)
             context.note(peer, "fsync4k.p50_us", result["p50_us"])
             context.note(peer, "fsync4k.p99_us", result["p99_us"])
-    finally:
-        peer.unmount()
+        context.keep_resident(peer)
     return found
 
 

@@ -19,16 +19,14 @@ def run_meta(peer, media, context, wanted):
     if peer.name == "raw":
         return {}
     found = {}
-    peer.make(media.source)
-    try:
+    with peer.made(media.source):
         for suffix, directories in (("", 1), ("200", 200)):
             if any(verb + suffix in wanted for verb in ("create", "stat", "readdir", "read",
                                                         "unlink")):
                 found |= small_files(peer, context, wanted, suffix, directories)
         if wanted & {"untar", "copy", "rmrf"}:
             found |= trees(peer, context, wanted)
-    finally:
-        peer.unmount()
+        context.keep_resident(peer)
     return found
 
 

@@ -10,33 +10,40 @@ POLL_SECONDS = 0.005
 
 
 def fill(peer, context, kind):
-    """Big files of 64 MiB, or small ones of 4 KiB in 200 directories; all on the device."""
-    if kind == "big":
-        load = context.bench_program("load")
-        for index in range(12 if context.quick else 24):
-            measured(load, "seqwrite", peer.root / f"big{index}", 64)
-    else:
+    """Big files of 64 MiB (fewer where programs write meanwhile), or small ones of 4 KiB in 200
+    directories; all on the device."""
+    if kind == "small":
         root = peer.root / "small"
         root.mkdir()
         measured(context.bench_program("small_files"), "create", root,
                  20000 if context.quick else 50000, 200, 4096)
+    else:
+        load = context.bench_program("load")
+        for index in range((12 if context.quick else 24) // (3 if kind == "load" else 1)):
+            measured(load, "seqwrite", peer.root / f"big{index}", 64)
     peer.sync()
 
 
-def replace_once(peer, media):
-    """From the command to the end of it: (seconds, bytes written to the target, CPU seconds)."""
-    target_before = media.target.counters()
-    cpu = Cpu(peer.pids())
-    start = time.monotonic()
+def finish_replace(peer, media):
     peer.replace_start(media.target)
+    end = time.monotonic() + 300
     while not peer.replace_done():
         time.sleep(POLL_SECONDS)
-        if time.monotonic() - start > 300:
+        if time.monotonic() > end:
             raise Unable("the replace did not end within 300 s")
+
+
+def replace_once(peer, media):
+    """From the command to the end of it: (seconds, bytes written to the source and to the target,
+    CPU seconds)."""
+    source, target = media.source.counters(), media.target.counters()
+    cpu = Cpu(peer.pids())
+    start = time.monotonic()
+    finish_replace(peer, media)
     seconds = time.monotonic() - start
     used = cpu.seconds()
-    written = media.target.counters()["written"] - target_before["written"]
-    return seconds, written, used
+    return (seconds, media.source.counters()["written"] - source["written"],
+            media.target.counters()["written"] - target["written"], used)
 
 
 def run_idle(peer, media, context, wanted):
@@ -50,18 +57,16 @@ def run_idle(peer, media, context, wanted):
         if not peer.replaces:
             continue
         media.target.clear()
-        peer.make(media.source)
-        try:
+        with peer.made(media.source):
             fill(peer, context, kind)
             peer.remount()
             allocated = peer.allocated()
-            seconds, written, used = replace_once(peer, media)
+            seconds, meanwhile, written, used = replace_once(peer, media)
             context.volumes[kind] = allocated
             found[f"replace_{kind}"] = allocated / seconds / 1e6
             found[f"replace_{kind}_cpu"] = used / (allocated / GIB)
-            found[f"replace_{kind}_bytes"] = written / allocated
-        finally:
-            peer.unmount()
+            found[f"replace_{kind}_bytes"] = written / (allocated + meanwhile)
+            context.keep_resident(peer)
     return found
 
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Group load: the device is changed while a program overwrites at random with an fsync after each
+32nd block, and another appends 40 MB each second. What they get before, during and after."""
+import statistics
+import threading
+import time
+
+from machine import Background, Cpu, measured
+from work_replace import fill, finish_replace
+
+STREAM_MBPS = 40
+SYNC_EACH = 32
+SAMPLE_SECONDS = 0.05
+
+
+class Sampler:
+    """Writes down what the target has got, twenty times a second."""
+
+    def __init__(self, device):
+        self.device = device
+        self.samples = []
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopping.wait(SAMPLE_SECONDS):
+            self.samples.append((time.monotonic(), self.device.counters()["written"]))
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+        return self.samples
+
+
+def phases(syncs, start, end, before_seconds, after_seconds):
+    """{phase: (IOPS, p50, p99 of fsync in us)}."""
+    spans = {"before": (start - before_seconds, start), "during": (start, end),
+             "after": (end + 0.1, end + after_seconds)}
+    found = {}
+    for phase, (first, last) in spans.items():
+        took = sorted(us for when, us in syncs if first <= when < last)
+        if not took:
+            took = [(last - first) * 1e6]   # not one fsync came back
+        found[phase] = (SYNC_EACH * len(took) / (last - first), statistics.median(took),
+                        took[min(len(took) - 1, int(len(took) * 0.99))])
+    return found
+
+
+def run_load(peer, media, context, wanted):
+    if not peer.replaces:
+        return {}
+    load = context.bench_program("load")
+    settle, after_seconds = (2, 1.5) if context.quick else (4, 3)
+    media.target.clear()
+    with peer.made(media.source):
+        fill(peer, context, "load")
+        busy = peer.root / "busy"
+        measured(load, "seqwrite", busy, 128)
+        peer.remount()
+        writers = [Background(load, "busy", busy, 300, context.round + 1),
+                   Background(load, "stream", peer.root / "stream", 300, STREAM_MBPS)]
+        sampler = Sampler(media.target)
+        try:
+            time.sleep(settle + 0.5)
+            allocated = peer.allocated()
+            source, target = media.source.counters(), media.target.counters()
+            cpu = Cpu(peer.pids())
+            start = time.monotonic()
+            finish_replace(peer, media)
+            end = time.monotonic()
+            used = cpu.seconds()
+            meanwhile = media.source.counters()["written"] - source["written"]
+            written = media.target.counters()["written"] - target["written"]
+            time.sleep(after_seconds)
+        finally:
+            samples = sampler.stop()
+            printed = [writer.stop() for writer in writers]
+        syncs = [tuple(map(float, line.split())) for line in printed[0].splitlines()]
+        context.keep_resident(peer)
+    found = phases(syncs, start, end, settle, after_seconds)
+    for phase, values in found.items():
+        for name, value in zip(("iops", "p50_us", "p99_us"), values):
+            context.note(peer, f"load.{phase}.{name}", value)
+    context.note(peer, "load.cpu_seconds", used)
+    context.series[context.media, peer.name] = {
+        "start": 0.0, "end": end - start,
+        "syncs": [(when - start, us) for when, us in syncs],
+        "target_bytes": [(when - start, value - target["written"]) for when, value in samples]}
+    return {"load_iops": found["during"][0] / found["before"][0],
+            "load_p99": found["during"][2] / found["before"][2],
+            "load_seconds": end - start,
+            "load_bytes": written / (allocated + meanwhile)}
