@@ -79,6 +79,8 @@ Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<st
   filesystem->start();
   engine->run();
   engine_runs_ = true;
+  // Where a device has moved or grown, the next mount is to know.
+  if (volume->superblock().devices != volume->devices()) (void)transactions->commit(true);
   start_commits();
   return ok();
 }

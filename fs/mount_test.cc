@@ -59,6 +59,17 @@ TEST_CASE("abandoning leaves what was synced") {
   CHECK(code_of(mount->filesystem().lookup(kRootInode, "lost")) == Errc::not_found);
 }
 
+TEST_CASE("where a device has moved is recorded by the mount that finds it there") {
+  Machine machine;
+  machine.devices.insert("mem:moved", machine.devices.disk(kDevice).clone());
+  auto mount = must(Mount::open(machine.runtime, machine.devices, {"mem:moved"}, {}));
+  CHECK(mount->volume().superblock().devices.front().path == "mem:moved");
+  mount->abandon();
+  mount.reset();
+  mount = must(Mount::open(machine.runtime, machine.devices, {"mem:moved"}, {}));
+  CHECK(mount->volume().superblock().devices.front().path == "mem:moved");
+}
+
 TEST_CASE("the timer commits") {
   Machine machine;
   Mount::Options options;

@@ -367,6 +367,8 @@ TEST_CASE("mountinfo is read by device number, with its escapes") {
   CHECK(mount_point_in(text, makedev(98, 1)) == "/mnt/c");
   CHECK(mount_point_in(text, makedev(98, 2)).empty());
   CHECK(mount_point_in("", makedev(98, 2)).empty());
+  CHECK(mount_point_in(text, std::string("/dev/none")) == "/mnt/c");
+  CHECK(mount_point_in(text, std::string("/dev/other")).empty());
 }
 
 TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {

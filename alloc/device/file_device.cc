@@ -172,7 +172,7 @@ Result<void> FileDevice::lock_image_file() {
     case EAGAIN:
     case EACCES:
       return Error(Errc::device_in_use,
-                   fmt::format("{}: is in use: locked by another mount or program", path_));
+                   fmt::format("{}: is in use: {}", path_, holder_of(path_)));
     case EINVAL:
     case ENOLCK:
     case ENOSYS:

@@ -48,6 +48,24 @@ bool names_block_device(const std::string& path, dev_t block_device) {
          status.st_rdev == block_device;
 }
 
+/// Of the first mount for which `matches(device number, source)`; empty if there is none.
+template <class Matches>
+std::string first_mount_point(const std::string& mountinfo, const Matches& matches) {
+  std::istringstream lines(mountinfo);
+  std::string line;
+  while (std::getline(lines, line)) {
+    // id parent major:minor root mount-point options [optional]... - type source super-options
+    std::istringstream fields(line);
+    const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
+    if (words.size() < 6) continue;
+    size_t dash = 6;
+    while (dash < words.size() && words[dash] != "-") ++dash;
+    const bool has_source = dash + 2 < words.size();
+    if (matches(words[2], has_source ? unescaped(words[dash + 2]) : "")) return unescaped(words[4]);
+  }
+  return {};
+}
+
 bool is_swap(dev_t block_device) {
   std::istringstream swaps(read_text("/proc/swaps"));
   std::string line;
@@ -63,21 +81,20 @@ bool is_swap(dev_t block_device) {
 
 std::string mount_point_in(const std::string& mountinfo, dev_t block_device) {
   const std::string number = fmt::format("{}:{}", major(block_device), minor(block_device));
-  std::istringstream lines(mountinfo);
-  std::string line;
-  while (std::getline(lines, line)) {
-    // id parent major:minor root mount-point options [optional]... - type source super-options
-    std::istringstream fields(line);
-    const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
-    if (words.size() < 6) continue;
-    size_t dash = 6;
-    while (dash < words.size() && words[dash] != "-") ++dash;
-    // Filesystems with device numbers of their own (FUSE, btrfs) are known by their source.
-    const bool by_source =
-        dash + 2 < words.size() && names_block_device(unescaped(words[dash + 2]), block_device);
-    if (words[2] == number || by_source) return unescaped(words[4]);
-  }
-  return {};
+  // Filesystems with device numbers of their own (FUSE, btrfs) are known by their source.
+  return first_mount_point(mountinfo, [&](const std::string& device, const std::string& source) {
+    return device == number || names_block_device(source, block_device);
+  });
+}
+
+std::string mount_point_in(const std::string& mountinfo, const std::string& image) {
+  return first_mount_point(
+      mountinfo, [&](const std::string&, const std::string& source) { return source == image; });
+}
+
+std::string holder_of(const std::string& image) {
+  const std::string mount_point = mount_point_in(read_text("/proc/self/mountinfo"), image);
+  return mount_point.empty() ? "locked by another mount or program" : "mounted on " + mount_point;
 }
 
 std::string holder_of(dev_t block_device) {

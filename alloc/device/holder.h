@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Who uses a block device, for messages.
+// Who uses a device, for messages.
 #pragma once
 
 #include <sys/types.h>
@@ -12,8 +12,13 @@ namespace moltfs::alloc {
 /// device with this number.
 std::string holder_of(dev_t block_device);
 
-/// The part of holder_of that reads /proc/self/mountinfo, on the text `mountinfo`: where the device
-/// is mounted, or empty.
+/// Who has an image file locked: "mounted on /mnt/x" if it is a mount's first device, else
+/// "locked by another mount or program".
+std::string holder_of(const std::string& image);
+
+/// The parts of holder_of that read /proc/self/mountinfo, on the text `mountinfo`: where the block
+/// device or image is mounted, or empty.
 std::string mount_point_in(const std::string& mountinfo, dev_t block_device);
+std::string mount_point_in(const std::string& mountinfo, const std::string& image);
 
 }  // namespace moltfs::alloc

@@ -12,14 +12,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <set>
 
 #include "alloc/base/log.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/detach.h"
+#include "fs/daemon/find_device.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/remount.h"
 #include "fs/daemon/unmount.h"
 #include "fs/fuse/server.h"
 
@@ -28,6 +33,8 @@ namespace {
 
 constexpr unsigned kInitSeconds = 10;
 constexpr int kEndAfterDetachMs = 3000;
+constexpr auto kPatience = std::chrono::seconds(10);
+constexpr auto kBetweenTries = std::chrono::milliseconds(20);
 
 Result<void> check_mountpoint(const std::string& path) {
   struct stat s {};
@@ -38,6 +45,14 @@ Result<void> check_mountpoint(const std::string& path) {
     return Error(Errc::not_a_directory, fmt::format("mount point {} is not a directory", path));
   }
   return ok();
+}
+
+/// True if one of `devices` is the source of a mount.
+bool is_mounted(const std::vector<std::string>& devices) {
+  const auto all = mounts();
+  return std::any_of(all.begin(), all.end(), [&](const MountEntry& entry) {
+    return std::find(devices.begin(), devices.end(), entry.source) != devices.end();
+  });
 }
 
 /// The signals that stop the daemon, as a descriptor. They are blocked in every thread.
@@ -56,7 +71,7 @@ class Daemon {
 
   Result<void> start() {
     TRY(check_mountpoint(request_.mountpoint));
-    TRY(mount_, Mount::open(runtime_, *opener_, request_.devices, request_.mount));
+    TRY(mount_, open_volume());
     fuse::Server::Options options;
     options.mountpoint = request_.mountpoint;
     options.options = kernel_option_list(request_, geteuid() == 0);
@@ -71,6 +86,7 @@ class Daemon {
       device_number_ = entry.value().device_number;
     }
     raise_readahead();
+    show_strictatime();
     return ok();
   }
 
@@ -96,11 +112,31 @@ class Daemon {
   }
 
  private:
+  /// The daemon of a mount that is gone has its devices until its last commit is done: waits for
+  /// that, unless they are known to be somebody else's.
+  Result<std::unique_ptr<Mount>> open_volume() {
+    const auto patient_until = runtime_.now() + kPatience;
+    for (;;) {
+      auto opened = Mount::open(runtime_, *opener_, request_.devices, request_.mount);
+      if (opened || opened.error() != Errc::device_in_use) return opened;
+      if (runtime_.now() >= patient_until || is_mounted(request_.devices)) return opened;
+      runtime_.sleep(kBetweenTries);
+    }
+  }
+
   /// The kernel's read-ahead of this mount, where that may be set.
   void raise_readahead() const {
     if (device_number_.empty() || request_.readahead_bytes == 0) return;
     std::ofstream file(fmt::format("/sys/class/bdi/{}/read_ahead_kb", device_number_));
     if (file) file << request_.readahead_bytes / 1024 << std::flush;
+  }
+
+  /// The kernel's table of mounts says so too, from where "-o remount" takes it; libfuse has no
+  /// word for it. Where not allowed it says relatime.
+  void show_strictatime() const {
+    if (request_.mount.atime != Filesystem::Options::Atime::strict) return;
+    const unsigned long flags = remount_flags(request_, "") | MS_BIND;
+    ::mount(nullptr, request_.mountpoint.c_str(), nullptr, flags, nullptr);
   }
 
   /// Unmounts wherever the filesystem is mounted (it may have been moved or bound elsewhere).
@@ -139,20 +175,44 @@ class Daemon {
   std::string device_number_;
 };
 
+/// With its devices found: those given by label or uuid.
+Result<MountRequest> resolved(MountRequest request) {
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  std::set<std::string> seen;
+  for (std::string& device : request.devices) {
+    TRY(device, find_device(*opener, device));
+    if (!seen.insert(resolved_path(device)).second) {
+      return Error(Errc::invalid_argument, fmt::format("{} is named twice", device));
+    }
+    if (access(device.c_str(), F_OK) != 0) {
+      return Error(errc_from_errno(errno), fmt::format("{}: {}", device, strerror(errno)));
+    }
+  }
+  return request;
+}
+
+int start_failed(const Error& error) {
+  fmt::print(stderr, "moltfs mount: {}\n", error.message());
+  return 2;
+}
+
 }  // namespace
 
-int run(const MountRequest& request) {
+int run(const MountRequest& wanted) {
   Detacher detacher;
-  if (const auto exit_code = detacher.fork_unless(request.foreground)) return *exit_code;
-  if (request.foreground) set_log_sink({});
+  if (const auto exit_code = detacher.fork_unless(wanted.foreground)) return *exit_code;
+  if (wanted.foreground) set_log_sink({});
   const int signals = stop_signals();
   become_io_server();
-  Daemon daemon(request);
-  const auto started = daemon.start();
-  if (!started) {
-    fmt::print(stderr, "moltfs mount: {}\n", started.error().message());
-    return 2;
+  const auto request = resolved(wanted);
+  if (!request) {
+    const bool is_absent = request.error() == Errc::not_found;
+    return wanted.nofail && is_absent ? 0 : start_failed(request.error());
   }
+  Daemon daemon(request.value());
+  const auto started = daemon.start();
+  if (!started) return start_failed(started.error());
   detacher.ready();
   daemon.announce();
   daemon.wait(signals);
@@ -160,33 +220,6 @@ int run(const MountRequest& request) {
   if (stopped) return 0;
   log_error("the last commit failed: {}", stopped.error().message());
   return 2;
-}
-
-Result<void> remount(const MountRequest& request) {
-  TRY(const auto entry, find_moltfs(request.mountpoint));
-  TRY(const auto client, Client::open(request.mountpoint));
-  TRY(const auto usage, client.get("usage"));
-  if (!request.mount.read_only && usage.find("\"read_only\":true") != std::string::npos) {
-    return Error(Errc::read_only,
-                 fmt::format("{} is read-only (see moltfs usage); for rw unmount it and mount it "
-                             "again",
-                             entry.mountpoint));
-  }
-  unsigned long flags = MS_REMOUNT;
-  const std::pair<std::string_view, unsigned long> known[] = {
-      {"ro", MS_RDONLY},      {"nosuid", MS_NOSUID},    {"nodev", MS_NODEV},
-      {"noexec", MS_NOEXEC},  {"sync", MS_SYNCHRONOUS}, {"dirsync", MS_DIRSYNC},
-      {"noatime", MS_NOATIME}};
-  for (const auto& [word, flag] : known) {
-    for (const std::string& given : request.kernel_options) {
-      if (given == word) flags |= flag;
-    }
-  }
-  if (::mount(entry.source.c_str(), entry.mountpoint.c_str(), nullptr, flags, nullptr) == 0) {
-    return ok();
-  }
-  return Error(errc_from_errno(errno),
-               fmt::format("cannot remount {}: {}", entry.mountpoint, strerror(errno)));
 }
 
 }  // namespace moltfs::fs::daemon

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "fs/daemon/find_device.h"
+
 namespace moltfs::fs::daemon {
 namespace {
 
@@ -32,10 +34,9 @@ constexpr std::string_view kKernelWords[] = {
 constexpr std::string_view kKernelPrefixes[] = {
     "context=", "fscontext=", "defcontext=", "rootcontext=", "fsname=", "max_read="};
 constexpr std::string_view kSkippedWords[] = {
-    "defaults", "auto",       "noauto",   "user",       "nouser",        "users",
-    "owner",    "group",      "_netdev",  "nofail",     "loud",          "silent",
-    "atime",    "nodiratime", "diratime", "norelatime", "nostrictatime", "nolazytime",
-    "mand",     "nomand",     "iversion", "noiversion"};
+    "defaults",   "auto",          "noauto",     "user",   "nouser", "users",      "owner",
+    "group",      "_netdev",       "loud",       "silent", "atime",  "nodiratime", "diratime",
+    "norelatime", "nostrictatime", "nolazytime", "mand",   "nomand", "iversion",   "noiversion"};
 // The last two stand in /proc/mounts, from where mount(8) takes them for "-o remount".
 constexpr std::string_view kSkippedPrefixes[] = {
     "x-", "X-", "comment=", "uhelper=", "helper=", "subtype=", "user_id=", "group_id="};
@@ -77,6 +78,21 @@ Result<uint64_t> size_of(std::string_view word, std::string_view value, uint64_t
   return *size;
 }
 
+/// When reading a file changes its access time; false if `word` does not say.
+bool take_atime(std::string_view word, MountRequest& request) {
+  if (word == "noatime") {
+    request.mount.atime = Atime::never;
+  } else if (word == "relatime") {
+    request.mount.atime = Atime::relative;
+  } else if (word == "strictatime") {
+    request.mount.atime = Atime::strict;
+  } else {
+    return false;
+  }
+  request.names_atime = true;
+  return true;
+}
+
 /// Options without a value; false if `word` is none of them.
 bool take_flag(std::string_view word, MountRequest& request) {
   if (word == "ro") {
@@ -88,15 +104,10 @@ bool take_flag(std::string_view word, MountRequest& request) {
     request.mount.abandon_swap = true;
   } else if (word == "remount") {
     request.remount = true;
-  } else if (word == "noatime") {
-    request.mount.atime = Atime::never;
-    request.kernel_options.emplace_back(word);
-  } else if (word == "relatime") {
-    request.mount.atime = Atime::relative;
-  } else if (word == "strictatime") {
-    request.mount.atime = Atime::strict;
+  } else if (word == "nofail") {
+    request.nofail = true;
   } else {
-    return false;
+    return take_atime(word, request);
   }
   return true;
 }
@@ -168,10 +179,13 @@ std::string mount_options_help() {
          "  abandon-replace       go on with the source though the target of a replace that was\n"
          "                        finishing is lost\n"
          "  relatime, noatime, strictatime\n"
+         "                        when reading a file changes its access time (default relatime)\n"
          "  threads=N             threads that wait for requests (default: one for each CPU)\n"
          "  readahead=SIZE        read-ahead of the mount (default 1M)\n"
          "  foreground            stay in the foreground, messages on standard error\n"
-         "  and those of the kernel: nosuid nodev noexec sync dirsync allow_other ...\n";
+         "  remount               change ro, rw, nosuid, nodev, noexec, sync of a mount\n"
+         "  nosuid, nodev, noexec, sync, dirsync, allow_other, ... are the kernel's\n"
+         "  nofail, user, users, noauto, _netdev, x-... are for mount(8) and systemd\n";
 }
 
 Result<void> parse_mount_options(std::string_view text, MountRequest& request) {
@@ -200,6 +214,7 @@ std::string kernel_option_list(const MountRequest& request, bool is_root) {
     if (!given("nosuid")) words.emplace_back("suid");
     if (!given("nodev")) words.emplace_back("dev");
   }
+  if (request.mount.atime == Atime::never) words.emplace_back("noatime");
   for (const std::string& word : request.kernel_options) {
     if (word != "default_permissions") words.push_back(word);
   }
@@ -212,6 +227,7 @@ std::string kernel_option_list(const MountRequest& request, bool is_root) {
 }
 
 std::string absolute_path(const std::string& path) {
+  if (is_tag(path)) return path;
   std::error_code error;
   const auto absolute = std::filesystem::absolute(path, error);
   return error ? path : absolute.lexically_normal().string();

@@ -13,13 +13,15 @@
 namespace moltfs::fs::daemon {
 
 struct MountRequest {
-  std::vector<std::string> devices;  ///< absolute
+  std::vector<std::string> devices;  ///< absolute paths, or tags (fs/daemon/find_device.h)
   std::string mountpoint;            ///< absolute
   Mount::Options mount;
   bool foreground = false;
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
   uint64_t readahead_bytes = 1 << 20;  ///< of the mount
   bool remount = false;
+  bool names_atime = false;  ///< one of noatime, relatime, strictatime was given
+  bool nofail = false;       ///< for mount(8): a device that is not there is no failure
   /// Words that the kernel (or libfuse) understands, in order: "ro", "noexec", "context=…".
   std::vector<std::string> kernel_options;
 };
@@ -29,7 +31,8 @@ std::string mount_options_help();
 
 /// Reads "ro,cache=64M,device=/dev/sdb"; may be called more than once for one request. A comma or
 /// backslash in a value is written "\," or "\\". Words that only mount(8) and fstab need (defaults,
-/// noauto, _netdev, x-…) are skipped. Errors: invalid_argument with a sentence that names the word.
+/// noauto, user, _netdev, x-…) are skipped. Errors: invalid_argument with a sentence that names the
+/// word.
 Result<void> parse_mount_options(std::string_view text, MountRequest& request);
 
 /// The "-o" list for libfuse. As root: others may use the mount, and set-id bits and device nodes
@@ -37,6 +40,7 @@ Result<void> parse_mount_options(std::string_view text, MountRequest& request);
 std::string kernel_option_list(const MountRequest& request, bool is_root);
 
 /// `path` made absolute without following its last link: devices keep the name they were given.
+/// A tag stays as it is.
 std::string absolute_path(const std::string& path);
 
 }  // namespace moltfs::fs::daemon

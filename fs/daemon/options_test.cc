@@ -52,6 +52,8 @@ TEST_CASE("defaults") {
   CHECK(r.mount.commit_interval == std::chrono::seconds(5));
   CHECK_FALSE(r.mount.read_only);
   CHECK(r.kernel_options.empty());
+  CHECK_FALSE(r.nofail);
+  CHECK(parsed("nofail").nofail);
 }
 
 TEST_CASE("the last word on read-only and atime counts") {
@@ -60,6 +62,19 @@ TEST_CASE("the last word on read-only and atime counts") {
   CHECK(kernel_option_list(parsed("ro,rw"), true).find("ro,") == std::string::npos);
   CHECK(parsed("rw,ro").mount.read_only);
   CHECK(parsed("noatime,strictatime").mount.atime == Filesystem::Options::Atime::strict);
+}
+
+TEST_CASE("whether a rule for access times was given") {
+  CHECK_FALSE(parsed("ro").names_atime);
+  CHECK(parsed("relatime").names_atime);
+  CHECK(contains_word(kernel_option_list(parsed("noatime"), true), "noatime"));
+  CHECK_FALSE(contains_word(kernel_option_list(parsed("noatime,relatime"), true), "noatime"));
+}
+
+TEST_CASE("tags are no paths") {
+  CHECK(absolute_path("LABEL=home") == "LABEL=home");
+  CHECK(absolute_path("UUID=x/../y") == "UUID=x/../y");
+  CHECK(absolute_path("LABELS") != "LABELS");
 }
 
 TEST_CASE("commas and backslashes in values") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// moltfs device list: the devices of mounted filesystems.
+// moltfs device list: the devices of mounted filesystems. moltfs device probe: what udev asks.
 #include <fmt/format.h>
 
 #include <string>
@@ -7,6 +7,7 @@
 
 #include "alloc/base/bytes.h"
 #include "fs/daemon/client.h"
+#include "fs/daemon/find_device.h"
 #include "fs/daemon/mounts.h"
 #include "fs/tool/command_line.h"
 #include "fs/tool/json.h"
@@ -58,18 +59,33 @@ int list_devices(std::vector<std::string> mountpoints, bool as_json) {
   return exit_code;
 }
 
+int probe_device(const std::string& path) {
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  const auto properties = daemon::udev_properties(*opener, path);
+  if (!properties) return fail("device", properties.error());
+  fmt::print("{}", properties.value());
+  return kExitOk;
+}
+
 }  // namespace
 
 int device_command(int argc, char** argv) {
-  CLI::App app("Devices of mounted filesystems.", "moltfs device");
+  CLI::App app("Devices of filesystems.", "moltfs device");
   add_version(app);
   app.require_subcommand(1);
-  CLI::App* list = app.add_subcommand("list", "devid, size, uuid, path and errors of each device");
+  CLI::App* list = app.add_subcommand("list",
+                                      "devid, size, uuid, path and errors of each device of "
+                                      "mounted filesystems");
   std::vector<std::string> mountpoints;
   bool as_json = false;
   list->add_flag("--json", as_json, "a JSON list with an object for each filesystem");
   list->add_option("MOUNTPOINT", mountpoints, "default: all that are mounted");
+  CLI::App* probe = app.add_subcommand("probe", "what is on a device, as a udev rule imports it");
+  std::string path;
+  probe->add_option("DEVICE", path)->required();
   return parse_and_run(app, argc, argv, [&] {
+    if (probe->parsed()) return probe_device(path);
     if (mountpoints.empty()) {
       for (const auto& entry : daemon::moltfs_mounts()) mountpoints.push_back(entry.mountpoint);
     }

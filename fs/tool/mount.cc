@@ -8,6 +8,7 @@
 
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/remount.h"
 #include "fs/tool/command_line.h"
 
 namespace moltfs::fs::tool {
@@ -24,7 +25,7 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
     const auto parsed = daemon::parse_mount_options(list, request);
     if (!parsed) return usage_error(parsed.error());
   }
-  if (words.size() < 2) {
+  if (words.size() < (request.remount ? 1 : 2)) {
     return usage_error(Error(Errc::invalid_argument, "expected DEVICE... MOUNTPOINT"));
   }
   request.mountpoint = daemon::resolved_path(words.back());
@@ -40,7 +41,10 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
 }  // namespace
 
 int mount_command(int argc, char** argv) {
-  CLI::App app("Mounts the filesystem on DEVICE... at MOUNTPOINT.", "moltfs mount");
+  CLI::App app(
+      "Mounts the filesystem on DEVICE... at MOUNTPOINT. Any device of a volume will do, and "
+      "LABEL=... or UUID=... if it is a block device.",
+      "moltfs mount");
   add_version(app);
   std::vector<std::string> options, words;
   bool foreground = false;

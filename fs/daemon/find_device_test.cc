@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Devices by label and uuid: found, not found, ambiguous, never a device that is no member.
+#include "fs/daemon/find_device.h"
+
+#include "alloc/superblock.h"
+#include "fs/mount.h"
+#include "test/support/catch.h"
+#include "test/support/memory_device.h"
+
+using namespace moltfs;
+using namespace moltfs::fs;
+using namespace moltfs::fs::daemon;
+using moltfs::test::MemoryDevices;
+
+namespace {
+
+struct Machine {
+  RealRuntime runtime;
+  MemoryDevices devices;
+
+  std::string make(const std::vector<std::string>& paths, const std::string& label) {
+    for (const std::string& path : paths) devices.add(path, 64 << 20);
+    MkfsOptions options;
+    options.volume.label = label;
+    REQUIRE(make_filesystem(runtime, devices, paths, options));
+    return super(paths.front()).volume.to_string();
+  }
+  alloc::Superblock super(const std::string& path) {
+    const auto device = devices.open(path, {}).value();
+    return alloc::read_superblock(devices.engine(), *device).value();
+  }
+  void put(const std::string& path, const alloc::Superblock& changed) {
+    const auto device = devices.open(path, {}).value();
+    REQUIRE(alloc::write_superblock(devices.engine(), *device, changed));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("by label, by uuid, by udev's links; other paths stay as they are") {
+  Machine machine;
+  machine.devices.add("mem:empty", 64 << 20);
+  machine.make({"mem:a"}, "other");
+  const std::string uuid = machine.make({"mem:b"}, "my home/ö");
+  for (const std::string name :
+       {"LABEL=my home/ö", "LABEL=\"my home/ö\"", "/dev/disk/by-label/my\\x20home\\x2fö"}) {
+    INFO(name);
+    CHECK(find_device(machine.devices, name).value() == "mem:b");
+  }
+  std::string upper = uuid;
+  for (char& c : upper) c = static_cast<char>(std::toupper(c));
+  CHECK(find_device(machine.devices, "UUID=" + uuid).value() == "mem:b");
+  CHECK(find_device(machine.devices, "UUID=" + upper).value() == "mem:b");
+  CHECK(find_device(machine.devices, "/dev/disk/by-uuid/" + uuid).value() == "mem:b");
+  CHECK(find_device(machine.devices, "/dev/sdz").value() == "/dev/sdz");
+}
+
+TEST_CASE("nobody has it, or two volumes have it") {
+  Machine machine;
+  machine.make({"mem:a"}, "twin");
+  machine.make({"mem:b"}, "twin");
+  machine.make({"mem:c"}, "");
+  const auto ambiguous = find_device(machine.devices, "LABEL=twin");
+  REQUIRE(ambiguous.has_error());
+  CHECK(ambiguous.error() == Errc::invalid_argument);
+  for (const char* name : {"LABEL=", "LABEL=twi", "LABEL=twins", "UUID=", "UUID=1234"}) {
+    const auto absent = find_device(machine.devices, name);
+    INFO(name);
+    REQUIRE(absent.has_error());
+    CHECK(absent.error() == Errc::not_found);
+  }
+}
+
+TEST_CASE("of several members the newest; targets and replaced devices never") {
+  Machine machine;
+  machine.make({"mem:a", "mem:b", "mem:c"}, "many");
+  auto newer = machine.super("mem:b");
+  newer.generation = Generation{newer.generation.value + 5};
+  machine.put("mem:b", newer);
+  CHECK(find_device(machine.devices, "LABEL=many").value() == "mem:b");
+  newer.role = alloc::DeviceRole::target;
+  newer.device = newer.volume;  // a target is none of the devices in the table
+  machine.put("mem:b", newer);
+  CHECK(find_device(machine.devices, "LABEL=many").value() != "mem:b");
+  CHECK(udev_properties(machine.devices, "mem:b").error() == Errc::bad_superblock);
+}
+
+TEST_CASE("what udev is told") {
+  Machine machine;
+  const std::string uuid = machine.make({"mem:a"}, "my home");
+  const auto text = udev_properties(machine.devices, "mem:a").value();
+  for (const std::string& line :
+       {std::string("ID_FS_TYPE=moltfs"), "ID_FS_UUID_ENC=" + uuid,
+        "ID_FS_UUID_SUB=" + machine.super("mem:a").device.to_string(),
+        std::string("ID_FS_LABEL=my_home"), std::string("ID_FS_LABEL_ENC=my\\x20home")}) {
+    INFO(line);
+    CHECK(text.find(line + "\n") != std::string::npos);
+  }
+  machine.devices.add("mem:empty", 64 << 20);
+  CHECK(udev_properties(machine.devices, "mem:empty").error() == Errc::bad_superblock);
+}
