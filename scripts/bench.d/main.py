@@ -22,9 +22,11 @@ from work_load import run_load
 from work_meta import run_meta
 from work_replace import run_idle
 from work_resume import run_resume
+from work_scale import AXES, run_scale
 
 WORK = {"data": run_data, "meta": run_meta, "replace": run_idle, "load": run_load,
-        "resume": run_resume}
+        "resume": run_resume, "scale": run_scale}
+MEDIA_NAMES = {"ram": "RAM", "disk": "disk"}
 
 
 class Context:
@@ -35,12 +37,14 @@ class Context:
         self.directory = options.directory
         self.directories = {"ram": options.ram_directory, "disk": options.directory}
         self.quick = options.quick
+        self.axes = options.axes
         self.round = 0
         self.media = None
         self.volumes = {}   # bytes allocated, by kind of filling; as moltfs had them
         self.notes = {}     # {(media, name, peer): [value]}: what explains a figure
 
         self.series = {}    # {(media, peer): what the plots show}; of the last round
+        self.scale = {}     # {axis: {size: {figure: value}}}
         self.resident = {}  # {peer: most bytes resident of its daemon}
 
     def bench_program(self, name):
@@ -49,9 +53,17 @@ class Context:
     def note(self, peer, name, value):
         self.notes.setdefault((self.media, name, peer.name), []).append(value)
 
+    @staticmethod
+    def show(text):
+        show(text)
+
+    @staticmethod
+    def resident_of(peer):
+        return max((resident_bytes(pid) for pid in peer.pids()), default=0)
+
     def keep_resident(self, peer):
         """Called when a peer has done its work and is still mounted."""
-        most = max((resident_bytes(pid) for pid in peer.pids()), default=0)
+        most = self.resident_of(peer)
         if most:
             self.resident[peer.name] = max(most, self.resident.get(peer.name, 0))
 
@@ -65,6 +77,8 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="smaller volumes, the main peers")
     parser.add_argument("--groups", type=words, default=GROUPS, help=",".join(GROUPS))
     parser.add_argument("--only", type=words, default=[], help="rows: " + ", ".join(BY_NAME))
+    parser.add_argument("--axes", type=words, default=list(AXES),
+                        help="of the group scale: " + ",".join(AXES))
     parser.add_argument("--peers", type=words, default=[],
                         help=",".join(PEERS) + "; moltfs@BUILD_DIRECTORY is another build of ours")
     parser.add_argument("--media", type=words, default=["ram"], help="ram,disk")
@@ -79,6 +93,10 @@ def parse(arguments):
     for name in options.only:
         if name not in BY_NAME:
             parser.error(f"no row '{name}'")
+    for given, known in ((options.groups, GROUPS), (options.axes, AXES)):
+        for name in given:
+            if name not in known:
+                parser.error(f"no '{name}' among {', '.join(known)}")
     if options.only:
         options.groups = [g for g in GROUPS if any(BY_NAME[n].group == g for n in options.only)]
     return options
@@ -103,7 +121,8 @@ def measure(options, context, peers, results):
     for kind in options.media:
         context.media = kind
         size = (1280 if context.quick else 2560) * MIB
-        media = Media(kind, context.directories, size)
+        needs_media = any(group != "scale" for group in options.groups)
+        media = Media(kind, context.directories, size if needs_media else MIB)
         try:
             for group in options.groups:
                 wanted = {row.name for row in BY_NAME.values() if row.group == group and
@@ -153,7 +172,7 @@ def write_json(path, context, results, peers):
     whole = {"date": datetime.datetime.now().isoformat(timespec="seconds"),
              "machine": machine_text(), "quick": context.quick,
              "load": os.getloadavg(), "peers": [peer.name for peer in peers],
-             "results": flat(results), "notes": flat(context.notes),
+             "results": flat(results), "notes": flat(context.notes), "scale": context.scale,
              "series": [{"media": media, "peer": peer} | series
                         for (media, peer), series in context.series.items()]}
     pathlib.Path(path).write_text(json.dumps(whole, indent=1) + "\n")
@@ -177,12 +196,14 @@ def main():
     try:
         measure(options, context, peers, results)
     finally:
-        if options.json and results:
+        if options.json:
             write_json(options.json, context, results, peers)
     if options.plots:
         write_plots(pathlib.Path(options.plots), options, context)
     subject = next(name for name in chosen if name.partition("@")[0] == "moltfs")
     text = tables(options, results, peers, subject)
+    if context.scale:
+        text += "\n" + report.scale_tables(context.scale)
     print(text)
     for (kind, name, peer), values in sorted(context.notes.items()):
         print(f"{kind} {name} {peer}: " + " ".join(report.number(value) for value in values))
@@ -194,7 +215,9 @@ def tables(options, results, peers, subject):
     parts = [f"{machine_text()}; medians of {options.rounds}"
              f"{'; --quick' if options.quick else ''}."]
     for kind in options.media:
-        parts.append(f"Loop devices on {'RAM' if kind == 'ram' else 'disk'}:")
+        if not any(media == kind for media, _, _ in results):
+            continue
+        parts.append(f"Loop devices on {MEDIA_NAMES[kind]}:")
         parts.append(report.table(results, [peer.name for peer in peers], kind, subject=subject))
     return "\n\n".join(parts) + "\n"
 
@@ -214,8 +237,8 @@ def write_plots(directory, options, context):
     for kind in options.media:
         series = {peer: one for (media, peer), one in context.series.items() if media == kind}
         if series:
-            (directory / f"replace_{kind}.svg").write_text(
-                plot.draw(series, f"Replace under load, loop devices on {kind}"))
+            title = f"Replace under load, loop devices on {MEDIA_NAMES[kind]}"
+            (directory / f"replace_{kind}.svg").write_text(plot.draw(series, title))
 
 
 if __name__ == "__main__":

@@ -54,3 +54,19 @@ def table(results, peers, media, rows=ROWS, subject="moltfs"):
                      " | ".join(number(of_row.get(peer)) for peer in peers) +
                      f" | {asked[0]} | {asked[1]} |")
     return "\n".join(lines)
+
+
+def scale_tables(scale):
+    """Markdown: one table for each thing that grows; the last column is last size / first size."""
+    parts = []
+    for axis, sizes in scale.items():
+        names = list(dict.fromkeys(name for figures in sizes.values() for name in figures))
+        lines = [f"| {axis} | " + " | ".join(sizes) + " | last / first |",
+                 "| --- |" + " ---: |" * (len(sizes) + 1)]
+        for name in names:
+            values = [figures.get(name) for figures in sizes.values()]
+            known = [value for value in values if value]
+            share = number(known[-1] / known[0]) if len(known) > 1 else "-"
+            lines.append(f"| {name} | " + " | ".join(map(number, values)) + f" | {share} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

@@ -81,7 +81,7 @@ ROWS = [
 ]
 
 BY_NAME = {row.name: row for row in ROWS}
-GROUPS = ["data", "meta", "replace", "load", "resume"]
+GROUPS = ["data", "meta", "replace", "load", "resume", "scale"]
 # On disks a replace need not be faster than they are.
 AT_LEAST_ON_DISK = {"replace_big": ((1.0, "btrfs"), (0.9, "raw")),
                     "replace_small": ((1.0, "btrfs"), (0.9, "raw"))}

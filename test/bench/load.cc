@@ -5,6 +5,7 @@
 //   bench_load seqread FILE              1 MiB reads, to the end
 //   bench_load randread FILE COUNT SEED  4 KiB reads
 //   bench_load randwrite FILE COUNT SEED 4 KiB overwrites, one fsync
+//   bench_load extents FILE COUNT SEED   4 KiB writes, each 8 KiB after the last; one fsync
 //   bench_load fsync4k FILE COUNT SEED   4 KiB overwrites, each with an fsync
 //   bench_load busy FILE SECONDS SEED    4 KiB overwrites, fsync after each 32nd; see run_busy()
 //   bench_load stream FILE SECONDS MBPS  1 MiB appends at a steady rate; starts over at 64 MiB
@@ -135,6 +136,15 @@ void run_busy(const char* path, double limit_seconds, uint64_t seed) {
   for (const auto& [when, took] : syncs) fmt::print("{:.6f} {:.1f}\n", when, took * 1e6);
 }
 
+void run_extents(const char* path, uint64_t count) {
+  Buffer buffer(kBlockBytes);
+  const Watch watch;
+  File file(path, O_RDWR | O_CREAT | O_TRUNC);
+  for (uint64_t i = 0; i < count; i++) file.write(buffer.data(), kBlockBytes, 2 * i * kBlockBytes);
+  file.sync();
+  report(watch.seconds(), count, count * kBlockBytes);
+}
+
 void run_stream(const char* path, double limit_seconds, double megabytes_per_second) {
   constexpr uint64_t kMost = 64 * kMebibyte;
   Buffer buffer(kMebibyte);
@@ -164,6 +174,7 @@ int run(int argc, char** argv) {
   if (argc > 4) {
     if (verb == "randread") return run_randread(argv[2], number(3), number(4)), 0;
     if (verb == "randwrite") return run_randwrite(argv[2], number(3), number(4), UINT64_MAX), 0;
+    if (verb == "extents") return run_extents(argv[2], number(3)), 0;
     if (verb == "fsync4k") return run_randwrite(argv[2], number(3), number(4), 1), 0;
     const double seconds = strtod(argv[3], nullptr);
     if (verb == "busy") return run_busy(argv[2], seconds, number(4)), 0;
