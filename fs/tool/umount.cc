@@ -30,6 +30,14 @@ int umount_helper(int argc, char** argv) {
   daemon::UnmountOptions options;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
+    if (word == "--help" || word == "-h") {
+      fmt::print("usage: {} MOUNTPOINT [-lfnvr] [-N NAMESPACE] [-t TYPE]\n", argv[0]);
+      return kExitOk;
+    }
+    if (word == "--version" || word == "-V") {
+      fmt::print("moltfs {}\n", MOLTFS_VERSION);
+      return kExitOk;
+    }
     if (word == "-N" || word == "-t") {
       ++i;
     } else if (word.starts_with('-')) {
