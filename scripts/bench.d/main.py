@@ -192,12 +192,13 @@ def main():
             show(f"skipped: {peer.name}: {reason}")
         else:
             peers.append(peer)
-    results = {}
+    results, status = {}, 0
     try:
         measure(options, context, peers, results)
-    finally:
-        if options.json:
-            write_json(options.json, context, results, peers)
+    except SystemExit as stopped:   # what was measured until then is shown
+        status = stopped.code
+    if options.json:
+        write_json(options.json, context, results, peers)
     if options.plots:
         write_plots(pathlib.Path(options.plots), options, context)
     subject = next(name for name in chosen if name.partition("@")[0] == "moltfs")
@@ -209,11 +210,15 @@ def main():
         print(f"{kind} {name} {peer}: " + " ".join(report.number(value) for value in values))
     if options.readme:
         put_into(pathlib.Path(options.readme), text)
+    return status
 
 
 def tables(options, results, peers, subject):
-    parts = [f"{machine_text()}; medians of {options.rounds}"
-             f"{'; --quick' if options.quick else ''}."]
+    counts = {len(values) for (_, row, _), values in results.items() if row != "memory"}
+    rounds = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else 0
+    load = os.getloadavg()[1]
+    parts = [f"{machine_text()}; medians of {rounds} rounds{', --quick' if options.quick else ''}; "
+             f"load average at the end {load:.0f}."]
     for kind in options.media:
         if not any(media == kind for media, _, _ in results):
             continue
@@ -242,4 +247,4 @@ def write_plots(directory, options, context):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

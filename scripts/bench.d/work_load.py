@@ -10,14 +10,14 @@ from work_replace import fill, finish_replace
 
 STREAM_MBPS = 40
 SYNC_EACH = 32
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.02
 
 
 class Sampler:
-    """Writes down what the target has got, twenty times a second."""
+    """Writes down what both devices have got, fifty times a second: (when, source, target)."""
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, media):
+        self.media = media
         self.samples = []
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run)
@@ -25,7 +25,8 @@ class Sampler:
 
     def _run(self):
         while not self.stopping.wait(SAMPLE_SECONDS):
-            self.samples.append((time.monotonic(), self.device.counters()["written"]))
+            self.samples.append((time.monotonic(), self.media.source.counters()["written"],
+                                 self.media.target.counters()["written"]))
 
     def stop(self):
         self.stopping.set()
@@ -47,6 +48,14 @@ def phases(syncs, start, end, before_seconds, after_seconds):
     return found
 
 
+def until_swap(samples, source, target):
+    """(bytes written to the source, to the target) from these counters on, until the source was
+    written for the last time. What comes later goes to the target as to any device."""
+    last = samples[-1][1]
+    at_swap = next(value for _, so_far, value in samples if so_far == last)
+    return last - source, at_swap - target
+
+
 def run_load(peer, media, context, wanted):
     if not peer.replaces:
         return {}
@@ -60,7 +69,7 @@ def run_load(peer, media, context, wanted):
         peer.remount()
         writers = [Background(load, "busy", busy, 300, context.round + 1),
                    Background(load, "stream", peer.root / "stream", 300, STREAM_MBPS)]
-        sampler = Sampler(media.target)
+        sampler = Sampler(media)
         try:
             time.sleep(settle + 0.5)
             allocated = peer.allocated()
@@ -70,14 +79,13 @@ def run_load(peer, media, context, wanted):
             finish_replace(peer, media)
             end = time.monotonic()
             used = cpu.seconds()
-            meanwhile = media.source.counters()["written"] - source["written"]
-            written = media.target.counters()["written"] - target["written"]
             time.sleep(after_seconds)
         finally:
             samples = sampler.stop()
             printed = [writer.stop() for writer in writers]
         syncs = [tuple(map(float, line.split())) for line in printed[0].splitlines()]
         context.keep_resident(peer)
+    meanwhile, written = until_swap(samples, source["written"], target["written"])
     found = phases(syncs, start, end, settle, after_seconds)
     for phase, values in found.items():
         for name, value in zip(("iops", "p50_us", "p99_us"), values):
@@ -86,7 +94,8 @@ def run_load(peer, media, context, wanted):
     context.series[context.media, peer.name] = {
         "start": 0.0, "end": end - start,
         "syncs": [(when - start, us) for when, us in syncs],
-        "target_bytes": [(when - start, value - target["written"]) for when, value in samples]}
+        "target_bytes": [(when - start, value - target["written"])
+                         for when, _, value in samples[::3]]}
     return {"load_iops": found["during"][0] / found["before"][0],
             "load_p99": found["during"][2] / found["before"][2],
             "load_seconds": end - start,
