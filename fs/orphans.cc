@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "alloc/base/log.h"
@@ -16,6 +18,13 @@ namespace moltfs::fs {
 namespace {
 
 constexpr size_t kScanBatch = 1024;  // orphan items looked at in one critical section
+// Items of an orphan without extents and attributes: inode, two parts of a symlink, mark.
+constexpr size_t kItemsOfSmall = 4;
+constexpr size_t kRemovalBatch = 16;  // small orphans removed in one critical section
+// Removals gather for so long, or until there are so many: whoever unlinks many files has not
+// another thread to wake, and to share the lock with, for each.
+constexpr Nanoseconds kGatherTime = std::chrono::milliseconds(10);
+constexpr size_t kGatherCount = 512;
 
 struct Mark {
   InodeNumber ino;
@@ -42,28 +51,63 @@ Result<std::vector<Mark>> marks_from(Core& core, InodeNumber first) {
   });
 }
 
-/// A symlink's target and the inode itself with its mark.
-Result<void> erase_inode(Core& core, InodeNumber ino) {
-  const Budget budget{4, alloc::Urgency::reclaiming};
-  return core.transactions.write(budget, [&](Txn& txn) -> Result<void> {
+/// What one critical section removes: orphans with neither extents nor extended attributes. Others
+/// that it has met are `large`.
+struct Removal {
+  std::vector<Key> keys;
+  uint64_t inodes = 0;
+  std::vector<InodeNumber> large;
+
+  Result<void> add(const Core& core, Txn& txn, InodeNumber ino);
+};
+
+Result<void> Removal::add(const Core& core, Txn& txn, InodeNumber ino) {
+  const Tree& tree = core.fs_tree();
+  TRY(auto inode, load_inode(txn, tree, ino));
+  if (inode.links != 0) {
+    return Error(Errc::bad_item, fmt::format("inode {} is marked for removal but has {} links",
+                                             ino.value, inode.links));
+  }
+  std::vector<Key> items;
+  bool is_large = false;
+  const Key last = extent_key(ino, ~uint64_t{0});
+  TRY(tree.scan(txn, inode_key(ino), last, [&](const Item& item) {
+    is_large = item.key.type == static_cast<uint8_t>(ItemType::xattr) ||
+               item.key.type == static_cast<uint8_t>(ItemType::extent) ||
+               items.size() == kItemsOfSmall - 1;
+    if (!is_large) items.push_back(item.key);
+    return !is_large;
+  }));
+  if (is_large) {
+    large.push_back(ino);
+    return ok();
+  }
+  TRY(auto mark, tree.find(txn, orphan_key(ino)));
+  if (mark) items.push_back(orphan_key(ino));
+  keys.insert(keys.end(), items.begin(), items.end());
+  ++inodes;
+  return ok();
+}
+
+/// Removes those of `inos` that are small; returns the others.
+Result<std::vector<InodeNumber>> remove_small(Core& core, std::span<const InodeNumber> inos) {
+  const Budget budget{static_cast<unsigned>(kItemsOfSmall * inos.size()),
+                      alloc::Urgency::reclaiming};
+  return core.transactions.write(budget, [&](Txn& txn) -> Result<std::vector<InodeNumber>> {
     const Tree& tree = core.fs_tree();
-    std::vector<Key> keys{inode_key(ino)};
-    for (const Key& key : {orphan_key(ino), symlink_key(ino, 0), symlink_key(ino, 1)}) {
-      TRY(auto item, tree.find(txn, key));
-      if (item) keys.push_back(key);
+    Removal removal;
+    for (const InodeNumber ino : inos) {
+      TRY(removal.add(core, txn, ino));
     }
-    TRY(auto inode, prepare_inode(txn, tree, ino, true));
-    if (inode.links != 0) {
-      return Error(Errc::bad_item, fmt::format("inode {} is marked for removal but has {} links",
-                                               ino.value, inode.links));
-    }
-    for (const Key& key : keys) {
+    for (const Key& key : removal.keys) {
       TRY(tree.prepare(txn, key, Tree::Intent::erase));
     }
-    for (const Key& key : keys) tree.erase(txn, key);
-    FsCounters& counters = txn.counters_for_change();
-    if (counters.inode_count > 0) --counters.inode_count;
-    return ok();
+    for (const Key& key : removal.keys) tree.erase(txn, key);
+    if (removal.inodes > 0) {
+      FsCounters& counters = txn.counters_for_change();
+      counters.inode_count -= std::min(counters.inode_count, removal.inodes);
+    }
+    return std::move(removal.large);
   });
 }
 
@@ -120,8 +164,8 @@ Result<void> Reclaimer::find_orphans() {
       }
       auto finished = finish_truncate(core_, mark.ino);
       if (!finished) {
-        log_error("truncate of inode {} was interrupted and cannot be finished: {}",
-                  mark.ino.value, finished.error().message());
+        log_error("truncate of inode {} was interrupted and cannot be finished: {}", mark.ino.value,
+                  finished.error().message());
       }
     }
     if (marks.size() < kScanBatch) return ok();
@@ -132,7 +176,7 @@ Result<void> Reclaimer::find_orphans() {
 void Reclaimer::add(InodeNumber ino) {
   std::lock_guard lock(mutex_);
   queue_.push_back(ino);
-  work_->notify_one();
+  if (queue_.size() == 1 || queue_.size() == kGatherCount) work_->notify_one();
 }
 
 bool Reclaimer::busy() const {
@@ -142,7 +186,10 @@ bool Reclaimer::busy() const {
 
 void Reclaimer::wait_idle() {
   std::unique_lock lock(mutex_);
+  ++hurrying_;
+  work_->notify_one();
   idle_->wait(lock, [this] { return !started_ || (!removing_ && queue_.empty()); });
+  --hurrying_;
 }
 
 void Reclaimer::stop() {
@@ -168,21 +215,43 @@ void Reclaimer::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     work_->wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) break;
-    const InodeNumber ino = queue_.front();
-    queue_.pop_front();
-    removing_ = true;
+    const bool gathers = !stopping_ && hurrying_ == 0 && queue_.size() < kGatherCount;
+    if (gathers) work_->wait_for(lock, kGatherTime);
+    if (queue_.empty()) {
+      if (stopping_) break;
+      continue;
+    }
+    remove_queued(lock);
+    idle_->notify_all();
+  }
+  started_ = false;
+  idle_->notify_all();
+}
+
+/// REQUIRES: `lock` holds mutex_ (released meanwhile).
+void Reclaimer::remove_queued(std::unique_lock<std::mutex>& lock) {
+  removing_ = true;
+  while (!queue_.empty()) {
+    const auto end =
+        queue_.begin() + static_cast<ptrdiff_t>(std::min(queue_.size(), kRemovalBatch));
+    const std::vector<InodeNumber> batch(queue_.begin(), end);
+    queue_.erase(queue_.begin(), end);
     lock.unlock();
+    remove_batch(batch);
+    lock.lock();
+  }
+  removing_ = false;
+}
+
+void Reclaimer::remove_batch(const std::vector<InodeNumber>& batch) {
+  auto large = remove_small(core_, batch);
+  // An error of one is no reason to leave the others, nor is it that all at once take much room.
+  for (const InodeNumber ino : large ? large.value() : batch) {
     auto removed = remove(ino);
     if (!removed && removed.error().code != Errc::read_only) {
       log_error("inode {} cannot be removed now: {}", ino.value, removed.error().message());
     }
-    lock.lock();
-    removing_ = false;
-    if (queue_.empty()) idle_->notify_all();
   }
-  started_ = false;
-  idle_->notify_all();
 }
 
 Result<void> Reclaimer::remove(InodeNumber ino) {
@@ -196,7 +265,8 @@ Result<void> Reclaimer::remove(InodeNumber ino) {
     TRY(drop_content(core_, ino));
   }
   TRY(drop_xattrs(core_, ino));
-  return erase_inode(core_, ino);
+  TRY(auto large, remove_small(core_, {&ino, 1}));
+  return large.empty() ? ok() : Error(Errc::bad_item, "it has content that it should not have");
 }
 
 }  // namespace moltfs::fs

@@ -13,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "fs/core.h"
 
@@ -46,13 +47,15 @@ class Reclaimer {
   void wait_idle();
   /// (waits) Removes all that is queued, then ends the task.
   void stop();
-  /// (waits) Ends the task after the inode in hand.
+  /// (waits) Ends the task after the inodes in hand.
   void abandon();
 
  private:
   void run();
   void finish(bool drop_queue);
   Result<void> find_orphans();
+  void remove_queued(std::unique_lock<std::mutex>& lock);
+  void remove_batch(const std::vector<InodeNumber>& batch);
   Result<void> remove(InodeNumber ino);
 
   Core& core_;
@@ -60,6 +63,7 @@ class Reclaimer {
   const std::unique_ptr<WaitQueue> work_, idle_;
   std::deque<InodeNumber> queue_;  // guarded by mutex_, as all below
   bool removing_ = false;
+  unsigned hurrying_ = 0;  // who waits for the queue to be empty
   bool stopping_ = false;
   bool started_ = false;
   std::unique_ptr<Task> task_;  // start() and finish() only
