@@ -10,8 +10,8 @@
 #pragma once
 
 #include <boost/intrusive/list.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <memory>
-#include <unordered_map>
 
 #include "fs/tree/node.h"
 
@@ -23,7 +23,7 @@ class NodeCache {
   ~NodeCache() { ring_.clear(); }
 
   /// The node that `pointer` points to, if it is in memory. An address may have been used again:
-  /// the birth must match, too.
+  /// the birth must match, too. Valid until nodes come or go.
   const std::shared_ptr<Node>* find(const NodePointer& pointer);
   /// Takes in a node that was read, unless a dirty or a younger one has its address: then what was
   /// read is no longer true. A node of the same birth stays.
@@ -42,7 +42,7 @@ class NodeCache {
       Node, boost::intrusive::member_hook<Node, boost::intrusive::list_member_hook<>, &Node::ring>>;
 
   const uint64_t limit_bytes_;
-  std::unordered_map<LogicalOffset, std::shared_ptr<Node>> nodes_;
+  boost::unordered_flat_map<LogicalOffset, std::shared_ptr<Node>, std::hash<LogicalOffset>> nodes_;
   Ring ring_;  // clean nodes; the next candidate for eviction is in front
 };
 
