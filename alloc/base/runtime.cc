@@ -15,6 +15,7 @@
 #include <system_error>
 #include <thread>
 
+#include "alloc/base/blocking.h"
 #include "alloc/base/log.h"
 
 namespace moltfs {
@@ -25,8 +26,12 @@ constexpr Nanoseconds kLongestWait = std::chrono::hours(24 * 365);
 
 class RealWaitQueue final : public WaitQueue {
  public:
-  void wait(std::unique_lock<std::mutex>& lock) override { condition_.wait(lock); }
+  void wait(std::unique_lock<std::mutex>& lock) override {
+    announce_blocking();
+    condition_.wait(lock);
+  }
   bool wait_for(std::unique_lock<std::mutex>& lock, Nanoseconds timeout) override {
+    announce_blocking();
     const auto status = condition_.wait_for(lock, std::min(timeout, kLongestWait));
     return status == std::cv_status::no_timeout;
   }
@@ -90,6 +95,7 @@ std::unique_ptr<WaitQueue> RealRuntime::make_wait_queue() {
 
 void RealRuntime::sleep(Nanoseconds duration) {
   if (duration <= Nanoseconds::zero()) return;
+  announce_blocking();
   std::this_thread::sleep_for(std::min(duration, kLongestWait));
 }
 

@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/blocking.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -122,6 +123,7 @@ bool admit(IoRequest& request) {
 }
 
 int perform(const IoRequest& request) {
+  announce_blocking();
   switch (request.op) {
     case IoOp::read:
     case IoOp::write:

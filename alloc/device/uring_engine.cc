@@ -25,6 +25,7 @@ std::unique_ptr<moltfs::alloc::IoEngine> moltfs::alloc::make_uring_engine() {
 #include <mutex>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/blocking.h"
 #include "alloc/base/log.h"
 #include "alloc/device/file_io.h"
 
@@ -149,6 +150,7 @@ void Ring::take_completions() {
 }
 
 bool Ring::run(std::span<IoRequest> requests) {
+  announce_blocking();
   size_t next = 0;
   for (;;) {
     for (const unsigned slot_index : unfinished_) prepare(slot_index);

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "alloc/base/blocking.h"
 #include "alloc/superblock.h"
 #include "replace/command.h"
 
@@ -68,6 +69,8 @@ Result<void> Control::set(Topic topic, std::string_view text, uint32_t uid) {
 Result<void> Control::carry_out(Topic topic, std::string_view text) {
   switch (topic) {
     case Topic::replace: {
+      // It looks at paths, of this very mount even: then somebody must serve it.
+      announce_blocking();
       TRY(auto command, replace::parse_command(text));
       TRY(replace::execute(mount_.replace(), command));
       return ok();

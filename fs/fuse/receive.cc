@@ -5,19 +5,36 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
+#include "alloc/base/blocking.h"
 #include "alloc/base/log.h"
 
 namespace moltfs::fs::fuse {
 namespace {
 
 thread_local int reply_fd = -1;
+
+/// So many requests found waiting in a row are more than one client's.
+constexpr unsigned kBusyStreak = 16;
+/// For so long after that several threads wait for requests.
+constexpr Nanoseconds kCrowdedFor = std::chrono::milliseconds(5);
+
+Nanoseconds monotonic_now() {
+  return std::chrono::steady_clock::now().time_since_epoch();
+}
+
+void set_waits(int fd, bool waits) {
+  int nonblocking = waits ? 0 : 1;
+  ioctl(fd, FIONBIO, &nonblocking);
+}
 
 }  // namespace
 
@@ -90,12 +107,15 @@ int Receiver::clone_device() const {
 void Receiver::run() {
   pthread_setname_np(pthread_self(), "moltfs-fuse");
   const int clone = clone_device();
-  const int fd = clone >= 0 ? clone : device_fd_;
+  Source source;
+  source.fd = clone >= 0 ? clone : device_fd_;
   {
-    const ReplyDescriptor reply_to(fd);
+    const ReplyDescriptor reply_to(source.fd);
+    const BlockingListener listener([this] { about_to_block(); });
     ReceiveBuffer buffer(options_.max_write_bytes);
-    while (!stopping_ && receive_and_handle(fd, buffer)) {
-      if (waiting_ >= static_cast<int>(options_.base_threads) && !park()) break;
+    set_waits(source.fd, false);
+    while (!stopping_ && receive_and_handle(source, buffer)) {
+      if (waiting_ >= wanted() && !park()) break;
       ++waiting_;
     }
   }
@@ -105,9 +125,57 @@ void Receiver::run() {
   exit_wake_.notify_all();
 }
 
-bool Receiver::receive_and_handle(int fd, ReceiveBuffer& buffer) {
-  for (;;) {
+int Receiver::wanted() const {
+  const bool crowded = monotonic_now().count() < crowded_until_.load(std::memory_order_relaxed);
+  return crowded ? static_cast<int>(options_.base_threads) : 1;
+}
+
+void Receiver::about_to_block() {
+  if (waiting_ == 0) call_help();
+}
+
+ssize_t Receiver::receive(Source& source, ReceiveBuffer& buffer) {
+  ssize_t size = read(source.fd, buffer.data(), buffer.size());
+  if (size >= 0 || errno != EAGAIN) {
+    ++source.streak;
+    return size;
+  }
+  source.streak = 0;
+  const Nanoseconds since = monotonic_now();
+  if (waiting_ == 1 && source.eagerness.pays() && spare_cpu_.is_there(since)) {
+    size = look(buffer, source.fd, since);
+  }
+  if (size < 0 && errno == EAGAIN) {
+    // Where threads share a descriptor it may not wait after all: then it is tried again.
+    set_waits(source.fd, true);
+    size = read(source.fd, buffer.data(), buffer.size());
+    const int error = errno;
+    set_waits(source.fd, false);
+    errno = error;
+  }
+  if (size >= 0) source.eagerness.waited(monotonic_now() - since);
+  return size;
+}
+
+/// Reads without waiting until there is something or it has been long enough. Another thread that
+/// waits for requests is better at it.
+ssize_t Receiver::look(ReceiveBuffer& buffer, int fd, Nanoseconds since) {
+  for (Nanoseconds before = since;;) {
+    sched_yield();
     const ssize_t size = read(fd, buffer.data(), buffer.size());
+    const int error = errno;
+    const Nanoseconds now = monotonic_now();
+    const bool undisturbed = spare_cpu_.offered(now - before, now);
+    errno = error;
+    if (size >= 0 || error != EAGAIN) return size;
+    if (!undisturbed || now - since >= Eagerness::kLook || waiting_ > 1 || stopping_) return size;
+    before = now;
+  }
+}
+
+bool Receiver::receive_and_handle(Source& source, ReceiveBuffer& buffer) {
+  for (;;) {
+    const ssize_t size = receive(source, buffer);
     if (size < 0) {
       // ENOENT: the request was taken back before it could be read.
       const bool again = errno == EINTR || errno == EAGAIN || errno == ENOENT;
@@ -119,7 +187,8 @@ bool Receiver::receive_and_handle(int fd, ReceiveBuffer& buffer) {
       if (size == 0) break;
       continue;
     }
-    if (--waiting_ == 0) call_help();
+    --waiting_;
+    if (source.streak >= kBusyStreak) share_work();
     handler_({buffer.data(), static_cast<size_t>(size)});
     return true;
   }
@@ -132,6 +201,11 @@ bool Receiver::receive_and_handle(int fd, ReceiveBuffer& buffer) {
   const uint64_t one = 1;
   if (write(ended_fd_, &one, sizeof one) != sizeof one) log_error("eventfd write failed");
   return false;
+}
+
+void Receiver::share_work() {
+  crowded_until_.store((monotonic_now() + kCrowdedFor).count(), std::memory_order_relaxed);
+  if (waiting_ == 0) call_help();
 }
 
 void Receiver::call_help() {

@@ -9,9 +9,14 @@
 //                    | 80 header | payload of a write, up to 1 MiB        |
 //                    ^ request
 //
-// Threads. `base` threads wait for requests. When the last waiting one takes a request another is
-// woken or started, up to `max`, so that slow requests (fsync, the start of a replace) do not keep
-// quick ones waiting; when more than `base` wait, those that finish are parked until needed.
+// Threads. Waking one costs more than a small request does, so as a rule one thread alone takes and
+// handles requests, one after the other, and looks for the next for a while before it sleeps
+// (eagerness.h). It calls another to take its place
+//   - before it blocks (alloc/base/blocking.h): slow requests (fsync, the start of a replace, reads
+//     from a device) do not keep quick ones waiting;
+//   - when it has found kBusyStreak requests waiting for it in a row: several clients are at work.
+//     For a while after that, `base` threads wait for requests.
+// Those that are not needed are parked. No more than `max` are started.
 // A thread has its own clone of the device where the kernel gives one, and a reply goes through the
 // descriptor that its request came from.
 //
@@ -30,6 +35,7 @@
 #include <vector>
 
 #include "alloc/base/bytes.h"
+#include "fs/fuse/eagerness.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -86,10 +92,24 @@ class Receiver {
   static constexpr int kWakeSignal = SIGUSR1;
 
  private:
+  /// What a thread reads from.
+  struct Source {
+    int fd = -1;          ///< reads without waiting, save where receive() changes that
+    unsigned streak = 0;  ///< requests taken without any wait
+    Eagerness eagerness;
+  };
+
   void run();
   int clone_device() const;
   /// False: the connection has ended.
-  bool receive_and_handle(int fd, ReceiveBuffer& buffer);
+  bool receive_and_handle(Source& source, ReceiveBuffer& buffer);
+  /// As read(2). Waits for a request.
+  ssize_t receive(Source& source, ReceiveBuffer& buffer);
+  ssize_t look(ReceiveBuffer& buffer, int fd, Nanoseconds since);
+  /// How many threads should wait for requests.
+  int wanted() const;
+  void about_to_block();
+  void share_work();
   void call_help();
   bool park();
 
@@ -99,6 +119,8 @@ class Receiver {
   const int ended_fd_;
   std::atomic<bool> stopping_{false};
   std::atomic<int> waiting_{0};  // threads that read, or are about to
+  std::atomic<Nanoseconds::rep> crowded_until_{0};
+  SpareCpu spare_cpu_;
   std::mutex mutex_;
   std::condition_variable parked_wake_, exit_wake_;
   unsigned parked_ = 0, calls_ = 0;   // guarded by mutex_: parked threads, unanswered calls to them

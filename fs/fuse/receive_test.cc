@@ -9,8 +9,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <set>
 
+#include "alloc/base/blocking.h"
 #include "fs/fuse/writers.h"
 #include "test/support/catch.h"
 
@@ -98,6 +100,7 @@ TEST_CASE("slow requests do not keep others waiting, up to the most threads") {
   std::atomic<bool> go{false};
   Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte>) {
     ++inside;
+    announce_blocking();
     while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ++done;
   });
@@ -112,6 +115,68 @@ TEST_CASE("slow requests do not keep others waiting, up to the most threads") {
     go = true;
     CHECK(eventually([&] { return done == 10; }));
   }
+}
+
+TEST_CASE(
+    "requests that do not block are handled by one thread, one that blocks is not in the way") {
+  FakeDevice device;
+  std::mutex mutex;
+  std::map<uint64_t, std::thread::id> handled;
+  std::atomic<bool> go{false};
+  constexpr uint64_t kSlow = 1000;
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte> request) {
+    const uint64_t unique = unique_of(request);
+    if (unique == kSlow) {
+      announce_blocking();
+      while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::lock_guard lock(mutex);
+    handled[unique] = std::this_thread::get_id();
+  });
+  receiver.start();
+  const auto is_handled = [&](uint64_t unique) {
+    std::lock_guard lock(mutex);
+    return handled.contains(unique);
+  };
+  const auto serve = [&](uint64_t first, uint64_t last) {
+    for (uint64_t i = first; i < last; ++i) {
+      device.send(i);
+      while (!is_handled(i)) std::this_thread::yield();
+    }
+  };
+  serve(0, 50);  // those that waited from the start come by
+  serve(50, 100);
+  std::set<std::thread::id> threads;
+  for (uint64_t i = 50; i < 100; ++i) threads.insert(handled[i]);
+  CHECK(threads.size() == 1);
+
+  device.send(kSlow);
+  device.send(100);
+  CHECK(eventually([&] { return is_handled(100); }));
+  CHECK_FALSE(is_handled(kSlow));
+  go = true;
+  CHECK(eventually([&] { return is_handled(kSlow); }));
+}
+
+TEST_CASE("many requests at once are more than one thread's") {
+  FakeDevice device;
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  std::atomic<int> done{0};
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte>) {
+    {
+      std::lock_guard lock(mutex);
+      threads.insert(std::this_thread::get_id());
+    }
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+    ++done;
+  });
+  for (uint64_t i = 0; i < 200; ++i) device.send(i);
+  receiver.start();
+  CHECK(eventually([&] { return done == 200; }));
+  CHECK(threads.size() >= 2);
 }
 
 TEST_CASE("stop ends threads that wait, that are parked and that work") {
