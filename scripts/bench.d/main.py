@@ -209,7 +209,7 @@ def main():
     for (kind, name, peer), values in sorted(context.notes.items()):
         print(f"{kind} {name} {peer}: " + " ".join(report.number(value) for value in values))
     if options.readme:
-        put_into(pathlib.Path(options.readme), text)
+        put_into(pathlib.Path(options.readme), text + pictures(options))
     return status
 
 
@@ -225,6 +225,15 @@ def tables(options, results, peers, subject):
         parts.append(f"Loop devices on {MEDIA_NAMES[kind]}:")
         parts.append(report.table(results, [peer.name for peer in peers], kind, subject=subject))
     return "\n\n".join(parts) + "\n"
+
+
+def pictures(options):
+    """Links to the plots, as seen from the file the tables go to."""
+    if not options.plots:
+        return ""
+    plots = sorted(pathlib.Path(options.plots).glob("replace_*.svg"))
+    here = os.path.dirname(os.path.abspath(options.readme))
+    return "".join(f"\n![{path.stem}]({os.path.relpath(path, here)})\n" for path in plots)
 
 
 def put_into(path, text):
