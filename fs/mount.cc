@@ -26,7 +26,10 @@ class Mount::Impl {
 
  public:
   Impl(Runtime& r, const Options& o)
-      : options(o), runtime(r), background(r, o.replace.windows_in_flight + kExtraWorkers) {}
+      : options(o),
+        runtime(r),
+        serving(r),
+        background(r, o.replace.windows_in_flight + kExtraWorkers) {}
   ~Impl() { stop_background(); }
 
   Result<void> open(alloc::DeviceOpener& opener, const std::vector<std::string>& paths);
@@ -35,6 +38,7 @@ class Mount::Impl {
 
   const Options options;
   Runtime& runtime;
+  Serving serving;
   Background background;
   // In the order in which they stand on each other.
   std::unique_ptr<alloc::Volume> volume;
@@ -70,7 +74,7 @@ Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<st
 
   // Duplication is on before the first write: nothing above has written, and what follows does only
   // after restore().
-  host = std::make_unique<ReplaceHost>(*transactions);
+  host = std::make_unique<ReplaceHost>(*transactions, serving);
   host->set_filesystem(filesystem.get());
   engine = std::make_unique<replace::Engine>(*volume, *host, background, options.replace);
   TRY(engine->restore(options.device_hints, options.read_only));
@@ -183,6 +187,10 @@ alloc::Volume& Mount::volume() {
 
 replace::Engine& Mount::replace() {
   return *impl_->engine;
+}
+
+Serving& Mount::serving() {
+  return impl_->serving;
 }
 
 Background& Mount::background() {

@@ -15,6 +15,7 @@
 #include "alloc/base/background.h"
 #include "alloc/volume.h"
 #include "fs/filesystem.h"
+#include "fs/serving.h"
 #include "fs/tree/transaction.h"
 #include "replace/engine.h"
 
@@ -57,6 +58,7 @@ class Mount {
   Transactions& transactions();
   alloc::Volume& volume();
   replace::Engine& replace();
+  Serving& serving();
   Background& background();
 
  private:

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "fs/filesystem.h"
+#include "fs/serving.h"
 #include "fs/tree/transaction.h"
 #include "replace/host.h"
 
@@ -12,7 +13,8 @@ namespace moltfs::fs {
 
 class ReplaceHost final : public replace::Host {
  public:
-  explicit ReplaceHost(Transactions& transactions) : transactions_(transactions) {}
+  ReplaceHost(Transactions& transactions, const Serving& serving)
+      : transactions_(transactions), serving_(serving) {}
   /// For paths in messages; the engine starts before the filesystem is open. Null: no paths.
   void set_filesystem(Filesystem* filesystem) { filesystem_ = filesystem; }
 
@@ -23,6 +25,7 @@ class ReplaceHost final : public replace::Host {
                uint64_t& first_bad) override;
   Result<Generation> commit() override { return transactions_.commit(true); }
   Generation running() override { return transactions_.running(); }
+  Nanoseconds time_serving() override { return serving_.total(); }
   std::string name_of(const replace::AllocatedExtent& extent) override;
 
  private:
@@ -30,6 +33,7 @@ class ReplaceHost final : public replace::Host {
   std::vector<replace::AllocatedExtent> nodes_in(LogicalRange range);
 
   Transactions& transactions_;
+  const Serving& serving_;
   std::atomic<Filesystem*> filesystem_{nullptr};
 };
 

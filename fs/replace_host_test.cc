@@ -29,7 +29,8 @@ std::vector<std::byte> bytes_at(World& world, LogicalRange range) {
 
 TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
   World world;
-  ReplaceHost host(*world.transactions);
+  const Serving serving(world.runtime);
+  ReplaceHost host(*world.transactions, serving);
   host.set_filesystem(world.filesystem.get());
   const InodeNumber ino = world.make_file("a");
   std::mt19937_64 random(1);
@@ -73,7 +74,8 @@ TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
 
 TEST_CASE("nodes are listed and recognised") {
   World world;
-  ReplaceHost host(*world.transactions);
+  const Serving serving(world.runtime);
+  ReplaceHost host(*world.transactions, serving);
   for (int i = 0; i < 200; ++i) world.make_file("file" + std::to_string(i));
   REQUIRE(host.commit());
   size_t count = 0;

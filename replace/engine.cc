@@ -134,6 +134,7 @@ Result<void> Engine::Impl::start(const StartRequest& request) {
     }
     cancel_requested_ = false;
     set_activity(Activity::arming);
+    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   TRY(perform([this, request] { return arm_new(request); }));
   begin_walk();
@@ -152,6 +153,7 @@ Result<void> Engine::Impl::resume() {
     }
     cancel_requested_ = false;
     set_activity(Activity::arming);
+    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   TRY(perform([this] { return arm_again(); }));
   begin_walk();

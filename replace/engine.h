@@ -66,8 +66,8 @@ namespace moltfs::replace {
 class Engine final : public alloc::CommitHook {
  public:
   struct Options {
-    uint64_t window_bytes = 4 << 20;
-    unsigned windows_in_flight = 8;
+    uint64_t window_bytes = 1 << 20;
+    unsigned windows_in_flight = 16;  ///< fewer while programs are at work (pace.h)
     /// A crash costs at most what was copied since the cursor was last made durable. That is done
     /// each `commit_interval`, and each `commit_bytes`; at `max_undurable_bytes` the copier waits.
     Nanoseconds commit_interval = std::chrono::seconds(5);

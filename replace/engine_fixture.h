@@ -169,6 +169,9 @@ class FakeHost final : public Host {
     std::lock_guard lock(mutex_);
     return running_;
   }
+  Nanoseconds time_serving() override {
+    return programs_at_work ? volume_.runtime().now() : Nanoseconds::zero();
+  }
   std::string name_of(const AllocatedExtent& extent) override {
     return extent.is_node ? "a node" : "/file at " + std::to_string(extent.file_offset);
   }
@@ -181,6 +184,7 @@ class FakeHost final : public Host {
   std::function<void(LogicalRange)> on_list;
   std::function<void()> before_finish_commit;
   std::atomic<bool> fail_listing{false}, fail_commits{false};
+  std::atomic<bool> programs_at_work{false};  ///< one request after the other
 
  private:
   struct Source final : alloc::AllocatedSource {

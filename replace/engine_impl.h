@@ -22,6 +22,7 @@
 #include "replace/copier.h"
 #include "replace/engine.h"
 #include "replace/ledger.h"
+#include "replace/pace.h"
 #include "replace/rate.h"
 #include "replace/walk.h"
 
@@ -87,12 +88,22 @@ class Engine::Impl {
   /// What a lane is to do next; nothing of it: to end.
   struct Step {
     std::optional<PhysicalRange> window;
-    bool commit = false, wait = false;
+    bool commit = false;
+    bool shared = false;  // programs are at work: rest after the window
+    Nanoseconds wait{0};
   };
   Step next_step();
-  asio::awaitable<void> commit_now();
+  /// Why a lane comes back from its work.
+  struct Pause {
+    Nanoseconds time{0};
+    bool is_rest = false;  // it keeps its turn meanwhile
+    bool ends = false;
+  };
+  Pause copy_windows(AlignedBuffer& buffer);
+  void commit_now();
   void window_done(PhysicalRange window, const WindowResult& result);
-  bool gave_up() const;
+  bool gave_up() const;    // cancelled, or duplication broke
+  bool is_to_end() const;  // that, or unmounting
   asio::awaitable<void> lane();
   asio::awaitable<void> commit_cursor(uint64_t walk_number);
   void after_walk();
@@ -118,7 +129,8 @@ class Engine::Impl {
   Activity activity_ = Activity::idle;
   std::vector<std::string> hints_;  // where the target may be, from the mount
   bool read_only_ = false, stopping_ = false, cancel_requested_ = false;
-  unsigned coroutines_ = 0, lanes_ = 0;
+  unsigned coroutines_ = 0, lanes_ = 0, lanes_at_work_ = 0;
+  Pace pace_;
   uint64_t walk_number_ = 0;
   std::shared_ptr<alloc::Device> target_;  // while armed
   std::shared_ptr<Copier> copier_;         // while walking

@@ -8,6 +8,7 @@
 
 #include "alloc/base/bytes.h"
 #include "alloc/base/error.h"
+#include "alloc/base/runtime.h"
 #include "alloc/base/types.h"
 
 namespace moltfs::replace {
@@ -36,6 +37,8 @@ class Host {
   virtual Result<Generation> commit() = 0;
   /// Generation of the running transaction.
   virtual Generation running() = 0;
+  /// How long the requests of programs that have ended took, in all (side by side: each).
+  virtual Nanoseconds time_serving() = 0;
   /// For messages: "/home/a/b at 4096", "node of the extent tree".
   virtual std::string name_of(const AllocatedExtent& extent) = 0;
 };

@@ -85,6 +85,26 @@ Result<void> wipe_foreign(Volume& volume, Device& device) {
   return volume.engine().write(device, size - kForeignTailBytes, zeros.span());
 }
 
+/// Best effort. What lies under the source's chunks is left out: it is about to be written.
+void discard_rest(Volume& volume, DeviceId source, Device& device) {
+  const auto map = volume.mapper().current();
+  std::vector<alloc::IoRequest> requests;
+  uint64_t at = 0;
+  const auto discard_to = [&](uint64_t end) {
+    if (at < end) requests.push_back(alloc::IoRequest::make_discard(&device, at, end - at));
+  };
+  for (const alloc::DeviceExtent& extent : alloc::device_extents(map->chunks(), source)) {
+    discard_to(extent.range.start.value);
+    at = extent.range.end().value;
+  }
+  discard_to(round_down(device.size_bytes(), kBlockSize));
+  volume.engine().run(requests);
+  for (const alloc::IoRequest& request : requests) {
+    if (request.result) continue;
+    return log_info("{}: not discarded: {}", device.path(), request.result.error().message());
+  }
+}
+
 Superblock target_superblock(const Volume& volume, const DeviceEntry& target) {
   Superblock superblock = volume.superblock();
   superblock.role = DeviceRole::target;
@@ -171,11 +191,7 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
 Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
                             const CheckedTarget& checked) {
   Device& device = *checked.device;
-  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
-  if (device.can_discard()) {
-    auto discarded = volume.engine().discard(device, 0, size);
-    if (!discarded) log_info("{}: not discarded: {}", device.path(), discarded.error().message());
-  }
+  if (device.can_discard()) discard_rest(volume, target.devid, device);
   if (checked.foreign) {
     TRY(wipe_foreign(volume, device));
   }

@@ -28,8 +28,9 @@ Result<CheckedTarget> check_target(alloc::Volume& volume, const alloc::DeviceEnt
 Result<void> check_size(const alloc::Volume& volume, const alloc::DeviceEntry& source,
                         const std::string& path, uint64_t size_bytes);
 
-/// Discards the device where it can, removes a foreign signature, and writes superblocks that say
-/// "target of devid N, incomplete"; reads them back.
+/// Discards the device (where it can, and but for what lies under the source's chunks), removes a
+/// foreign signature, and writes superblocks that say "target of devid N, incomplete"; reads them
+/// back.
 Result<void> prepare_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
                             const CheckedTarget& checked);
 

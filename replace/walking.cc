@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The copy: lanes of windows over one walk, and the commits that make the cursor durable.
+// The copy: lanes of windows over one walk, and the commits that make the cursor durable. A lane
+// works on a worker as long as it can; it comes back to the context to rest, to wait and to end.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +15,8 @@ namespace {
 
 /// How often a lane looks whether it may go on that waits for the cursor to become durable.
 constexpr Nanoseconds kStallPoll = std::chrono::milliseconds(1);
+/// How often one looks whether programs have stopped that leaves the work to another meanwhile.
+constexpr Nanoseconds kTurnPoll = std::chrono::milliseconds(20);
 
 }  // namespace
 
@@ -23,6 +26,7 @@ void Engine::Impl::run() {
     const bool was_armed = target_ != nullptr;
     if (activity_ != Activity::idle || stopping_ || !was_armed) return;
     set_activity(Activity::arming);
+    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   begin_walk();
 }
@@ -60,6 +64,7 @@ void Engine::Impl::begin_walk() {
     facts.cursor_left = walk_->cursor();
     facts.state = State::copying;
     rate_.start(volume_.runtime().now());
+    lanes_at_work_ = 0;
     lanes_ = std::max(options_.windows_in_flight, 1u);
     walk_number = ++walk_number_;
     committed_copied_ = 0;
@@ -76,6 +81,11 @@ bool Engine::Impl::gave_up() const {
   return !ledger_.standing() || cancel_requested_;
 }
 
+bool Engine::Impl::is_to_end() const {
+  Lock lock(mutex_);
+  return stopping_ || cancel_requested_ || !ledger_.standing();
+}
+
 Engine::Impl::Step Engine::Impl::next_step() {
   Step step;
   Lock lock(mutex_);
@@ -86,11 +96,18 @@ Engine::Impl::Step Engine::Impl::next_step() {
   const bool full = at_stake > 0 && at_stake + options_.window_bytes > options_.max_undurable_bytes;
   if (!committing_ && gain > 0 && (full || gain >= options_.commit_bytes)) {
     committing_ = step.commit = true;
-  } else if (full) {
-    step.wait = !walk_->exhausted();
+    return step;
+  }
+  if (walk_->exhausted()) return step;
+  step.shared = pace_.shared(volume_.runtime().now(), host_.time_serving());
+  if (full) {
+    step.wait = kStallPoll;
+  } else if (step.shared && lanes_at_work_ >= Pace::kSharedLanes) {
+    step.wait = kTurnPoll;
   } else {
     step.window = walk_->next();
     ledger_.current().started_right = walk_->started_right();
+    ++lanes_at_work_;
   }
   return step;
 }
@@ -123,26 +140,36 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
   }
 }
 
-/// One of several: copies windows until there is none left. The last one to end goes on.
-asio::awaitable<void> Engine::Impl::lane() {
-  auto buffer = std::make_shared<AlignedBuffer>();
+/// On a worker: copies windows, one after the other, until there is none left or the lane has to
+/// pause.
+Engine::Impl::Pause Engine::Impl::copy_windows(AlignedBuffer& buffer) {
   for (;;) {
     const Step step = next_step();
     if (step.commit) {
-      co_await commit_now();
+      commit_now();
       continue;
     }
-    if (step.wait) {
-      co_await background_.sleep(kStallPoll);
-      continue;
-    }
-    if (!step.window) break;
-    auto job = [copier = copier_, range = *step.window, buffer] {
-      if (buffer->size() < range.length) *buffer = AlignedBuffer(range.length);
-      return copier->copy(range, *buffer);
-    };
-    const WindowResult result = co_await background_.blocking(std::move(job));
-    window_done(*step.window, result);
+    if (step.wait > Nanoseconds::zero()) return {step.wait, false, false};
+    if (!step.window) return {Nanoseconds::zero(), false, true};
+    const Nanoseconds begun = volume_.runtime().now();
+    window_done(*step.window, copier_->copy(*step.window, buffer));
+    const Nanoseconds work = volume_.runtime().now() - begun;
+    if (step.shared && !is_to_end()) return {Pace::rest_after(work), true, false};
+    Lock lock(mutex_);
+    --lanes_at_work_;
+  }
+}
+
+/// One of several. The last one to end goes on.
+asio::awaitable<void> Engine::Impl::lane() {
+  auto buffer = std::make_shared<AlignedBuffer>(std::max(options_.window_bytes, kNodeSize));
+  for (;;) {
+    auto job = [this, buffer] { return copy_windows(*buffer); };
+    const Pause pause = co_await background_.blocking(std::move(job));
+    if (pause.ends) break;
+    co_await background_.sleep(pause.time);
+    Lock lock(mutex_);
+    if (pause.is_rest) --lanes_at_work_;
   }
   buffer.reset();
   bool last = false;
@@ -156,10 +183,9 @@ asio::awaitable<void> Engine::Impl::lane() {
   }
 }
 
-/// By whoever has set committing_.
-asio::awaitable<void> Engine::Impl::commit_now() {
-  auto job = [this] { return host_.commit(); };
-  const Result<Generation> committed = co_await background_.blocking(std::move(job));
+/// On a worker, by whoever has set committing_.
+void Engine::Impl::commit_now() {
+  const auto committed = host_.commit();
   if (!committed) suspend("a commit failed: " + committed.error().message());
   Lock lock(mutex_);
   committing_ = false;
@@ -178,7 +204,9 @@ asio::awaitable<void> Engine::Impl::commit_cursor(uint64_t walk_number) {
       moved = !committing_ && ledger_.current().facts.cursor_left != committed_cursor_;
       if (moved) committing_ = true;
     }
-    if (moved) co_await commit_now();
+    if (!moved) continue;
+    auto job = [this] { commit_now(); };
+    co_await background_.blocking(std::move(job));
   }
 }
 

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "alloc/base/log.h"
@@ -78,7 +79,10 @@ std::span<const std::byte> current_request() {
 class Server::Impl {
  public:
   Impl(Mount& mount, const Options& options)
-      : options_(options), front_(mount, options.owner), flusher_(front_) {}
+      : options_(options),
+        serving_(mount.serving()),
+        front_(mount, options.owner),
+        flusher_(front_) {}
   ~Impl() { shut_down(); }
 
   Result<void> mount() {
@@ -129,6 +133,11 @@ class Server::Impl {
   }
 
   void handle(std::span<std::byte> request) {
+    fuse_in_header header;
+    std::memcpy(&header, request.data(), sizeof header);
+    // Whoever asks about a replace, or waits for it to begin, does not hold it up.
+    std::optional<Serving::Request> counted;
+    if (!is_control_inode(header.nodeid)) counted.emplace(serving_);
     if (answer_raw(front_, request, reply_descriptor())) return;
     request_on_this_thread = request;
     fuse_buf buffer{};
@@ -136,12 +145,11 @@ class Server::Impl {
     buffer.size = request.size();
     fuse_session_process_buf(session_.get(), &buffer);
     request_on_this_thread = {};
-    fuse_in_header header;
-    std::memcpy(&header, request.data(), sizeof header);
     if (header.opcode == FUSE_INIT) front_.initialized = true;
   }
 
   const Options options_;
+  Serving& serving_;
   Front front_;
   Flusher flusher_;
   Session session_;

@@ -335,9 +335,11 @@ class Life {
       if (std::all_of(fresh.begin(), fresh.end(), [](std::byte b) { return b == std::byte{0}; })) {
         continue;
       }
+      // A device that was a member before may hold the same bytes from then.
+      const bool again = !written_places_.insert(offset + at).second;
       if (arming_) {
         early_writes_.insert(offset + at);
-      } else if (std::equal(fresh.begin(), fresh.end(), now.begin()) &&
+      } else if (again && std::equal(fresh.begin(), fresh.end(), now.begin()) &&
                  early_writes_.erase(offset + at) == 0) {
         written_twice_ += unit;
       }
@@ -360,6 +362,7 @@ class Life {
     say("replace {} by {}", member_, target_);
     arming_ = true;  // what is duplicated before G0 is fixed is born before it: copied once more
     early_writes_.clear();
+    written_places_.clear();
     auto started = replace.start({"1", target_, true});
     arming_ = false;
     if (started) return;
@@ -454,7 +457,7 @@ class Life {
   void work(Client& client) {
     while (!stop_clients_ && devices_.power()) {
       if (++result_.operations > options_.operation_limit) return;
-      const Result<void> done = one_operation(client);
+      const Result<void> done = counted_operation(client);
       if (!done) {
         if (!devices_.power() && is_power_error(done.error())) return;
         if (done.error().code != Errc::no_space) {
@@ -463,6 +466,13 @@ class Life {
       }
       if (chance(0.3)) runtime_.sleep(std::chrono::microseconds(random(8000)));
     }
+  }
+
+  /// In every other life the copier knows of the clients, and makes way for them.
+  Result<void> counted_operation(Client& client) {
+    if (options_.seed % 2 == 0) return one_operation(client);
+    const fs::Serving::Request counted(mount_->serving());
+    return one_operation(client);
   }
 
   std::string random_bytes(uint64_t length) {
@@ -679,7 +689,7 @@ class Life {
   uint64_t cut_event_ = 0;
   uint64_t written_twice_ = 0;
   bool arming_ = false;
-  std::set<uint64_t> early_writes_;
+  std::set<uint64_t> early_writes_, written_places_;
   bool target_may_be_wiped_ = false;
   uint64_t disturbances_ = 0;  ///< since the start: cuts, faults, cancels
 };

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// How long requests of programs have taken in all: from it the copier sees how busy they are.
+#pragma once
+
+#include <atomic>
+
+#include "alloc/base/runtime.h"
+
+namespace moltfs::fs {
+
+class Serving {
+ public:
+  explicit Serving(Runtime& runtime) : runtime_(runtime) {}
+
+  /// Lives as long as one request is handled.
+  class Request {
+   public:
+    explicit Request(Serving& serving) : serving_(serving), begun_(serving.runtime_.now()) {}
+    ~Request() { serving_.nanoseconds_ += (serving_.runtime_.now() - begun_).count(); }
+    Request(const Request&) = delete;
+    Request& operator=(const Request&) = delete;
+
+   private:
+    Serving& serving_;
+    const Nanoseconds begun_;
+  };
+
+  /// Of requests that have ended; those that run side by side count each.
+  Nanoseconds total() const { return Nanoseconds(nanoseconds_.load(std::memory_order_relaxed)); }
+
+ private:
+  Runtime& runtime_;
+  std::atomic<int64_t> nanoseconds_{0};
+};
+
+}  // namespace moltfs::fs

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// Tests of Pace: when programs count as being at work.
+#include "replace/pace.h"
+
+#include "test/support/catch.h"
+
+using namespace moltfs;
+using namespace moltfs::replace;
+using namespace std::chrono_literals;
+
+TEST_CASE("programs are at work while their requests take time, and a little longer") {
+  Pace pace;
+  Nanoseconds now = 5s, served = 3s;
+  pace.start(now, served);
+  const auto pass = [&](Nanoseconds time, Nanoseconds serving) {
+    now += time;
+    served += serving;
+    return pace.shared(now, served);
+  };
+  CHECK_FALSE(pass(10ms, 0ms));
+  CHECK_FALSE(pass(10ms, 900us));  // a request now and then
+  CHECK_FALSE(pass(5ms, 5ms));     // too soon to tell
+  CHECK(pass(5ms, 0ms));
+  CHECK(pass(50ms, 0ms));
+  CHECK(pass(40ms, 5ms));
+  CHECK(pass(99ms, 0ms));
+  CHECK_FALSE(pass(1ms, 0ms));
+  CHECK(pass(10ms, 80ms));  // many at once
+  pace.start(now, served);
+  CHECK_FALSE(pass(1ms, 0ms));
+}
+
+TEST_CASE("the copier rests in proportion to its work, but never for long") {
+  CHECK(Pace::rest_after(3ms) == 3ms);
+  CHECK(Pace::rest_after(0ms) == 0ms);
+  CHECK(Pace::rest_after(20s) == 1s);
+}

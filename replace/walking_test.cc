@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// Tests of the copy's lanes: how they share the machine with programs.
+#include <algorithm>
+
+#include "replace/engine_fixture.h"
+#include "replace/pace.h"
+#include "test/support/catch.h"
+
+using namespace moltfs;
+using namespace moltfs::replace;
+using namespace moltfs::replace::test;
+
+namespace {
+
+/// Takes note of the windows that the copier is at, for a moment each.
+struct Watch {
+  void look(Runtime& runtime) {
+    {
+      std::lock_guard lock(mutex);
+      most_at_once = std::max(most_at_once, ++now);
+    }
+    runtime.sleep(std::chrono::milliseconds(1));
+    std::lock_guard lock(mutex);
+    --now;
+  }
+  std::mutex mutex;
+  unsigned now = 0, most_at_once = 0;
+};
+
+struct Copying : Machine {
+  Copying() : Machine({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}}) {
+    options.windows_in_flight = 4;
+    make("mem:a");
+    populate(8 * MiB, random);
+    host->on_list = [this](LogicalRange) { watch.look(runtime); };
+    // Arming takes longer than a look at what programs do.
+    host->before_finish_commit = [this] { runtime.sleep(2 * Pace::kSample); };
+  }
+  std::mt19937 random{23};
+  Watch watch;
+};
+
+}  // namespace
+
+TEST_CASE("while programs are at work the copier takes two windows at a time") {
+  Copying m;
+  m.host->programs_at_work = true;
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  REQUIRE(m.wait().state == State::finished);
+  CHECK(m.watch.most_at_once == Pace::kSharedLanes);
+  CHECK(m.target_alone_is_right("mem:a", "mem:b"));
+}
+
+TEST_CASE("while nobody is at work all lanes work") {
+  Copying m;
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  REQUIRE(m.wait().state == State::finished);
+  CHECK(m.watch.most_at_once == m.options.windows_in_flight);
+}
