@@ -51,6 +51,8 @@ Result<void> settle(Core& core, InodeNumber ino, const Settlement& settlement);
 /// Cuts the blocks [first, end) from the file, in several critical sections if there are many.
 Result<void> cut_blocks(Core& core, InodeNumber ino, uint64_t first, uint64_t end,
                         const Settlement& settlement);
+/// A truncate was interrupted by an error, and what it left beyond the end is still there.
+Result<bool> truncate_was_interrupted(Core& core, InodeNumber ino);
 /// Before a file grows: if a truncate of it was interrupted by an error, goes on with it, so that
 /// what it left beyond the end does not come to light.
 Result<void> before_growth(Core& core, const Inode& inode);

@@ -3,6 +3,7 @@
 #include "fs/content.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <set>
 
 #include "alloc/base/log.h"
@@ -479,4 +480,40 @@ TEST_CASE("appenders do not overwrite each other") {
     CHECK(std::count(bytes.begin() + static_cast<ptrdiff_t>(i),
                      bytes.begin() + static_cast<ptrdiff_t>(i + 1000), bytes[i]) == 1000);
   }
+}
+
+TEST_CASE("writes that make a file longer are stored side by side") {
+  World world;
+  const InodeNumber ino = world.make_file("growing");
+  constexpr uint64_t kPart = 64 << 10;
+  constexpr unsigned kParts = 3;
+  std::mt19937_64 random(8);
+  std::vector<std::vector<std::byte>> parts;
+  for (unsigned i = 0; i < kParts; ++i) parts.push_back(random_bytes(random, kPart));
+  world.write(ino, 0, parts[0]);
+
+  // Each is held at the device until the other has come as far.
+  std::mutex mutex;
+  std::condition_variable changed;
+  unsigned arrived = 0;
+  bool met = true;
+  world.devices.set_hook([&](const alloc::IoRequest& request) -> Result<void> {
+    if (request.op != alloc::IoOp::write || request.length != kPart) return ok();
+    std::unique_lock lock(mutex);
+    ++arrived;
+    changed.notify_all();
+    met &= changed.wait_for(lock, std::chrono::minutes(1), [&] { return arrived == kParts - 1; });
+    return ok();
+  });
+  std::vector<std::unique_ptr<Task>> tasks;
+  for (unsigned i = 1; i < kParts; ++i) {
+    tasks.push_back(world.runtime.spawn(
+        "writer", [&, i] { (void)world.filesystem->write(ino, i * kPart, parts[i], {}); }));
+  }
+  for (auto& task : tasks) task->join();
+  world.devices.set_hook({});
+  CHECK(met);
+  CHECK(world.size_of(ino) == kParts * kPart);
+  for (unsigned i = 0; i < kParts; ++i) CHECK(world.read(ino, i * kPart, kPart) == parts[i]);
+  world.check_extents({ino});
 }

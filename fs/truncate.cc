@@ -162,11 +162,15 @@ Result<void> shrink_or_make_room(Core& core, const Inode& inode, uint64_t size,
 
 }  // namespace
 
-Result<void> before_growth(Core& core, const Inode& inode) {
+Result<bool> truncate_was_interrupted(Core& core, InodeNumber ino) {
   TRY(auto mark,
-      core.transactions.read([&](Access& access) { return load_mark(access, core, inode.ino); }));
-  if (mark != OrphanKind::truncate) return ok();
-  return cut_beyond_size(core, inode);
+      core.transactions.read([&](Access& access) { return load_mark(access, core, ino); }));
+  return mark == OrphanKind::truncate;
+}
+
+Result<void> before_growth(Core& core, const Inode& inode) {
+  TRY(bool interrupted, truncate_was_interrupted(core, inode.ino));
+  return interrupted ? cut_beyond_size(core, inode) : ok();
 }
 
 Result<void> grow_content(Core& core, InodeNumber ino, uint64_t size) {

@@ -33,6 +33,16 @@ Result<void> write_blocks(Core& core, const Inode& inode, uint64_t at, ConstByte
   return writer.record(settlement);
 }
 
+/// What a write locks. One that makes the file longer locks its own blocks only, unless `alone`: so
+/// what the kernel writes back of a growing file is stored side by side. That will do, for no block
+/// of it depends on where the file ends meanwhile: the end only moves up (a truncate locks the
+/// whole file), and bytes between the old end and the write are holes or zeros (E3).
+FileRange range_of_write(const Inode& inode, uint64_t first, uint64_t end, bool alone) {
+  FileRange range = lock_range(inode, first, end);
+  if (!alone && inode.size > kMaxInlineBytes) range.end = round_up(end, kBlockSize);
+  return range;
+}
+
 }  // namespace
 
 Result<uint64_t> write_content(Core& core, InodeNumber ino, uint64_t offset, ConstBytes from,
@@ -45,15 +55,27 @@ Result<uint64_t> write_content(Core& core, InodeNumber ino, uint64_t offset, Con
     TRY(auto inode, look_at_file(core, ino));
     return start_in(inode);
   }
-  TRY(auto file, lock_file(core, ino, [&](const Inode& inode) {
-        const uint64_t at = start_in(inode);
-        return fits(at) ? lock_range(inode, at, at + from.size()) : FileRange{0, kBlockSize};
-      }));
+  const auto lock = [&](bool alone) {
+    return lock_file(core, ino, [&](const Inode& inode) {
+      const uint64_t at = start_in(inode);
+      if (!fits(at)) return FileRange{0, kBlockSize};
+      return range_of_write(inode, at, at + from.size(), alone);
+    });
+  };
+  TRY(auto file, lock(flags.append));
+  bool interrupted = false;
+  if (fits(start_in(file.inode)) && start_in(file.inode) + from.size() > file.inode.size) {
+    TRY(interrupted, truncate_was_interrupted(core, ino));
+    if (interrupted) {
+      file.lock.unlock();
+      TRY(file, lock(true));
+    }
+  }
   const Inode& inode = file.inode;
   const uint64_t at = start_in(inode);
   if (!fits(at)) return Errc::file_too_large;
   const uint64_t end = at + from.size();
-  if (end > inode.size) {
+  if (interrupted && end > inode.size) {
     TRY(before_growth(core, inode));
   }
   Settlement settlement;
