@@ -28,7 +28,7 @@ bool kills_capability(const Inode& inode, const SetAttributes& set) {
 /// All of `set` but the size.
 void apply_to_inode(Inode& inode, const SetAttributes& set, const Time& now) {
   if (set.mode) inode.mode = (inode.mode & S_IFMT) | (*set.mode & 07777u);
-  if (kills_set_id(inode, set)) inode.mode = without_set_id(inode.mode);
+  if (kills_set_id(inode, set)) inode.mode = without_set_id(inode.mode, set.outside_group);
   if (set.uid) inode.uid = *set.uid;
   if (set.gid) inode.gid = *set.gid;
   if (set.atime_now) inode.atime = now;
@@ -134,16 +134,16 @@ Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttri
   return load_attributes(core, ino);
 }
 
-uint32_t without_set_id(uint32_t mode) {
+uint32_t without_set_id(uint32_t mode, bool outside_group) {
   mode &= ~static_cast<uint32_t>(S_ISUID);
-  if ((mode & S_IXGRP) != 0) mode &= ~static_cast<uint32_t>(S_ISGID);
+  if ((mode & S_IXGRP) != 0 || outside_group) mode &= ~static_cast<uint32_t>(S_ISGID);
   return mode;
 }
 
-Result<void> kill_privileges(Core& core, InodeNumber ino) {
+Result<void> kill_privileges(Core& core, InodeNumber ino, bool outside_group) {
   const auto has_some = [&](Access& access) -> Result<bool> {
     TRY(auto inode, load_inode(access, core.fs_tree(), ino));
-    if (without_set_id(inode.mode) != inode.mode) return true;
+    if (without_set_id(inode.mode, outside_group) != inode.mode) return true;
     TRY(auto capability, load_xattr(core, access, ino, kCapabilityName));
     return capability.has_value();
   };
@@ -151,6 +151,7 @@ Result<void> kill_privileges(Core& core, InodeNumber ino) {
   if (!needed) return ok();
   SetAttributes set;
   set.kill_suidgid = true;
+  set.outside_group = outside_group;
   TRY(apply_all(core, ino, set));
   return ok();
 }

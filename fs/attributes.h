@@ -12,9 +12,9 @@ Result<Attributes> take_by_number(Core& core, InodeNumber ino, uint64_t generati
 Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttributes& set);
 
 /// `mode` without what a change by somebody else takes away: set-uid, and set-gid where the group
-/// may execute (else it means mandatory locking).
-uint32_t without_set_id(uint32_t mode);
+/// may execute (else it once meant mandatory locking) or the somebody is `outside_group`.
+uint32_t without_set_id(uint32_t mode, bool outside_group);
 /// Before a write: set-id bits and security.capability go. Nothing is written if there are none.
-Result<void> kill_privileges(Core& core, InodeNumber ino);
+Result<void> kill_privileges(Core& core, InodeNumber ino, bool outside_group);
 
 }  // namespace moltfs::fs

@@ -6,7 +6,8 @@
 
 namespace moltfs::fs {
 
-Result<size_t> read_content(Core& core, InodeNumber ino, uint64_t offset, Bytes into);
+Result<size_t> read_content(Core& core, InodeNumber ino, uint64_t offset, Bytes into,
+                            bool is_access = true);
 /// Set-id bits and capabilities are the caller's business (fs/attributes.h).
 Result<uint64_t> write_content(Core& core, InodeNumber ino, uint64_t offset, ConstBytes from,
                                Filesystem::WriteFlags flags);

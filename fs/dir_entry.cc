@@ -70,7 +70,8 @@ Result<DirEntry> decode_entry(const Key& key, ConstBytes value) {
   if (!is_valid_name(entry.name)) return bad("impossible name");
   if (!is_valid_type(entry.type)) return bad("impossible type");
   if (disk.inode < kFirstFreeInode.value) return bad("impossible inode number");
-  if (key.offset < kFirstEntryOffset || key.offset >> 63 != 0) return bad("impossible offset");
+  if (key.offset < kFirstEntryOffset || key.offset > kLastEntryOffset)
+    return bad("impossible offset");
   return entry;
 }
 

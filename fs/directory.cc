@@ -50,7 +50,9 @@ Result<Attributes> make_named(Core& core, InodeNumber parent, std::string_view n
     TRY(auto directory, prepare_directory(core, txn, parent));
     TRY(const auto offset, prepare_new_entry(core, txn, parent, name));
     TRY(auto made, NewInode::prepare(core, txn, directory, mode, caller, now));
-    if (made.inode.is_directory() && directory.links >= kMaxLinks) return Errc::too_many_links;
+    if (made.inode.is_directory() && directory.links >= kMaxDirectoryLinks) {
+      return Errc::too_many_links;
+    }
     TRY(finish(txn, made));
     made.apply(core, txn);
     also(txn, made);
@@ -344,13 +346,13 @@ Result<void> remove_empty_directory(Core& core, InodeNumber parent, std::string_
 }
 
 Result<void> read_entries(Core& core, InodeNumber directory, uint64_t cookie, bool references,
-                          const Filesystem::DirVisitor& visit) {
+                          const Filesystem::DirVisitor& visit, bool is_access) {
   TRY(auto inode, core.transactions.read([&](Access& access) {
     return load_inode(access, core.fs_tree(), directory);
   }));
   if (!inode.is_directory()) return Errc::not_a_directory;
   if (inode.links == 0) return ok();
-  if (cookie == 0) note_access(core, inode);
+  if (cookie == 0 && is_access) note_access(core, inode);
   if (!show_dots(inode, cookie, visit)) return ok();
   for (size_t count = kFirstBatch;; count = std::min(count * 2, kMaxBatch)) {
     TRY(auto batch, fetch_batch(core, directory, cookie, count, references));

@@ -22,7 +22,7 @@ Result<void> rename_entry(Core& core, InodeNumber parent, std::string_view name,
                           const Caller& caller);
 Result<std::string> read_symlink_target(Core& core, InodeNumber ino);
 Result<void> read_entries(Core& core, InodeNumber directory, uint64_t cookie, bool references,
-                          const Filesystem::DirVisitor& visit);
+                          const Filesystem::DirVisitor& visit, bool is_access);
 
 /// One more piece of the target of a symlink: at most kMaxItemBytes in each of two items.
 constexpr Key symlink_key(InodeNumber ino, unsigned part) {

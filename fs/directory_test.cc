@@ -82,6 +82,21 @@ TEST_CASE("an entry that stays is seen exactly once while others come and go") {
   CHECK(must(fs->lookup(directory, "stay0")).ino == file);
 }
 
+TEST_CASE("cookies fit an off_t of 32 bits") {
+  TestFilesystem fs;
+  for (unsigned i = 0; i < 500; ++i) {
+    test::make(fs, kRootInode, numbered("n", i), S_IFREG | 0644);
+  }
+  uint64_t last = 0;
+  must(fs->read_directory(kRootInode, 0, false, [&](const DirEntry& entry, const Attributes*) {
+    CHECK(entry.cookie > last);
+    last = entry.cookie;
+    return true;
+  }));
+  CHECK(last > uint64_t{1} << 28);  // hashes are spread over all of it
+  CHECK(last < uint64_t{1} << 31);
+}
+
 TEST_CASE("names with equal hashes") {
   Filesystem::Options options;
   options.name_hash_mask = 0;

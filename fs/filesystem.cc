@@ -12,6 +12,7 @@
 #include "fs/extents.h"
 #include "fs/orphans.h"
 #include "fs/path.h"
+#include "fs/times.h"
 #include "fs/xattr.h"
 
 namespace moltfs::fs {
@@ -182,8 +183,8 @@ Result<std::string> Filesystem::read_symlink(InodeNumber ino) {
 }
 
 Result<void> Filesystem::read_directory(InodeNumber directory, uint64_t cookie, bool references,
-                                        const DirVisitor& visit) {
-  return read_entries(impl_->core, directory, cookie, references, visit);
+                                        const DirVisitor& visit, bool is_access) {
+  return read_entries(impl_->core, directory, cookie, references, visit, is_access);
 }
 
 void Filesystem::forget(InodeNumber ino, uint64_t count) {
@@ -209,8 +210,9 @@ Result<std::vector<std::byte>> Filesystem::get_xattr(InodeNumber ino, std::strin
 }
 
 Result<void> Filesystem::set_xattr(InodeNumber ino, std::string_view name, ConstBytes value,
-                                   XattrMode mode) {
-  return impl_->with_space([&] { return fs::set_xattr(impl_->core, ino, name, value, mode); });
+                                   XattrMode mode, bool kill_sgid) {
+  return impl_->with_space(
+      [&] { return fs::set_xattr(impl_->core, ino, name, value, mode, kill_sgid); });
 }
 
 Result<void> Filesystem::remove_xattr(InodeNumber ino, std::string_view name) {
@@ -223,14 +225,18 @@ Result<std::vector<std::string>> Filesystem::list_xattrs(InodeNumber ino) {
 
 // ---- Content.
 
-Result<size_t> Filesystem::read(InodeNumber ino, uint64_t offset, Bytes into) {
-  return read_content(impl_->core, ino, offset, into);
+Result<size_t> Filesystem::read(InodeNumber ino, uint64_t offset, Bytes into, bool is_access) {
+  return read_content(impl_->core, ino, offset, into, is_access);
+}
+
+bool Filesystem::note_access(InodeNumber ino) {
+  return fs::note_access(impl_->core, ino);
 }
 
 Result<uint64_t> Filesystem::write(InodeNumber ino, uint64_t offset, ConstBytes from,
                                    WriteFlags flags) {
   if (flags.kill_suidgid) {
-    TRY(kill_privileges(impl_->core, ino));
+    TRY(kill_privileges(impl_->core, ino, flags.outside_group));
   }
   return impl_->with_space([&] { return write_content(impl_->core, ino, offset, from, flags); });
 }

@@ -74,6 +74,7 @@ struct SetAttributes {
   std::optional<Time> atime, mtime, ctime;
   bool atime_now = false, mtime_now = false;
   bool kill_suidgid = false;      ///< a write, truncate or chown clears set-id bits, capabilities
+  bool outside_group = false;     ///< ... set-gid also where the group may not execute
 };
 
 struct DirEntry {
@@ -90,7 +91,8 @@ struct Statistics {
 };
 
 enum class RenameMode : uint8_t { replace, no_replace, exchange, whiteout };
-enum class XattrMode : uint8_t { any, create, replace };
+/// `neither`: must not exist and must exist; fails with the one or the other error.
+enum class XattrMode : uint8_t { any, create, replace, neither };
 enum class SeekWhence : uint8_t { data, hole };
 /// As in fallocate(2). zero_range and allocate may carry keep_size; punch_hole always keeps it.
 enum class AllocateMode : uint8_t { allocate, punch_hole, zero_range };
@@ -141,7 +143,7 @@ class Filesystem {
   /// the attributes are given; the visitor returning false did not take its entry.
   using DirVisitor = std::function<bool(const DirEntry&, const Attributes*)>;
   Result<void> read_directory(InodeNumber directory, uint64_t cookie, bool references,
-                              const DirVisitor& visit);
+                              const DirVisitor& visit, bool is_access = true);
   void forget(InodeNumber ino, uint64_t count);
 
   // ---- Attributes.
@@ -151,20 +153,28 @@ class Filesystem {
   Result<Attributes> by_number(InodeNumber ino, uint64_t generation);
   Result<Attributes> set_attributes(InodeNumber ino, const SetAttributes& set);
   Result<std::vector<std::byte>> get_xattr(InodeNumber ino, std::string_view name);
-  Result<void> set_xattr(InodeNumber ino, std::string_view name, ConstBytes value, XattrMode mode);
+  /// `kill_sgid`: an access ACL takes the set-gid bit away (it is set by who is not in the group).
+  Result<void> set_xattr(InodeNumber ino, std::string_view name, ConstBytes value, XattrMode mode,
+                         bool kill_sgid = false);
   Result<void> remove_xattr(InodeNumber ino, std::string_view name);
   Result<std::vector<std::string>> list_xattrs(InodeNumber ino);
 
   // ---- Content.
   /// Reads up to into.size() bytes; returns how many (less only at the end of the file). `into`
-  /// aligned to 4096 with whole blocks is filled straight from the device.
-  Result<size_t> read(InodeNumber ino, uint64_t offset, Bytes into);
+  /// aligned to 4096 with whole blocks is filled straight from the device. `is_access`: somebody
+  /// reads, which may move atime; false if it is for the kernel's own purposes.
+  Result<size_t> read(InodeNumber ino, uint64_t offset, Bytes into, bool is_access = true);
+  /// Somebody is about to read what the kernel may have in its cache: moves atime where it is due,
+  /// and returns whether it did.
+  bool note_access(InodeNumber ino);
   /// Writes all of `from` or nothing. `from` aligned to 4096 goes to the device as it is.
   /// `append`: at the end of the file, whatever `offset` says. Returns the offset written at.
-  /// `kill_suidgid`: clear set-id bits and security.capability.
+  /// `kill_suidgid`: clear set-id bits and security.capability; with `outside_group` (the writer is
+  /// not in the file's group) set-gid also where the group may not execute.
   struct WriteFlags {
     bool append = false;
     bool kill_suidgid = false;
+    bool outside_group = false;
     bool keep_times = false;   ///< from the kernel's writeback cache, which sets times itself
   };
   Result<uint64_t> write(InodeNumber ino, uint64_t offset, ConstBytes from, WriteFlags flags);

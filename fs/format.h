@@ -4,7 +4,7 @@
 // fs tree            object         type        offset
 //   inode            ino            inode       0
 //   xattr            ino            xattr       name hash (48 bits), slot (8 bits), part (8 bits)
-//   dir entry        directory      dir_entry   name hash (55 bits), slot (8 bits): readdir cookie
+//   dir entry        directory      dir_entry   name hash (23 bits), slot (8 bits): readdir cookie
 //   file extent      ino            extent      file offset, bytes
 //   inline data      ino            inline_data 0: content of a small file, target of a symlink
 //   orphan           kOrphanObject  orphan      ino: to be removed, or cut to its size, at mount
@@ -49,6 +49,7 @@ inline constexpr uint64_t kMaxXattrValueBytes = 65536;
 inline constexpr uint64_t kMaxExtentBytes = 1024 * 1024;
 inline constexpr uint64_t kMaxFileBytes = (uint64_t{1} << 63) - 1;
 inline constexpr uint32_t kMaxLinks = 65000;         // as ext4: programs rely on EMLINK existing
+inline constexpr uint32_t kMaxDirectoryLinks = 0x7fffffff;  // so many subdirectories, and two
 
 struct TimeOnDisk {
   le::little_int64_t seconds;
@@ -85,10 +86,11 @@ static_assert(sizeof(DirEntryOnDisk) == 10);
 
 /// How many names of one hash there can be: slot numbers have 8 bits.
 inline constexpr uint64_t kSlotsPerHash = 256;
-/// Offsets of dir_entry keys: bit 63 is clear (a cookie is a positive off_t), values below 256 are
-/// cookies of the start, "." and "..".
+/// Offsets of dir_entry keys have 31 bits: cookies that fit the off_t and the long of programs of 32
+/// bits. Values below 256 are cookies of the start, "." and "..".
 inline constexpr uint64_t kFirstEntryOffset = kSlotsPerHash;
-inline constexpr uint64_t kEntryHashBits = 0x7fff'ffff'ffff'ff00;
+inline constexpr uint64_t kEntryHashBits = 0x7fff'ff00;
+inline constexpr uint64_t kLastEntryOffset = kEntryHashBits + kSlotsPerHash - 1;
 inline constexpr uint64_t kXattrHashBits = 0xffff'ffff'ffff'0000;
 
 /// What an entry adds to the size of its directory.

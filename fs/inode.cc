@@ -47,7 +47,7 @@ const char* fault_of(const Inode& inode) {
   if (inode.is_inline() && inode.is_regular() && inode.size > kMaxInlineBytes) return "inline size";
   if (inode.is_symlink() && inode.size > kMaxSymlinkBytes) return "symlink size";
   if (inode.is_directory() != (inode.parent.value != 0)) return "parent";
-  if (inode.links > kMaxLinks) return "links";
+  if (inode.links > (inode.is_directory() ? kMaxDirectoryLinks : kMaxLinks)) return "links";
   for (const Time* time : {&inode.atime, &inode.mtime, &inode.ctime, &inode.btime}) {
     if (time->nanoseconds >= kNanosecondsPerSecond) return "time";
   }

@@ -69,6 +69,12 @@ TEST_CASE("what cannot be an inode is refused") {
   CHECK(refused([](auto& d) { d.parent = 1; }));
   CHECK(refused([](auto& d) { d.mode = S_IFDIR | 0755; }));  // without a parent
   CHECK(refused([](auto& d) { d.links = kMaxLinks + 1; }));
+  CHECK_FALSE(refused([](auto& d) {
+    d.mode = S_IFDIR | 0755;
+    d.parent = 1;
+    d.flags = 0;
+    d.links = kMaxLinks + 1;  // subdirectories there may be more of
+  }));
   CHECK(refused([](auto& d) { d.flags = 2; }));
   CHECK(refused([](auto& d) { d.flags = kInodeInline; }));  // too big for that
   CHECK(refused([](auto& d) { d.mtime.nanoseconds = 1'000'000'000; }));

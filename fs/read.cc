@@ -91,7 +91,8 @@ Result<SearchStep> search_extents(Access& access, const Core& core, InodeNumber 
 
 }  // namespace
 
-Result<size_t> read_content(Core& core, InodeNumber ino, uint64_t offset, Bytes into) {
+Result<size_t> read_content(Core& core, InodeNumber ino, uint64_t offset, Bytes into,
+                            bool is_access) {
   if (into.empty() || offset > kMaxFileBytes) {
     TRY(look_at_file(core, ino));
     return size_t{0};
@@ -102,7 +103,7 @@ Result<size_t> read_content(Core& core, InodeNumber ino, uint64_t offset, Bytes 
   Inode inode;
   auto result = read_locked(core, ino, offset, into.first(end - offset), inode);
   lock.unlock();
-  if (result) note_access(core, inode);
+  if (result && is_access) note_access(core, inode);
   return result;
 }
 

@@ -117,8 +117,9 @@ class Renaming {
     if (same_directory()) return ok();
     const bool comes = moved_.is_directory();
     const bool goes = replaced_ && replaced_->is_directory();
-    if (comes && !goes && to_directory().links >= kMaxLinks) return Errc::too_many_links;
-    if (mode_ == RenameMode::exchange && goes && !comes && from_directory_.links >= kMaxLinks) {
+    if (comes && !goes && to_directory().links >= kMaxDirectoryLinks) return Errc::too_many_links;
+    if (mode_ == RenameMode::exchange && goes && !comes &&
+        from_directory_.links >= kMaxDirectoryLinks) {
       return Errc::too_many_links;
     }
     return ok();

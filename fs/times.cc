@@ -37,4 +37,12 @@ void note_access(Core& core, const Inode& inode) {
                                 });
 }
 
+bool note_access(Core& core, InodeNumber ino) {
+  const auto inode = core.transactions.read(
+      [&](Access& access) { return load_inode(access, core.fs_tree(), ino); });
+  if (!inode || core.options.read_only || !is_due(core, inode.value(), core.now())) return false;
+  note_access(core, inode.value());
+  return true;
+}
+
 }  // namespace moltfs::fs

@@ -3,6 +3,7 @@
 #include "fs/xattr.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <bitset>
@@ -116,13 +117,14 @@ Result<std::optional<std::vector<std::byte>>> settle_acl(Inode& inode, Namespace
 }
 
 Result<unsigned> set_acl_in(Core& core, Txn& txn, InodeNumber ino, std::string_view name,
-                            Namespace space, ConstBytes value) {
+                            Namespace space, ConstBytes value, bool kill_sgid) {
   TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
   TRY(auto kept, settle_acl(inode, space, value));
   std::optional<ConstBytes> new_value;
   if (kept) new_value = ConstBytes(*kept);
   TRY(auto change, XattrChange::prepare(core, txn, ino, name, new_value));
   change.apply(core, txn);
+  if (kill_sgid && space == Namespace::access_acl) inode.mode &= ~uint32_t{S_ISGID};
   inode.ctime = core.now();
   store_inode(txn, core.fs_tree(), inode);
   return 1u;
@@ -243,21 +245,23 @@ Result<std::vector<std::byte>> get_xattr(Core& core, InodeNumber ino, std::strin
 }
 
 Result<void> set_xattr(Core& core, InodeNumber ino, std::string_view name, ConstBytes value,
-                       XattrMode mode) {
+                       XattrMode mode, bool kill_sgid) {
   TRY(const auto space, namespace_of(name));
   if (value.size() > kMaxXattrValueBytes) return Errc::value_too_large;
   const bool is_acl = space == Namespace::access_acl || space == Namespace::default_acl;
   const auto guess = static_cast<unsigned>(4 + value.size() / kMaxItemBytes);
   return with_growing_budget(
       core, guess, alloc::Urgency::normal, [&](Txn& txn, unsigned allowed) -> Result<unsigned> {
-        if (is_acl) return set_acl_in(core, txn, ino, name, space, value);
+        if (is_acl) return set_acl_in(core, txn, ino, name, space, value, kill_sgid);
         TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
         if (space == Namespace::user && !inode.is_regular() && !inode.is_directory()) {
           return Errc::not_permitted;
         }
         TRY(auto change, XattrChange::prepare(core, txn, ino, name, value));
-        if (mode == XattrMode::create && change.existed()) return Errc::already_exists;
-        if (mode == XattrMode::replace && !change.existed()) return Errc::no_attribute;
+        const bool must_be_new = mode == XattrMode::create || mode == XattrMode::neither;
+        const bool must_exist = mode == XattrMode::replace || mode == XattrMode::neither;
+        if (must_be_new && change.existed()) return Errc::already_exists;
+        if (must_exist && !change.existed()) return Errc::no_attribute;
         const unsigned needed = change.item_changes() + 1;
         if (needed > allowed) return needed;
         change.apply(core, txn);

@@ -21,7 +21,7 @@ inline constexpr size_t kMaxAclBytes = kMaxItemBytes - sizeof(XattrOnDisk) - 32;
 
 Result<std::vector<std::byte>> get_xattr(Core& core, InodeNumber ino, std::string_view name);
 Result<void> set_xattr(Core& core, InodeNumber ino, std::string_view name, ConstBytes value,
-                       XattrMode mode);
+                       XattrMode mode, bool kill_sgid);
 Result<void> remove_xattr(Core& core, InodeNumber ino, std::string_view name);
 Result<std::vector<std::string>> list_xattrs(Core& core, InodeNumber ino);
 /// Removes all attributes of an inode that is going away, in several critical sections.

@@ -87,6 +87,7 @@ TEST_CASE("create and replace") {
   const InodeNumber ino = test::make(fs, kRootInode, "file", S_IFREG | 0644).ino;
   const auto one = bytes_of("1"), two = bytes_of("2");
   CHECK(code_of(fs->set_xattr(ino, "user.a", one, XattrMode::replace)) == Errc::no_attribute);
+  CHECK(code_of(fs->set_xattr(ino, "user.a", one, XattrMode::neither)) == Errc::no_attribute);
   must(fs->set_xattr(ino, "user.a", one, XattrMode::create));
   CHECK(code_of(fs->set_xattr(ino, "user.a", two, XattrMode::create)) == Errc::already_exists);
   CHECK(must(fs->get_xattr(ino, "user.a")) == one);
@@ -140,6 +141,11 @@ TEST_CASE("changes by others take set-id bits and capabilities away") {
   must(fs->set_attributes(locking, chown));
   CHECK(mode_of(locking) == 02745);
 
+  chown.kill_suidgid = chown.outside_group = true;  // by who is not in the file's group
+  must(fs->set_attributes(locking, chown));
+  CHECK(mode_of(locking) == 0745);
+  chown.kill_suidgid = chown.outside_group = false;
+
   const InodeNumber directory = make("directory", S_IFDIR | 06755);
   must(fs->set_attributes(directory, chown));
   CHECK(mode_of(directory) == 06755);
@@ -152,6 +158,12 @@ TEST_CASE("changes by others take set-id bits and capabilities away") {
   must(fs->write(written, 0, bytes_of("text"), kill));
   CHECK(mode_of(written) == 0755);
   CHECK_FALSE(has_capability(written));
+  const InodeNumber shared = make("shared", S_IFREG | 06765);
+  must(fs->write(shared, 0, bytes_of("text"), kill));
+  CHECK(mode_of(shared) == 02765);
+  kill.outside_group = true;
+  must(fs->write(shared, 0, bytes_of("text"), kill));
+  CHECK(mode_of(shared) == 0765);
 
   const InodeNumber cut = make("cut", S_IFREG | 06755);
   must(fs->write(cut, 0, bytes_of("text"), {}));

@@ -24,14 +24,24 @@ void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   reply_attributes(req, filesystem_of(req).attributes(InodeNumber(ino)));
 }
 
-/// True if the request asks to clear set-id bits (the kernel decides by who writes). libfuse
-/// drops that flag.
-bool kills_suidgid() {
+bool is_regular(fuse_req_t req, fuse_ino_t ino) {
+  const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
+  return attributes && S_ISREG(attributes.value().mode);
+}
+
+/// True if the request is to clear set-id bits. Either the kernel says so (libfuse drops that
+/// flag), or it asks for nothing else. Then it is a chown to the same owner, or what precedes
+/// fallocate, copy_file_range and buffered writes. Those of files it tells apart by ctime, and
+/// root's spare the bits: only a capability was to go, which it has removed itself.
+bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
   const auto request = current_request();
   if (request.size() < sizeof(fuse_in_header) + sizeof(fuse_setattr_in)) return false;
   fuse_setattr_in in;
   std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
-  return (in.valid & kSetattrKillSuidgid) != 0;
+  if ((in.valid & kSetattrKillSuidgid) != 0) return true;
+  if ((in.valid & ~uint32_t{FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER}) != 0) return false;
+  const bool is_chown = (in.valid & FATTR_CTIME) != 0;
+  return is_chown || fuse_req_ctx(req)->uid != 0 || !is_regular(req, ino);
 }
 
 void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info*) {
@@ -52,7 +62,8 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   }
   if (to_set & FUSE_SET_ATTR_CTIME) set.ctime = to_time(attr->st_ctim);
   const bool changes_owner = (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0;
-  set.kill_suidgid = changes_owner || kills_suidgid();
+  set.kill_suidgid = changes_owner || kills_suidgid(req, ino);
+  set.outside_group = set.kill_suidgid && fuse_req_ctx(req)->uid != 0 && is_outside_group(req, ino);
   reply_attributes(req, filesystem_of(req).set_attributes(InodeNumber(ino), set));
 }
 

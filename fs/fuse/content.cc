@@ -21,6 +21,11 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   Front& front = front_of(req);
   const int flags = fi->flags;
   fi->keep_cache = 1;
+  // Reads from the page cache are not told to us: opening for reading counts as the first one.
+  if ((flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0 &&
+      front.filesystem.note_access(InodeNumber(ino))) {
+    front.forget_attributes(ino);
+  }
   front.writers.opened(ino, flags);
   if (fuse_reply_open(req, fi) != 0) front.writers.released(ino, flags);
 }
@@ -30,11 +35,14 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
-void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
+  // Through a descriptor for writing the kernel may read just to fill up a page.
+  const bool is_access = (fi->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY;
   // Whole blocks, so that the device can write straight into the buffer.
   AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
-  const auto got = filesystem_of(req).read(InodeNumber(ino), static_cast<uint64_t>(offset),
-                                           buffer.span().first(std::min(size, buffer.size())));
+  const auto got =
+      filesystem_of(req).read(InodeNumber(ino), static_cast<uint64_t>(offset),
+                              buffer.span().first(std::min(size, buffer.size())), is_access);
   if (!got) return reply_error(req, got.error());
   fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), got.value());
 }
@@ -53,6 +61,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   Filesystem::WriteFlags flags;
   flags.keep_times = fi->writepage != 0;
   flags.kill_suidgid = (write_flags() & kWriteKillSuidgid) != 0;
+  flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
   const auto written =
       filesystem_of(req).write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Reading directories, plain and with attributes.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -7,6 +9,9 @@
 
 namespace moltfs::fs::fuse {
 namespace {
+
+/// Handle of a directory opened with O_NOATIME.
+constexpr uint64_t kNoAccess = 1;
 
 struct stat stat_of(const DirEntry& entry) {
   struct stat s {};
@@ -57,7 +62,7 @@ class Listing {
 void opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   // Not ENOSYS ("no opendir"): the kernel would then keep its own copy of the listing, and on a
   // directory that changes while it is read end early at a cookie that has gone.
-  fi->fh = 0;
+  fi->fh = (fi->flags & O_NOATIME) != 0 ? kNoAccess : 0;  // reads are not told the flags
   fuse_reply_open(req, fi);
 }
 
@@ -65,16 +70,16 @@ void releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   fuse_reply_err(req, 0);
 }
 
-void readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+void readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   Listing listing(req, size);
   const auto visit = [&](const DirEntry& entry, const Attributes*) { return listing.add(entry); };
   const auto result = filesystem_of(req).read_directory(
-      InodeNumber(ino), static_cast<uint64_t>(offset), false, visit);
+      InodeNumber(ino), static_cast<uint64_t>(offset), false, visit, fi->fh != kNoAccess);
   if (!result && listing.empty()) return reply_error(req, result.error());
   listing.reply();
 }
 
-void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   Filesystem& filesystem = filesystem_of(req);
   Listing listing(req, size);
   std::vector<InodeNumber> taken;
@@ -83,8 +88,8 @@ void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse
     if (attributes != nullptr) taken.push_back(attributes->ino);
     return true;
   };
-  const auto result =
-      filesystem.read_directory(InodeNumber(ino), static_cast<uint64_t>(offset), true, visit);
+  const auto result = filesystem.read_directory(InodeNumber(ino), static_cast<uint64_t>(offset),
+                                                true, visit, fi->fh != kNoAccess);
   if (!result && listing.empty()) return reply_error(req, result.error());
   if (listing.reply() == 0) return;
   for (const InodeNumber number : taken) filesystem.forget(number, 1);

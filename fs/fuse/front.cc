@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -31,6 +32,27 @@ Front::Front(Mount& mount, uint32_t owner) : filesystem(mount.filesystem()), con
 Caller caller_of(fuse_req_t req) {
   const fuse_ctx* context = fuse_req_ctx(req);
   return {context->uid, context->gid, static_cast<uint32_t>(context->umask)};
+}
+
+void Front::forget_attributes(fuse_ino_t ino) const {
+  fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+}
+
+bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
+  const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
+  if (!attributes) return false;
+  const Attributes& a = attributes.value();
+  const fuse_ctx* context = fuse_req_ctx(req);
+  if ((a.mode & (S_ISGID | S_IXGRP)) != S_ISGID || context->gid == a.gid) return false;
+  std::vector<gid_t> groups(64);
+  int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
+  if (count > static_cast<int>(groups.size())) {
+    groups.resize(static_cast<size_t>(count));
+    count = fuse_req_getgroups(req, count, groups.data());
+  }
+  if (count < 0) return true;  // a process that we cannot see: the bit is not for it to keep
+  groups.resize(std::min(groups.size(), static_cast<size_t>(count)));
+  return std::find(groups.begin(), groups.end(), a.gid) == groups.end();
 }
 
 struct stat to_stat(const Attributes& a) {

@@ -44,6 +44,10 @@ struct Front {
   Flusher* flusher = nullptr;  ///< set before serving
   fuse_lowlevel_ops file_operations{};
   fuse_lowlevel_ops control_operations{};
+  fuse_session* session = nullptr;  ///< set before serving
+  /// What the kernel has cached of the inode's attributes is no longer true.
+  void forget_attributes(fuse_ino_t ino) const;
+  std::atomic<bool> setxattr_is_extended{false};  ///< agreed in FUSE_INIT
   /// Set when the answer to FUSE_INIT has gone to the kernel.
   std::atomic<bool> initialized{false};
 };
@@ -55,6 +59,9 @@ inline Filesystem& filesystem_of(fuse_req_t req) {
   return front_of(req).filesystem;
 }
 Caller caller_of(fuse_req_t req);
+/// True if the file is set-gid without being executable by its group, and the caller is not in that
+/// group: then what clears set-id bits clears this one, too.
+bool is_outside_group(fuse_req_t req, fuse_ino_t ino);
 
 // ---- Each file of operations puts its functions into the table.
 void add_session_operations(fuse_lowlevel_ops& table);

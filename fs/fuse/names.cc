@@ -112,6 +112,7 @@ Result<RenameMode> rename_mode_of(unsigned flags) {
     case RENAME_EXCHANGE:
       return RenameMode::exchange;
     case RENAME_WHITEOUT:
+    case RENAME_WHITEOUT | RENAME_NOREPLACE:  // the kernel has seen to it that there is none
       return RenameMode::whiteout;
     default:
       return Errc::invalid_argument;

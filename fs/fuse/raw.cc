@@ -25,6 +25,12 @@ std::optional<T> argument_of(std::span<const std::byte> request) {
   return value;
 }
 
+/// What FUSE_INIT offers, among what only this file can take.
+uint32_t offered_flags(std::span<const std::byte> request) {
+  const auto in = argument_of<fuse_init_in>(request);
+  return in ? in->flags & (kInitHandleKillprivV2 | kInitSetxattrExt) : 0;
+}
+
 /// False if the kernel did not take the answer.
 bool send(int fd, uint64_t unique, int error, const void* data, size_t size) {
   fuse_out_header header{};
@@ -133,23 +139,38 @@ bool answer_raw(Front& front, std::span<const std::byte> request, int fd) {
     case kOpSyncfs:
       answer_syncfs(front, header, fd);
       return true;
+    case FUSE_INIT:
+      front.setxattr_is_extended = (offered_flags(request) & kInitSetxattrExt) != 0;
+      return false;
     default:
       return false;
   }
 }
 
+std::span<std::byte> without_extension(const Front& front, std::span<std::byte> request) {
+  fuse_in_header header;
+  std::memcpy(&header, request.data(), sizeof header);
+  if (header.opcode != FUSE_SETXATTR || !front.setxattr_is_extended) return request;
+  auto in = argument_of<SetxattrIn>(request);
+  if (!in) return request;
+  if ((in->setxattr_flags & kSetxattrAclKillSgid) != 0) in->flags |= kSetxattrKillSgid;
+  header.len -= kSetxattrExtensionBytes;
+  request = request.subspan(kSetxattrExtensionBytes);
+  std::memcpy(request.data(), &header, sizeof header);
+  std::memcpy(request.data() + sizeof header, &*in, sizeof *in - kSetxattrExtensionBytes);
+  return request;
+}
+
 ssize_t send_reply(int fd, const iovec* parts, int count, std::span<const std::byte> request) {
   fuse_in_header header{};
   if (request.size() >= sizeof header) std::memcpy(&header, request.data(), sizeof header);
-  const auto offered = argument_of<fuse_init_in>(request);
-  const bool is_init = header.opcode == FUSE_INIT && count == 2 && offered &&
-                       (offered->flags & kInitHandleKillprivV2) != 0 &&
+  const bool is_init = header.opcode == FUSE_INIT && count == 2 && offered_flags(request) != 0 &&
                        parts[1].iov_len >= offsetof(fuse_init_out, max_background);
   if (!is_init) return writev(fd, parts, count);
   fuse_init_out out{};
   const size_t size = std::min(parts[1].iov_len, sizeof out);
   std::memcpy(&out, parts[1].iov_base, size);
-  out.flags |= kInitHandleKillprivV2;
+  out.flags |= offered_flags(request);
   const iovec changed[2] = {parts[0], {&out, size}};
   return writev(fd, changed, 2);
 }

@@ -111,6 +111,7 @@ class Server::Impl {
   void start() {
     flusher_.start(session_.get());
     front_.flusher = &flusher_;
+    front_.session = session_.get();
     receiver_->start();
   }
 
@@ -139,6 +140,7 @@ class Server::Impl {
     std::optional<Serving::Request> counted;
     if (!is_control_inode(header.nodeid)) counted.emplace(serving_);
     if (answer_raw(front_, request, reply_descriptor())) return;
+    request = without_extension(front_, request);
     request_on_this_thread = request;
     fuse_buf buffer{};
     buffer.mem = request.data();

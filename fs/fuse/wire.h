@@ -20,6 +20,17 @@ inline constexpr uint32_t kInitHandleKillprivV2 = 1u << 28;
 inline constexpr uint32_t kWriteKillSuidgid = 1u << 2;
 inline constexpr uint32_t kSetattrKillSuidgid = 1u << 11;
 
+/// With this flag agreed in FUSE_INIT, FUSE_SETXATTR has eight bytes more before the name: flags of
+/// its own. libfuse before 3.17 does not know them.
+inline constexpr uint32_t kInitSetxattrExt = 1u << 29;
+inline constexpr uint32_t kSetxattrAclKillSgid = 1u << 0;
+inline constexpr size_t kSetxattrExtensionBytes = 8;
+/// Where without_extension() puts that flag: among those of setxattr(2), as one that is none.
+inline constexpr uint32_t kSetxattrKillSgid = 1u << 30;
+struct SetxattrIn {
+  uint32_t size, flags, setxattr_flags, padding;
+};
+
 /// What comes before the payload of FUSE_WRITE in a request.
 inline constexpr size_t kWriteHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kWriteHeaderBytes == 80);

@@ -3,6 +3,7 @@
 #include <sys/xattr.h>
 
 #include "fs/fuse/front.h"
+#include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -44,11 +45,14 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
   if (const auto* door = door_of(ino, name)) {
     return reply_done(req, front.control.set(door->topic, {value, size}, fuse_req_ctx(req)->uid));
   }
-  const XattrMode mode = (flags & XATTR_CREATE)    ? XattrMode::create
+  constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
+  const XattrMode mode = (flags & kBoth) == kBoth  ? XattrMode::neither
+                         : (flags & XATTR_CREATE)  ? XattrMode::create
                          : (flags & XATTR_REPLACE) ? XattrMode::replace
                                                    : XattrMode::any;
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(value), size);
-  reply_done(req, front.filesystem.set_xattr(InodeNumber(ino), name, bytes, mode));
+  const bool kill_sgid = (static_cast<uint32_t>(flags) & kSetxattrKillSgid) != 0;
+  reply_done(req, front.filesystem.set_xattr(InodeNumber(ino), name, bytes, mode, kill_sgid));
 }
 
 void listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
