@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// Making calls, comparing them, and shrinking a list of calls that shows a difference.
+#include "test/e2e/differ/life.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <set>
+
+namespace differ {
+namespace {
+
+using std::chrono::steady_clock;
+
+/// More than a tick of the clock that kernel filesystems take their times from.
+constexpr useconds_t kTickMicroseconds = 6000;
+
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+/// The inodes that a call can touch, each with a name for its facts.
+class Watched {
+ public:
+  Watched(const World& world, const Call& call) : world_(world) {
+    if (call.has_path) watch_path("path", call.path);
+    if (call.has_other) watch_path("other", call.other);
+    for (const int slot : {call.slot, call.other_slot}) {
+      if (slot >= 0) watch(slot == call.slot ? "slot" : "other slot", slot, "", false);
+    }
+  }
+
+  void look() {
+    for (Place& place : places_) place.before = look_at(place);
+  }
+
+  void report(bool timed, Facts& facts) const {
+    for (const Place& place : places_) {
+      const Look after = look_at(place);
+      for (const auto& [name, value] : after.facts) facts[place.name + ' ' + name] = value;
+      if (!timed) continue;
+      facts[place.name + " moved"] = moved(place.before, after);
+      facts[place.name + " accessed"] = accessed(place.before, after);
+    }
+  }
+
+ private:
+  struct Place {
+    std::string name;
+    int slot;
+    std::string path;
+    bool follow;
+    Look before;
+  };
+
+  void watch(std::string name, int slot, const std::string& path, bool follow) {
+    places_.push_back({std::move(name), slot, path, follow, {}});
+  }
+  void watch_path(const std::string& name, const std::string& path) {
+    watch(name, -1, path, false);
+    watch(name + " target", -1, path, true);
+    watch(name + " parent", -1, parent_of(path), false);
+  }
+  Look look_at(const Place& place) const {
+    if (place.slot < 0)
+      return differ::look_at(world_, AT_FDCWD, world_.full(place.path), place.follow);
+    const int fd = world_.fds[static_cast<size_t>(place.slot)];
+    if (fd < 0) return {};
+    return differ::look_at(world_, fd, "", false);
+  }
+
+  const World& world_;
+  std::vector<Place> places_;
+};
+
+}  // namespace
+
+Outcome Lives::make(World& world, const Call& call) {
+  const Acting acting(call.user, call.umask);
+  return call.kind->run(world, call);
+}
+
+Facts Lives::make_and_look(World& world, const Call& call) {
+  Facts facts;
+  Watched watched(world, call);
+  if (call.timed) watched.look();
+  const Outcome outcome = make(world, call);
+  watched.report(call.timed, facts);
+  facts["result"] =
+      outcome.error != 0 ? error_name(outcome.error) : fmt::format("{}", outcome.value);
+  if (!outcome.text.empty()) facts["answer"] = outcome.text;
+  if (&world == &theirs_) {
+    auto& [succeeded, failed] = tally_[call.kind->name];
+    ++(outcome.error == 0 ? succeeded : failed);
+  }
+  return facts;
+}
+
+std::optional<Finding> Lives::compare(size_t at, const Call& call, bool whole, const Facts& ours,
+                                      const Facts& theirs) {
+  std::set<std::string> names;
+  for (const Facts* facts : {&ours, &theirs}) {
+    for (const auto& [name, value] : *facts) names.insert(name);
+  }
+  const auto value_of = [](const Facts& facts, const std::string& name) {
+    const auto found = facts.find(name);
+    return found == facts.end() ? std::string("-") : found->second;
+  };
+  Finding finding{at, fmt::format("{} {}", whole ? "the tree after" : "", describe(call)),
+                  whole ? "tree" : call.kind->name};
+  bool found = false;
+  for (const std::string& name : names) {
+    const Difference difference{whole ? nullptr : &call, name, value_of(ours, name),
+                                value_of(theirs, name), &ours};
+    if (difference.ours == difference.theirs) continue;
+    if (difference.ours == kUnclear || difference.theirs == kUnclear) continue;
+    if (const Rule* rule = explanation_of(difference, peer_)) {
+      ++explained_[rule->name];
+      continue;
+    }
+    found = true;
+    finding.text +=
+        fmt::format("\n      {}: moltfs {}, kernel {}", name, difference.ours, difference.theirs);
+    if (!whole) finding.signature += ' ' + name;
+  }
+  if (!found) return std::nullopt;
+  return finding;
+}
+
+std::optional<Finding> Lives::run(const std::vector<Call>& calls, size_t tree_every) {
+  begin();
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (is_left_out(calls[i], peer_)) continue;
+    if (auto finding = step(i, calls[i])) return finding;
+    if ((i + 1) % tree_every != 0 && i + 1 != calls.size()) continue;
+    if (auto finding = compare_trees(i, calls[i])) return finding;
+  }
+  return std::nullopt;
+}
+
+void Lives::begin() {
+  ++lives_;
+  ours_.begin(lives_);
+  theirs_.begin(lives_);
+}
+
+std::optional<Finding> Lives::step(size_t at, const Call& call) {
+  if (call.timed) usleep(kTickMicroseconds);
+  const Facts ours = make_and_look(ours_, call);
+  const Facts theirs = make_and_look(theirs_, call);
+  if (trace_) fmt::print("{}: {}: {}\n", at + 1, describe(call), theirs.at("result"));
+  return compare(at, call, false, ours, theirs);
+}
+
+std::optional<Finding> Lives::compare_trees(size_t at, const Call& call) {
+  return compare(at, call, true, whole_tree(ours_), whole_tree(theirs_));
+}
+
+/// True if the last of `calls` shows that difference after the others, whatever those show.
+bool Lives::still_shows(const std::vector<Call>& calls, const Finding& wanted) {
+  begin();
+  for (size_t i = 0; i + 1 < calls.size(); ++i) {
+    if (is_left_out(calls[i], peer_)) continue;
+    make(ours_, calls[i]);
+    make(theirs_, calls[i]);
+  }
+  auto found = step(calls.size() - 1, calls.back());
+  if (!found) found = compare_trees(calls.size() - 1, calls.back());
+  return found && found->signature == wanted.signature;
+}
+
+std::vector<Call> Lives::shrink(std::vector<Call> calls, const Finding& finding, unsigned seconds) {
+  const auto deadline = steady_clock::now() + std::chrono::seconds(seconds);
+  calls.resize(finding.at + 1);
+  for (size_t piece = (calls.size() + 1) / 2; piece > 0; piece /= 2) {
+    for (size_t end = calls.size() - 1; end > 0 && steady_clock::now() < deadline;) {
+      const size_t begin = end > piece ? end - piece : 0;
+      std::vector<Call> fewer(calls.begin(), calls.begin() + static_cast<ptrdiff_t>(begin));
+      fewer.insert(fewer.end(), calls.begin() + static_cast<ptrdiff_t>(end), calls.end());
+      if (still_shows(fewer, finding)) calls = std::move(fewer);
+      end = begin;
+    }
+  }
+  return calls;
+}
+
+}  // namespace differ

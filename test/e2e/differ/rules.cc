@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// The rules.
+#include "test/e2e/differ/rules.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <unistd.h>
+
+namespace differ {
+namespace {
+
+bool is_kind(const Difference& d, std::string_view name) {
+  return d.call != nullptr && name == d.call->kind->name;
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return std::string_view(text).ends_with(end);
+}
+
+bool directory_links(const Difference& d, Peer peer) {
+  return peer == Peer::btrfs && ends_with(d.fact, "links") && d.theirs == "1";
+}
+
+bool is_read(const Difference& d) {
+  return ends_with(d.fact, "accessed") ||
+         (ends_with(d.fact, "atime") && (d.ours == "recent" || d.theirs == "recent"));
+}
+
+/// What kind of inode the fact is about, as in the mode: "01" a fifo, "02" a character device, "10"
+/// a file, "12" a symlink.
+std::string type_of(const Difference& d) {
+  std::string about = d.fact.substr(0, d.fact.rfind(' '));
+  const auto mode = d.our_facts->find(about + " mode");
+  return mode == d.our_facts->end() ? "" : mode->second.substr(0, 2);
+}
+
+bool cached_reads(const Difference& d, Peer) {
+  return is_read(d) && (type_of(d) == "10" || type_of(d) == "12");
+}
+
+bool special_file_times(const Difference& d, Peer) {
+  const std::string type = type_of(d);
+  const bool is_transfer = is_kind(d, "write") || is_kind(d, "read");
+  return is_transfer && (type == "01" || type == "02") &&
+         (ends_with(d.fact, "moved") || ends_with(d.fact, "accessed"));
+}
+
+bool whiteout_of_ext4(const Difference& d, Peer peer) {
+  return peer == Peer::ext4 && is_kind(d, "renameat2") && (d.call->number(0) & RENAME_WHITEOUT) &&
+         ends_with(d.fact, "moved") && d.our_facts->at("result") != "0";
+}
+
+bool acl_removed(const Difference& d, Peer) {
+  constexpr size_t kEmptyAclBytes = 4;
+  const bool removes = is_kind(d, "removexattr") ||
+                       (is_kind(d, "setxattr") && d.call->bytes.size() == kEmptyAclBytes);
+  return removes && d.call->attribute.starts_with("system.posix_acl_") &&
+         ends_with(d.fact, "moved") && d.our_facts->at("result") == "0";
+}
+
+constexpr Rule kRules[] = {
+    {"acl-removed",
+     "removing an ACL that is not there succeeds, and the kernel then moves ctime for FUSE",
+     acl_removed},
+    {"cached-reads",
+     "reads of files and symlinks from the kernel's cache are not told to a FUSE filesystem: "
+     "opening a file for reading moves its atime (where relatime would), later reads may not",
+     cached_reads},
+    {"special-file-times",
+     "the kernel moves no times of a FUSE filesystem's fifos and devices when they are read or "
+     "written",
+     special_file_times},
+    {"whiteout-of-ext4",
+     "ext4 touches the directory's times when a rename with a whiteout fails; moltfs and btrfs do "
+     "not",
+     whiteout_of_ext4},
+    {"directory-links",
+     "a directory has 2 links and one for each subdirectory, as on ext4 and xfs; btrfs says 1",
+     directory_links},
+};
+
+}  // namespace
+
+std::span<const Rule> rules() {
+  return kRules;
+}
+
+bool is_left_out(const Call& call, Peer peer) {
+  if (peer != Peer::btrfs) return false;
+  const std::string_view kind = call.kind->name;
+  // btrfs punches no hole where there is one, and then neither moves times nor clears set-id bits.
+  if (kind == "fallocate") return (call.number(0) & FALLOC_FL_PUNCH_HOLE) != 0;
+  // btrfs takes a negative offset for 0, where others give ENXIO.
+  const bool seeks_data = call.number(1) == SEEK_DATA || call.number(1) == SEEK_HOLE;
+  return kind == "lseek" && seeks_data && static_cast<int64_t>(call.number(0)) < 0;
+}
+
+const Rule* explanation_of(const Difference& difference, Peer peer) {
+  for (const Rule& rule : kRules) {
+    if (rule.explains(difference, peer)) return &rule;
+  }
+  return nullptr;
+}
+
+}  // namespace differ
