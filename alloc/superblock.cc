@@ -94,15 +94,11 @@ Result<void> verify_superblock(IoEngine& engine, Device& device, const Superbloc
 Result<void> wipe_superblocks(IoEngine& engine, Device& device) {
   AlignedBuffer zeros(kSuperblockMaxBytes);
   zeros.fill_zero();
-  std::vector<IoRequest> requests;
-  for (uint64_t offset : kSuperblockOffsets) {
-    requests.push_back(IoRequest::make_write(&device, offset, zeros.span()));
+  for (uint64_t offset : {kSuperblockOffsets[1], kSuperblockOffsets[0]}) {
+    TRY(engine.write(device, offset, zeros.span()));
+    TRY(engine.flush(device));
   }
-  engine.run(requests);
-  for (const IoRequest& request : requests) {
-    if (!request.result) return request.result.error();
-  }
-  return engine.flush(device);
+  return ok();
 }
 
 }  // namespace moltfs::alloc

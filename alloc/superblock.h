@@ -121,7 +121,7 @@ Result<void> write_superblock(IoEngine& engine, Device& device, const Superblock
 /// Flushes, then reads both copies back. Error: checksum_mismatch if one is not what
 /// write_superblock(superblock) writes.
 Result<void> verify_superblock(IoEngine& engine, Device& device, const Superblock& superblock);
-/// Overwrites both copies with zeros and flushes.
+/// Overwrites both copies with zeros, durably; copy 1 first: it may be older, and must not remain.
 Result<void> wipe_superblocks(IoEngine& engine, Device& device);
 
 }  // namespace moltfs::alloc

@@ -36,7 +36,6 @@ class Commit {
   using Map = alloc::Map;
 
   Result<void> make_durable();
-  Result<void> wipe_what_was_there();
   Result<void> write_chunk_table();
   Result<void> flush_devices();
   void ask_replace();
@@ -106,9 +105,6 @@ Result<void> Commit::run() {
 }
 
 Result<void> Commit::make_durable() {
-  if (first_) {
-    TRY(wipe_what_was_there());
-  }
   TRY(write_chunk_table());
   TRY(flush_devices());
   ask_replace();
@@ -140,16 +136,6 @@ Result<void> Commit::run_on_members(std::span<const Member> on, std::vector<IoRe
     const IoRequest& request = requests[i];
     if (!request.result) return located(request.result.error(), on[i].devid, request.offset);
     if (request.op == IoOp::write) count(request.device, request.length);
-  }
-  return ok();
-}
-
-/// The first commit: superblocks of an earlier filesystem must not outlive a half-made one.
-Result<void> Commit::wipe_what_was_there() {
-  for (const Member& member : members()) {
-    auto wiped = wipe_superblocks(volume_.engine, *member.device);
-    if (!wiped) return located(wiped.error(), member.devid, kSuperblockOffsets[0]);
-    count(member.device, 2 * kSuperblockMaxBytes);
   }
   return ok();
 }
@@ -337,15 +323,22 @@ void Commit::retire_source() {
   }
 }
 
-/// The swap failed after the target's superblock was begun, and the source's is durable.
+/// The swap failed after the target's superblock was begun, and the source's is durable. A target
+/// that fails now and then must not lose its place by that, hence more than one attempt; one that
+/// cannot be written at all is wiped, if that works.
 void Commit::demote_target() {
+  constexpr unsigned kAttempts = 3;
   Superblock demoted = next_;
   demoted.role = DeviceRole::target;
   demoted.devid = swap_->source;
   demoted.device = swap_->target.uuid;
-  auto written = write_superblock(volume_.engine, *target_, demoted);
-  if (written) written = volume_.engine.flush(*target_);
-  if (!written) written = wipe_superblocks(volume_.engine, *target_);
+  Result<void> written = ok();
+  for (unsigned attempt = 0; attempt < kAttempts; ++attempt) {
+    written = write_superblock(volume_.engine, *target_, demoted);
+    if (written) written = volume_.engine.flush(*target_);
+    if (written) return;
+  }
+  written = wipe_superblocks(volume_.engine, *target_);
   if (!written) {
     log_warning("{}: its superblock could not be taken back after a failed swap: {}",
                 target_->path(), written.error().message());

@@ -72,8 +72,12 @@ Result<void> make_filesystem(Runtime& runtime, alloc::DeviceOpener& opener,
   }
   TRY(auto volume, alloc::Volume::create(runtime, opener, devices, options.volume));
 
-  // From here on what was there is gone.
+  // From here on what was there is gone. First and durably its superblocks, on all devices:
+  // whatever a power cut leaves of the rest, nobody takes it for the volume it was.
   alloc::IoEngine& engine = opener.engine();
+  for (const auto& device : devices) {
+    TRY(alloc::wipe_superblocks(engine, *device));
+  }
   for (size_t i = 0; i < devices.size(); ++i) {
     alloc::Device& device = *devices[i];
     const uint64_t first = alloc::kSuperblockOffsets[0];

@@ -191,6 +191,8 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
 Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
                             const CheckedTarget& checked) {
   Device& device = *checked.device;
+  // What is left of an older volume must not be mounted once the rest is being written over.
+  TRY(alloc::wipe_superblocks(volume.engine(), device));
   if (device.can_discard()) discard_rest(volume, target.devid, device);
   if (checked.foreign) {
     TRY(wipe_foreign(volume, device));

@@ -108,7 +108,8 @@ class Recorder::Replay {
       hash ^= page_hash(image, disk, (write.offset + at) / kPage);
     }
     const uint64_t half = write.length / 2;
-    for (uint64_t at = 0; at < write.length; at += 512) {
+    if (fate == Fate::whole) image.write(write.offset, write.bytes);
+    for (uint64_t at = 0; at < write.length && fate != Fate::whole; at += 512) {
       if (fate == Fate::first_half && at >= half) continue;
       if (fate == Fate::second_half && at < half) continue;
       if (fate == Fate::sectors && random() % 2 == 0) continue;
