@@ -158,15 +158,16 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
     const AllocatedExtent block = block_of(item.extent, offset);
     const PhysicalRange range{item.at + offset, unit};
     const Bytes bytes = window.at(range);
-    Result<void> read = ok();
-    if (item.read_failed) {
-      read = volume_.engine().read(*setup_.source_device, range.start.value, bytes);
+    bool right = !item.read_failed && host_.matches(block, bytes, first_bad);
+    if (!right) {  // once more: it may have been the way, and not the device
+      auto read = volume_.engine().read(*setup_.source_device, range.start.value, bytes);
+      if (!read && read.error() == Errc::device_gone) {
+        window.result.failure = read.error();  // no block is lost by that
+        return;
+      }
+      right = read && host_.matches(block, bytes, first_bad);
     }
-    if (!read && read.error() == Errc::device_gone) {
-      window.result.failure = read.error();  // no block is lost by that
-      return;
-    }
-    if (read && host_.matches(block, bytes, first_bad)) {
+    if (right) {
       append_run(window.good, range, 0);
     } else if (recover(block, own_copy, bytes)) {
       ++window.result.read_corrected;

@@ -174,7 +174,8 @@ void Engine::Impl::settle() {
 // ---- Cancel
 
 /// The record is closed and committed before the target is wiped: a crash in between leaves a
-/// stale target, not a replace without one.
+/// stale target, not a replace without one. If the commit fails, the replace has not ended on disk,
+/// and the target stays as it is: the next mount goes on with it.
 Result<void> Engine::Impl::undo() {
   volume_.set_pending_swap(std::nullopt);
   alloc::DeviceEntry entry;
@@ -200,7 +201,7 @@ Result<void> Engine::Impl::undo() {
     auto found = find_target(volume_, entry, hints, false);
     if (found) target = std::move(found.value());
   }
-  if (target) {
+  if (target && committed) {
     auto wiped = alloc::wipe_superblocks(volume_.engine(), *target);
     if (!wiped) log_warning("{}: not wiped: {}", target->path(), wiped.error().message());
   }
@@ -208,8 +209,9 @@ Result<void> Engine::Impl::undo() {
   Lock lock(mutex_);
   copier_.reset();
   walk_.reset();
-  log_info("replace: cancelled");
   set_activity(Activity::idle);
+  if (!committed) return committed.error();
+  log_info("replace: cancelled");
   return ok();
 }
 

@@ -127,6 +127,17 @@ void require_usable(fs::Mount& mount) {
   must(filesystem.unlink(fs::kRootInode, "used again"), "unlink afterwards");
 }
 
+DirState recover_alone(World& world, bool use) {
+  require_clean(world, "a");
+  auto mount = open(world, "a");
+  DirState found = picture(mount->filesystem());
+  if (use) require_usable(*mount);
+  must(mount->close(), "close");
+  mount.reset();
+  if (use) require_clean(world, "a");
+  return found;
+}
+
 std::string member_of(fs::Mount& mount) {
   const auto device = mount.volume().device(DeviceId(1));
   if (device == nullptr) fail("no devid 1");
@@ -142,8 +153,8 @@ void set_going(replace::Engine& replace, const std::string& target) {
   if (replace::in_progress(state)) return;
   if (state == State::suspended) {
     if (replace.resume()) return;
-    // The target may have been wiped (by a cancel, or by a swap that failed on it and could not be
-    // taken back) before the record went: then the user cancels and starts again.
+    // A swap that failed on the target, and could not be taken back, may have wiped it: then the
+    // user cancels and starts again.
     must(replace.cancel(), "cancel");
   }
   must(replace.start({"1", target, true}), "start again");

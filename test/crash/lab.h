@@ -73,6 +73,9 @@ void require_clean(World& world, const std::string& disk);
 /// A file can be made, written and made durable.
 void require_usable(fs::Mount& mount);
 
+/// What the disk "a" holds after a power cut; it must be clean and mount. `use`: and be usable.
+DirState recover_alone(World& world, bool use);
+
 /// The name of the disk that is devid 1 now.
 std::string member_of(fs::Mount& mount);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The operations whose crashes and faults are tried one by one, and the filesystem they work on.
+// The operations whose crashes and faults are tried, and the filesystems they work on.
 #pragma once
 
 #include "test/crash/lab.h"
@@ -16,5 +16,12 @@ const Operation& operation(std::string_view name);
 
 /// A disk "a" with a filesystem (chunks of 1 MiB) that holds what the operations need.
 const Images& prepared();
+
+/// The small set that generated workloads (generated.h) combine: two files, in the root ("foo",
+/// two blocks) and in a directory ("A/bar", inline); names that are free; each way to change
+/// content, names and xattrs. Some are refused after some others: "unlink foo" twice, say.
+const std::vector<Operation>& small_operations();
+/// A disk "a" with a filesystem that holds those two files.
+const Images& small_prepared();
 
 }  // namespace moltfs::crash

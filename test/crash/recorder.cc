@@ -125,11 +125,24 @@ class Recorder::Replay {
   std::vector<const Event*> pending_;
 };
 
-void Recorder::each_cut(const Images& start, unsigned random_subsets, const Visitor& visit) const {
+bool Recorder::allows(const Allowed& range, const DirState& found, std::string* why) const {
+  for (size_t k = range.first; k <= range.last; ++k) {
+    if (sim::same(states_[k], found, k == range.last ? why : nullptr)) return true;
+    if (k < range.last && sim::lies_between(states_[k], states_[k + 1], found)) return true;
+  }
+  return false;
+}
+
+void Recorder::each_cut(const Images& start, unsigned random_subsets, const Visitor& visit,
+                        size_t first) const {
   using Fate = Replay::Fate;
   Replay replay(start);
   std::mt19937 random(1);
   for (size_t at = 0; at <= events_.size(); ++at) {
+    if (at < first) {
+      replay.apply(events_[at]);
+      continue;
+    }
     const size_t n = replay.pending().size();
     auto show = [&](std::vector<Fate> fates, std::string how) {
       const auto [images, hash] = replay.cut(fates, at);

@@ -46,8 +46,11 @@ class Recorder {
     Allowed allowed;
   };
   using Visitor = std::function<void(const Cut&, const Images&)>;
-  /// `start`: the images before the first event.
-  void each_cut(const Images& start, unsigned random_subsets, const Visitor& visit) const;
+  /// `start`: the images before the first event. Cuts before event `first` are not visited.
+  void each_cut(const Images& start, unsigned random_subsets, const Visitor& visit,
+                size_t first = 0) const;
+  /// Whether `found` is one of these states, or what a cut between two of them may leave.
+  bool allows(const Allowed& range, const DirState& found, std::string* why) const;
 
   const std::vector<DirState>& states() const { return states_; }
   size_t event_count() const { return events_.size(); }

@@ -1,74 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The k-th request of a device fails, k = 1, 2, 3 ... until a run passes untouched. See README.md.
-#include <array>
-#include <cstdlib>
-
 #include "test/crash/operations.h"
+#include "test/fault/trap.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;
 using namespace moltfs::crash;
+using namespace moltfs::fault;
 using replace::State;
 
 namespace {
-
-enum class Fault { once, for_ever };
-
-const char* name_of(Fault fault) {
-  return fault == Fault::once ? "once" : "for ever";
-}
-
-/// Makes the k-th request from now on of one disk fail, and with Fault::for_ever all after it.
-/// With `mount`: only as long as the disk is not its member; from the swap on its faults are the
-/// users' too.
-class Trap {
- public:
-  Trap(World& world, std::string disk, uint64_t k, Fault fault, fs::Mount* mount = nullptr)
-      : world_(world), left_(k) {
-    world.devices.set_fault([this, disk = std::move(disk), fault, mount](
-                                sim::Disk& on, const alloc::IoRequest&) -> Result<void> {
-      if (on.name != disk || left_ == 0) return ok();
-      if (mount != nullptr && member_of(*mount) == disk) return ok();
-      if (left_ == 1) {
-        sprung_ = true;
-        if (fault == Fault::once) left_ = 0;
-        return Error(Errc::io_error);
-      }
-      --left_;
-      return ok();
-    });
-  }
-  ~Trap() { heal(); }
-  Trap(const Trap&) = delete;
-  Trap& operator=(const Trap&) = delete;
-  void heal() { world_.devices.set_fault({}); }
-  bool sprung() const { return sprung_; }
-
- private:
-  World& world_;
-  uint64_t left_;
-  bool sprung_ = false;
-};
-
-/// `run` with k = 1, 2, 3 ... until it says that nothing failed. It returns what went wrong.
-void each_request(Fault fault, const std::function<std::string(uint64_t k, bool& sprung)>& run) {
-  uint64_t k = 0;
-  size_t failures = 0;
-  std::string first_failure;
-  for (bool sprung = true; sprung;) {
-    sprung = false;
-    const std::string wrong = run(++k, sprung);
-    if (wrong.empty()) continue;
-    if (failures++ == 0) first_failure = fmt::format("request {}: {}", k, wrong);
-    if (failures == 20) break;
-  }
-  INFO(name_of(fault) << ": " << k - 1 << " requests, " << failures << " failures");
-  if (std::getenv("MOLTFS_FAULT_VERBOSE") != nullptr) {
-    fmt::print("{}: {} requests, {} failures {}\n", name_of(fault), k - 1, failures, first_failure);
-  }
-  CHECK(first_failure == "");
-  CHECK(k > 1);
-}
 
 void require_between(const DirState& old, const DirState& fresh, const DirState& found,
                      const char* when) {
@@ -136,47 +77,10 @@ std::string op_with_fault(const Operation& op, const std::pair<DirState, DirStat
   return after_cut.empty() ? "" : "after a power cut: " + after_cut;
 }
 
-Images with_target(const Images& member) {
-  Images both = member;
-  both.push_back({"b", {}});
-  return both;
-}
-
-replace::Status wait(World& world, fs::Mount& mount) {
-  const auto deadline = world.runtime.now() + std::chrono::minutes(10);
-  auto status = mount.replace().wait([&] { return world.runtime.now() > deadline; });
-  if (replace::in_progress(status.state)) {
-    fail("the replace hangs in {}", replace::name_of(status.state));
-  }
-  return status;
-}
-
-/// The user's own work while a replace goes on.
-void work(fs::Mount& mount) {
-  for (const char* name : {"write blocks", "overwrite", "unlink one of two"}) {
-    must(operation(name).act(mount.filesystem()), name);
-    must(mount.filesystem().sync(), "sync");
-  }
-}
-
-DirState after_work() {
-  DirState state;
-  const std::string wrong = in_world(prepared(), 1, [&](World& world) {
-    auto mount = open(world, "a");
-    work(*mount);
-    state = picture(mount->filesystem());
-    must(mount->close(), "close");
-  });
-  if (!wrong.empty()) fail("{}", wrong);
-  return state;
-}
-
-const std::array<Fault, 2> kFaults = {Fault::once, Fault::for_ever};
-
 }  // namespace
 
 TEST_CASE("mkfs: each request fails") {
-  for (const Fault fault : kFaults) {
+  for (const Fault fault : kErrors) {
     each_request(fault, [&](uint64_t k, bool& sprung) {
       return in_world({{"a", {}}}, k, [&](World& world) {
         fs::MkfsOptions options;
@@ -198,7 +102,7 @@ TEST_CASE("mkfs: each request fails") {
 
 TEST_CASE("mount and unmount: each request of the member fails") {
   const auto states = old_and_new(nullptr);
-  for (const Fault fault : kFaults) {
+  for (const Fault fault : kErrors) {
     each_request(fault, [&](uint64_t k, bool& sprung) {
       return in_world(prepared(), k, [&](World& world) {
         Trap trap(world, "a", k, fault);
@@ -222,7 +126,7 @@ TEST_CASE("operations and their commit: each request of the member fails") {
   for (const auto& op : operations()) {
     DYNAMIC_SECTION(op.name) {
       const auto states = old_and_new(&op);
-      for (const Fault fault : kFaults) {
+      for (const Fault fault : kErrors) {
         each_request(fault, [&](uint64_t k, bool& sprung) {
           return op_with_fault(op, states, k, fault, sprung);
         });
@@ -232,8 +136,8 @@ TEST_CASE("operations and their commit: each request of the member fails") {
 }
 
 TEST_CASE("a replace: each request of the target fails") {
-  const DirState expected = after_work();
-  for (const Fault fault : kFaults) {
+  const DirState expected = work_states().back();
+  for (const Fault fault : kErrors) {
     each_request(fault, [&](uint64_t k, bool& sprung) {
       return in_world(with_target(prepared()), k, [&](World& world) {
         auto mount = open(world, "a");
@@ -242,10 +146,7 @@ TEST_CASE("a replace: each request of the target fails") {
         if (!started && started.error().message().empty()) fail("an error without a sentence");
         work(*mount);
         const auto status = wait(world, *mount);
-        if ((status.state == State::suspended || status.state == State::failed) &&
-            status.reason.empty()) {
-          fail("{} without a reason", replace::name_of(status.state));
-        }
+        require_reason(status);
         sprung = trap.sprung();
         if (!sprung && status.state != State::finished) {
           fail("{} without a fault", replace::name_of(status.state));
@@ -258,8 +159,8 @@ TEST_CASE("a replace: each request of the target fails") {
 }
 
 TEST_CASE("a cancel: each request of the target fails") {
-  const DirState expected = after_work();
-  for (const Fault fault : kFaults) {
+  const DirState expected = work_states().back();
+  for (const Fault fault : kErrors) {
     each_request(fault, [&](uint64_t k, bool& sprung) {
       return in_world(with_target(prepared()), k, [&](World& world) {
         auto mount = open(world, "a");
@@ -277,8 +178,8 @@ TEST_CASE("a cancel: each request of the target fails") {
 }
 
 TEST_CASE("a resume: each request of the target fails") {
-  const DirState expected = after_work();
-  for (const Fault fault : kFaults) {
+  const DirState expected = work_states().back();
+  for (const Fault fault : kErrors) {
     each_request(fault, [&](uint64_t k, bool& sprung) {
       return in_world(with_target(prepared()), k, [&](World& world) {
         auto mount = open(world, "a");

@@ -234,9 +234,8 @@ class Life {
     if (state == State::suspended) {
       ++disturbances_;
       if (auto resumed = replace.resume(); !resumed) {
-        // The replace can outlive its target: a cancel wipes the target before its own record is
-        // durable; a swap that fails on a failing target, and cannot be taken back, wipes it too.
-        // Then the user has to cancel and to start again.
+        // The replace can outlive its target: a swap that fails on a failing target, and cannot be
+        // taken back, wipes it. Then the user has to cancel and to start again.
         if (!target_may_be_wiped_) fail("resume: {}", resumed.error().message());
         if (auto gone = replace.cancel(); !gone) fail("cancel: {}", gone.error().message());
         start_replace(true);
@@ -440,7 +439,6 @@ class Life {
   }
 
   void cancel() {
-    target_may_be_wiped_ = true;
     if (!mount_->replace().cancel()) return;
     ++result_.cancels;
     watched_.clear();

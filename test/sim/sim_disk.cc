@@ -232,6 +232,7 @@ void SimDevices::complete(alloc::IoRequest& request, uint64_t flush_horizon) {
       ++counters.reads;
       counters.read_bytes += request.length;
       if (observer_) observer_(disk, DiskEvent::read, request.offset, bytes);
+      if (spoil_) spoil_(disk, request.offset, {request.data, request.length});
       break;
     case alloc::IoOp::write:
       if (observer_) observer_(disk, DiskEvent::write, request.offset, bytes);

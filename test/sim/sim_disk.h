@@ -92,6 +92,9 @@ class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
   /// Called before each request is started; an error makes it fail. Never waits.
   using Fault = std::function<Result<void>(Disk&, const alloc::IoRequest&)>;
   void set_fault(Fault fault) { fault_ = std::move(fault); }
+  /// Called when a read completes, after the observer: may change what was read. Never waits.
+  using Spoil = std::function<void(Disk&, uint64_t offset, Bytes bytes)>;
+  void set_spoil(Spoil spoil) { spoil_ = std::move(spoil); }
   /// Called when a request is issued: how much longer than usual it takes. Never waits.
   using Hold = std::function<Nanoseconds(const Disk&, const alloc::IoRequest&)>;
   void set_hold(Hold hold) { hold_ = std::move(hold); }
@@ -116,6 +119,7 @@ class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
   uint64_t next_write_ = 1;
   Observer observer_;
   Fault fault_;
+  Spoil spoil_;
   Hold hold_;
 };
 

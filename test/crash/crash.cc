@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+// Every power cut within generated workloads; scripts/crash builds and calls it.
+//
+//   crash [--steps N] [--jobs J]                     all workloads of up to N (default 3)
+//   operations crash --sample COUNT [--seed S] [--jobs J]       some of them, by the seed crash
+//   --only NUMBER                              one of them
+//
+// Each job is a process of its own, so that a crash in one workload is reported like any other
+// failure. Exit: 0 all passed, 1 one failed (the command that tries it again is printed), 2 usage.
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "alloc/base/log.h"
+#include "test/crash/generated.h"
+
+namespace {
+
+using namespace moltfs::crash;
+
+struct Arguments {
+  unsigned steps = kMaxSteps, jobs = 1;
+  uint64_t sample = 0, seed = 1, only = 0;
+  bool one = false;
+};
+
+struct Shared {  // between the jobs
+  std::atomic<uint64_t> next, tried, refused, cuts, images;
+  std::atomic<bool> failed;
+  std::atomic<uint64_t> current[64];
+};
+
+[[noreturn]] void usage() {
+  fmt::print(stderr,
+             "usage: crash [--steps 1..{}] [--jobs J]\n"
+             "       crash --sample COUNT [--seed S] [--jobs J]\n"
+             "       crash --only NUMBER\n",
+             kMaxSteps);
+  exit(2);
+}
+
+Arguments parse(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; i += 2) {
+    const std::string option = argv[i];
+    if (i + 1 >= argc) usage();
+    char* end = nullptr;
+    const uint64_t number = strtoull(argv[i + 1], &end, 10);
+    if (end == argv[i + 1] || *end != '\0') usage();
+    if (option == "--steps" && number >= 1 && number <= kMaxSteps) {
+      arguments.steps = static_cast<unsigned>(number);
+    } else if (option == "--jobs") {
+      arguments.jobs = static_cast<unsigned>(std::clamp<uint64_t>(number, 1, 64));
+    } else if (option == "--sample") {
+      arguments.sample = number;
+    } else if (option == "--seed") {
+      arguments.seed = number;
+    } else if (option == "--only" && number < workload_count()) {
+      arguments.one = true;
+      arguments.only = number;
+    } else {
+      usage();
+    }
+  }
+  return arguments;
+}
+
+/// The numbers of the workloads to try.
+std::vector<uint64_t> chosen(const Arguments& arguments) {
+  if (arguments.one) return {arguments.only};
+  std::vector<uint64_t> numbers;
+  std::mt19937_64 random(arguments.seed);
+  const uint64_t count = workload_count(arguments.steps);
+  if (arguments.sample > 0) {
+    for (uint64_t i = 0; i < arguments.sample; ++i) numbers.push_back(random() % count);
+  } else {
+    for (uint64_t i = 0; i < count; ++i) numbers.push_back(i);
+  }
+  return numbers;
+}
+
+void report(uint64_t number, const std::string& failure) {
+  fmt::print("workload {} ({}) FAILED: {}\n  again: scripts/crash --only {}\n", number,
+             describe(workload(number)), failure, number);
+  fflush(stdout);
+}
+
+int job(const std::vector<uint64_t>& numbers, Shared& shared, unsigned own) {
+  while (!shared.failed) {
+    const uint64_t index = shared.next++;
+    if (index >= numbers.size()) break;
+    const uint64_t number = shared.current[own] = numbers[index];
+    const Tried tried = try_workload(workload(number));
+    shared.cuts += tried.cuts;
+    shared.images += tried.images;
+    shared.refused += tried.refused;
+    if (++shared.tried % 5000 == 0) {
+      fmt::print("{} of {} workloads ...\n", shared.tried.load(), numbers.size());
+      fflush(stdout);
+    }
+    if (tried.failure.empty()) continue;
+    shared.failed = true;
+    report(number, tried.failure);
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  moltfs::set_log_sink([](moltfs::LogLevel, const std::string&) {});
+  const auto numbers = chosen(arguments);
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return 2;
+  auto* shared = new (memory) Shared{};
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<pid_t> children;
+  for (unsigned i = 0; i < arguments.jobs; ++i) {
+    const pid_t child = fork();
+    if (child == 0) _exit(job(numbers, *shared, i));
+    children.push_back(child);
+  }
+  bool failed = false;
+  for (unsigned i = 0; i < children.size(); ++i) {
+    int status = 0;
+    waitpid(children[i], &status, 0);
+    failed = failed || status != 0;
+    if (!WIFSIGNALED(status)) continue;
+    shared->failed = true;
+    report(shared->current[i], fmt::format("killed by signal {}", WTERMSIG(status)));
+  }
+  const std::string which =
+      arguments.sample == 0 ? "" : fmt::format(" (sample by seed {})", arguments.seed);
+  fmt::print("{} workloads{}, {} of them refused; {} cuts, {} different images in {:.0f} s: {}\n",
+             shared->tried.load(), which, shared->refused.load(), shared->cuts.load(),
+             shared->images.load(),
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
+             failed ? "FAILED" : "all passed");
+  return failed ? 1 : 0;
+}
