@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The two interleavings of replace/README.md, "The race", forced step by step on the real stack
 // over simulated devices: with the historical rule the target lacks what was written, with the
-// product's it has everything. And: the same seed gives the same trace.
+// product's it has everything. Then a third one, that of a chunk which goes away, and comes anew,
+// under the copier. And: the same seed gives the same trace.
 #include <array>
 #include <cstring>
 #include <optional>
@@ -39,7 +40,7 @@ void succeed(Result<void> result, const char* what) {
   if (!result) throw Unexpected(std::string(what) + ": " + result.error().message());
 }
 
-enum class Case { hole_behind_the_copier, loop_over_transaction_not };
+enum class Case { hole_behind_the_copier, loop_over_transaction_not, chunk_goes_away };
 
 /// A volume with chunks A and B of data and a hole between them, about to move to another device.
 class Race {
@@ -76,14 +77,20 @@ class Race {
         [this](const Disk& disk, const alloc::IoRequest& request) { return hold(disk, request); });
     succeed(mount_->replace().start({"1", "target", true}), "start");
     while (!held_) runtime_.sleep(std::chrono::milliseconds(1));
-    write_behind_its_back();
+    if (which_ == Case::chunk_goes_away) {
+      remake_under_it();
+    } else {
+      write_behind_its_back();
+    }
     const auto status = mount_->replace().wait([] { return false; });
     expect(status.state == replace::State::finished, "the replace does not finish");
     succeed(mount_->close(), "close");
     mount_.reset();
     devices_.remove("source");
     open("target");
-    for (const char* name : {"A", "B", "C1", "C2", "C3"}) check(name);
+    for (const char* name : {"A", "B", "C1", "C2", "C3"}) {
+      if (which_ != Case::chunk_goes_away || name[0] != 'B') check(name);
+    }
     mount_->abandon();
     mount_.reset();
   }
@@ -154,29 +161,34 @@ class Race {
     b_ = data_extents()[3];
     succeed(filesystem.unlink(fs::kRootInode, "X"), "unlink");
     succeed(filesystem.unlink(fs::kRootInode, "Y"), "unlink");
-    for (int i = 0; i < 100 && data_extents().size() > 3; ++i) {
-      // What was unlinked is freed in the background; its chunk goes with the commit after the one
-      // that emptied it, and there is none without a change.
-      runtime_.sleep(std::chrono::milliseconds(10));
-      const std::string name = "t" + std::to_string(i);
-      auto made = value_of(filesystem.make(fs::kRootInode, name, 0100644, 0, {}), "create");
-      filesystem.forget(made.ino, 1);
-      sync();
-    }
+    commit_until_chunks_are(3);
     const auto now = data_extents();
     expect(now.size() == 3, "a chunk was removed");
     expect(now[1].start < hole_.start && now[2].start == b_.start, "it was that before B");
     a_ = now[0];
   }
 
+  /// What was unlinked is freed in the background; its chunk goes with the commit after the one
+  /// that emptied it, and there is none without a change. Gives up after some.
+  void commit_until_chunks_are(size_t count) {
+    for (int i = 0; i < 30 && data_extents().size() > count; ++i) {
+      runtime_.sleep(std::chrono::milliseconds(10));
+      const std::string name = "t" + std::to_string(next_file_++);
+      auto& filesystem = mount_->filesystem();
+      auto made = value_of(filesystem.make(fs::kRootInode, name, 0100644, 0, {}), "create");
+      filesystem.forget(made.ino, 1);
+      sync();
+    }
+  }
+
   /// Case 1: the copier's write of A takes long. Case 2: the loop is over, and the flush of the
-  /// target in the commit that follows takes long.
+  /// target in the commit that follows takes long. Case 3: its write of B takes long.
   Nanoseconds hold(const Disk& disk, const alloc::IoRequest& request) {
     if (held_ || disk.name != "target" || !mount_) return Nanoseconds(0);
-    if (which_ == Case::hole_behind_the_copier) {
-      const bool of_a = request.op == alloc::IoOp::write && request.offset >= a_.start.value &&
-                        request.offset < a_.end().value;
-      held_ = of_a;
+    if (which_ != Case::loop_over_transaction_not) {
+      const PhysicalRange& where = which_ == Case::chunk_goes_away ? b_ : a_;
+      held_ = request.op == alloc::IoOp::write && request.offset >= where.start.value &&
+              request.offset < where.end().value;
     } else {
       const bool loop_is_over = mount_->replace().status().state == replace::State::finishing;
       held_ = loop_is_over && request.op == alloc::IoOp::flush;
@@ -211,6 +223,17 @@ class Race {
            "the new chunk lies right of the cursor, unknown to the copier");
   }
 
+  /// B is removed, and with it its chunk, unless something keeps that; three new files.
+  void remake_under_it() {
+    const auto began = runtime_.now();
+    succeed(mount_->filesystem().unlink(fs::kRootInode, "B"), "unlink");
+    commit_until_chunks_are(2);
+    write("C1");
+    write("C2");
+    write("C3");
+    expect(runtime_.now() - began < kHold / 2, "written while the copier was held");
+  }
+
   const Case which_;
   const bool historical_;
   Scheduler scheduler_;
@@ -219,6 +242,7 @@ class Race {
   std::unique_ptr<fs::Mount> mount_;
   PhysicalRange a_, hole_, b_;
   bool held_ = false;
+  int next_file_ = 0;
   std::string damage_;
 };
 
@@ -230,6 +254,11 @@ TEST_CASE("a hole is filled behind the copier's back") {
 TEST_CASE("the loop is over, the transaction is not") {
   CHECK(Race::damage(Case::loop_over_transaction_not, true) == "C3");
   CHECK(Race::damage(Case::loop_over_transaction_not, false).empty());
+}
+
+// The mutant chunk_unchecked fails here (see README.md).
+TEST_CASE("a chunk goes away under the copier") {
+  CHECK(Race::damage(Case::chunk_goes_away, false) == "");
 }
 
 TEST_CASE("the same seed lives the same life") {
