@@ -108,9 +108,10 @@ LifeOptions options_for(const Arguments& arguments, uint64_t seed) {
   return options;
 }
 
-void report(uint64_t seed, const std::string& failure, uint64_t limit) {
-  fmt::print("seed {} FAILED: {}\n  replay: scripts/sim --seed {}{} --verbose\n", seed, failure,
-             seed, limit == ~uint64_t{0} ? std::string() : fmt::format(" --limit {}", limit));
+void report(const Arguments& arguments, uint64_t seed, const std::string& failure, uint64_t limit) {
+  fmt::print("seed {} FAILED: {}\n  replay: scripts/sim{} --seed {}{} --verbose\n", seed, failure,
+             arguments.cursor_rule ? " --rule cursor" : "", seed,
+             limit == ~uint64_t{0} ? std::string() : fmt::format(" --limit {}", limit));
   fflush(stdout);
 }
 
@@ -123,7 +124,7 @@ int one_life(const Arguments& arguments) {
   if (result.passed) return arguments.expect_failure ? 1 : 0;
   uint64_t limit = arguments.limit;
   if (!arguments.verbose && limit == ~uint64_t{0}) limit = moltfs::sim::shrink(options);
-  report(options.seed, result.failure, limit);
+  report(arguments, options.seed, result.failure, limit);
   return arguments.expect_failure ? 0 : 1;
 }
 
@@ -150,7 +151,7 @@ int job(const Arguments& arguments, Shared& shared, unsigned number,
     if (result.passed) continue;
     shared.failed = true;
     const bool enough = arguments.expect_failure;
-    report(options.seed, result.failure,
+    report(arguments, options.seed, result.failure,
            enough ? options.operation_limit : moltfs::sim::shrink(options));
     _exit(1);
   }
@@ -187,19 +188,19 @@ int main(int argc, char** argv) {
     if (WIFSIGNALED(status)) {
       ++shared->lives;
       shared->failed = true;
-      report(shared->current[i], fmt::format("killed by signal {}", WTERMSIG(status)),
+      report(arguments, shared->current[i], fmt::format("killed by signal {}", WTERMSIG(status)),
              ~uint64_t{0});
     }
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print(
-      "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} operations, {} replaces finished, "
-      "{} power cuts, {} suspensions, {} cancels: {}\n",
+      "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} steps, {} operations, {} replaces "
+      "finished, {} power cuts, {} suspensions, {} cancels: {}\n",
       shared->lives.load(), arguments.first, seconds,
-      static_cast<double>(shared->lives) * 60 / seconds, shared->operations.load(),
-      shared->replaces.load(), shared->cuts.load(), shared->suspensions.load(),
-      shared->cancels.load(), failed ? "FAILED" : "all passed");
+      static_cast<double>(shared->lives) * 60 / seconds, shared->steps.load(),
+      shared->operations.load(), shared->replaces.load(), shared->cuts.load(),
+      shared->suspensions.load(), shared->cancels.load(), failed ? "FAILED" : "all passed");
   if (!arguments.expect_failure) return failed ? 1 : 0;
   fmt::print("{} after {} lives, {} steps\n", failed ? "found" : "NOT FOUND", shared->lives.load(),
              shared->steps.load());
