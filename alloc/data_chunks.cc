@@ -152,7 +152,7 @@ bool DataChunks::free(LogicalRange range, Generation birth, Generation running) 
   entry->recorded -= counted;
   recorded_ -= counted;
   if (entry->state == State::loading) entry->freed_while_loading.push_back(range);
-  if (birth < running) {
+  if (birth < running || running <= kept_) {
     pins_[running].push_back(range);
     entry->pinned += range.length;
     pinned_ += range.length;

@@ -12,6 +12,7 @@
 //   failed     the listing could not be read; tried again after the next seal.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -40,6 +41,8 @@ class DataChunks {
   void cancel(LogicalRange range);
   /// False if that cannot be: not in a data chunk, or free already.
   bool free(LogicalRange range, Generation birth, Generation running);
+  /// What is freed in `running` or earlier is pinned, whatever its birth.
+  void keep_freed(Generation running) { kept_ = std::max(kept_, running); }
   void release_pins(Generation up_to);
 
   /// Starts loading the unloaded chunk with most free space, if it has `min_free` bytes or more
@@ -103,6 +106,7 @@ class DataChunks {
   std::set<LogicalOffset> empty_;
   std::map<Generation, std::vector<LogicalRange>> pins_;
   LogicalOffset current_;
+  Generation kept_;
   unsigned loading_ = 0;
   bool any_failed_ = false;
   uint64_t chunk_bytes_ = 0, recorded_ = 0, in_flight_ = 0, pinned_ = 0;

@@ -27,10 +27,13 @@ using Magic = std::array<char, 8>;
 inline constexpr Magic kSuperblockMagic = {'M', 'O', 'L', 'T', 'F', 'S', '\0', '\1'};
 inline constexpr Magic kChunkTableMagic = {'M', 'O', 'L', 'T', 'C', 'H', 'N', 'K'};
 inline constexpr uint16_t kSuperblockVersion = 1;
+inline constexpr Magic kLogBatchMagic = {'M', 'O', 'L', 'T', 'F', 'L', 'O', 'G'};
 inline constexpr uint16_t kChunkTableVersion = 1;
+inline constexpr uint16_t kLogBatchVersion = 1;
 
-/// Incompatible features that this program knows: none yet.
-inline constexpr uint64_t kKnownIncompatible = 0;
+/// Incompatible features.
+inline constexpr uint64_t kFeatureFsyncLog = 1;  ///< the volume may have an fsync log
+inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog;
 
 inline constexpr size_t kMaxFsPayload = 1024;
 inline constexpr size_t kMaxReplacePayload = 24 * 1024;
@@ -64,7 +67,8 @@ struct SuperblockHeader {
   u32 body_length;  ///< bytes of the body; zeros follow it up to `length`
   u8 data_profile;
   u8 metadata_profile;
-  std::array<u8, 122> reserved;
+  u64 log_id;  ///< not 0 exactly if the volume has the feature kFeatureFsyncLog
+  std::array<u8, 114> reserved;
 };
 static_assert(std::is_trivially_copyable_v<SuperblockHeader>);
 static_assert(alignof(SuperblockHeader) == 1);
@@ -75,7 +79,8 @@ static_assert(offsetof(SuperblockHeader, devid) == 56);
 static_assert(offsetof(SuperblockHeader, next_logical) == 96);
 static_assert(offsetof(SuperblockHeader, table_slot) == 124);
 static_assert(offsetof(SuperblockHeader, body_length) == 128);
-static_assert(offsetof(SuperblockHeader, reserved) == 134);
+static_assert(offsetof(SuperblockHeader, log_id) == 134);
+static_assert(offsetof(SuperblockHeader, reserved) == 142);
 
 struct ChunkTableHeader {
   Magic magic;
@@ -115,6 +120,34 @@ struct StripeRecord {
 };
 static_assert(alignof(StripeRecord) == 1);
 static_assert(sizeof(StripeRecord) == 24);
+
+/// Of a batch in the fsync log. Followed by a chunk table blob of the new data chunks (or nothing),
+/// the payload, and zeros up to `length`.
+struct LogBatchHeader {
+  Magic magic;
+  u64 checksum;  ///< XXH3-64 of all `length` bytes, this field taken as zero
+  UuidBytes volume;
+  u64 generation;  ///< of the superblock that the chain builds on
+  u64 log_id;      ///< of that superblock
+  u64 previous;    ///< checksum of the batch before, 0 in the first
+  u64 running;     ///< the generation in which it was written
+  u32 sequence;    ///< 0, 1, 2, ...
+  u32 length;      ///< of the whole, with padding: a multiple of 4096
+  u32 chunks_length;
+  u32 payload_length;
+  u16 version;
+  u8 flags;  ///< kLogDataFlushed
+  std::array<u8, 13> reserved;
+};
+static_assert(std::is_trivially_copyable_v<LogBatchHeader>);
+static_assert(alignof(LogBatchHeader) == 1);
+static_assert(sizeof(LogBatchHeader) == 96);
+static_assert(offsetof(LogBatchHeader, generation) == 32);
+static_assert(offsetof(LogBatchHeader, sequence) == 64);
+static_assert(offsetof(LogBatchHeader, flags) == 82);
+
+/// The data that the batch names was flushed before the batch was written.
+inline constexpr uint8_t kLogDataFlushed = 1;
 
 template <size_t n>
 bool all_zero(const std::array<u8, n>& bytes) {

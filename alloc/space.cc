@@ -203,6 +203,21 @@ bool Space::mark_node(LogicalOffset address, Generation birth) {
   return impl_->nodes.mark(address, birth);
 }
 
+void Space::add_logged(const ChunkList& chunks) {
+  Impl& s = *impl_;
+  std::lock_guard lock(s.mutex);
+  auto list = std::make_shared<ChunkList>(*s.chunks);
+  for (const auto& chunk : chunks) {
+    ASSERT(chunk->kind == ChunkKind::data);
+    s.devices.occupy(chunk);
+    s.table_bytes += table_bytes_of(*chunk);
+    s.next_logical = std::max(s.next_logical, chunk->range().end());
+    s.data.add(chunk, false);
+    list->push_back(chunk);
+  }
+  s.publish(std::move(list));
+}
+
 void Space::set_allocated_source(AllocatedSource* source) {
   std::lock_guard lock(impl_->mutex);
   impl_->source = source;
@@ -269,6 +284,22 @@ void Space::free_data(LogicalRange range, Generation birth, Generation running) 
               range.start.value);
   }
   impl_->wake();
+}
+
+void Space::keep_freed(Generation running) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->data.keep_freed(running);
+}
+
+std::pair<ChunkList, LogicalOffset> Space::data_chunks_from(LogicalOffset first) const {
+  const Impl& s = *impl_;
+  std::lock_guard lock(s.mutex);
+  ChunkList found;
+  for (auto at = s.chunks->rbegin(); at != s.chunks->rend() && (*at)->start >= first; ++at) {
+    if ((*at)->kind == ChunkKind::data) found.push_back(*at);
+  }
+  std::reverse(found.begin(), found.end());
+  return {std::move(found), s.next_logical};
 }
 
 // ---- Nodes

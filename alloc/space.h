@@ -5,13 +5,15 @@
 //
 //      allocate            free (born in the running transaction)
 //   free ------> allocated ---------------------------------------> free
-//                    |  free (born earlier)        commit of that
+//                    |  free (born earlier,        commit of that
+//                    |        or in the log)       transaction
 //                    +---------------> pinned ------------------> free
-//                                      (a durable superblock still reaches it)
+//                                      (a durable superblock or the fsync log still reaches it)
 //   frozen is a second property: a frozen range is not handed out, and no chunk under it is
 //   removed, whatever the state of its blocks (the copier reads and writes it just now).
 //
-// S1 nothing that a durable superblock reaches is ever handed out.
+// S1 nothing that a durable superblock reaches is ever handed out, nor what the fsync log on it
+//    reaches (fsync_log.h L5): see keep_freed().
 // S2 nothing frozen is ever handed out, and no chunk under a frozen range goes away.
 // S3 logical addresses of chunks only grow: an address of a removed chunk never comes back.
 // S4 device extents of a removed chunk are reusable only after the commit that removed it.
@@ -41,6 +43,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "alloc/base/error.h"
@@ -134,6 +137,8 @@ class Space {
   /// Marks one node; false if it is outside every metadata chunk, misaligned or already marked
   /// (two pointers to one node: the trees are damaged).
   bool mark_node(LogicalOffset address, Generation birth);
+  /// Data chunks that the fsync log names: they stand in the running table, in no durable one.
+  void add_logged(const ChunkList& chunks);
   void set_allocated_source(AllocatedSource* source);
 
   // ---- Data.
@@ -147,11 +152,16 @@ class Space {
   void record_data(LogicalRange range);
   /// A record, or the part of one, that named `range` leaves the running tree. Called in the
   /// critical section that removes it. `birth`: of the extent. Born in the running transaction:
-  /// free at once; else pinned until the commit of `running` is durable. A range that cannot be
-  /// allocated (the tree is damaged) is logged and ignored.
+  /// free at once, unless keep_freed(running) was called; else pinned until the commit of `running`
+  /// is durable. A range that cannot be allocated (the tree is damaged) is logged and ignored.
   void free_data(LogicalRange range, Generation birth, Generation running);
   /// Gives back (a part of) what allocate_data returned and no record ever named.
   void cancel_data(LogicalRange range);
+  /// The fsync log is about to name what is recorded now: from here on what is freed in `running`
+  /// is pinned, whatever its birth. Called in the critical section that looks at the records.
+  void keep_freed(Generation running);
+  /// The data chunks of the running table from `first` on, and where the next one will begin.
+  std::pair<ChunkList, LogicalOffset> data_chunks_from(LogicalOffset first) const;
 
   // ---- Nodes.
   /// (waits) Nodes that are free, or a new metadata chunk's; the transaction that uses them must
@@ -175,6 +185,7 @@ class Space {
     Generation generation;
     std::shared_ptr<const ChunkList> chunks;  ///< the table as this commit writes it
     bool chunks_changed = false;
+    bool swaps = false;  ///< set by Volume::seal: the commit is to swap devices
     LogicalOffset next_logical;
     uint64_t data_used_bytes = 0, metadata_used_bytes = 0;
     std::vector<std::shared_ptr<const Chunk>> removed;  ///< S4

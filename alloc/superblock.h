@@ -64,6 +64,7 @@ struct Superblock {
   Generation generation;
   uint64_t incompatible_features = 0;   ///< any unknown bit: refuse
   uint64_t compatible_features = 0;
+  uint64_t log_id = 0;   ///< names the fsync log's chain on this superblock; 0: there is none
   std::string label;
   uint64_t chunk_size = 0;
   Profile data_profile = Profile::single, metadata_profile = Profile::dup;   ///< of new chunks

@@ -224,6 +224,7 @@ SuperblockHeader make_header(const Superblock& sb, unsigned copy, size_t body_le
   header.generation = sb.generation.value;
   header.incompatible_features = sb.incompatible_features;
   header.compatible_features = sb.compatible_features;
+  header.log_id = sb.log_id;
   header.chunk_size = sb.chunk_size;
   header.next_logical = sb.next_logical.value;
   header.table_checksum = sb.chunk_table.checksum;
@@ -291,6 +292,8 @@ Result<void> validate(const Superblock& sb) {
   TRY(check_features(sb.incompatible_features));
   if (sb.volume.is_nil()) return bad("volume uuid is nil");
   if (sb.generation.value == 0) return bad("generation is 0");
+  const bool has_log = (sb.incompatible_features & format::kFeatureFsyncLog) != 0;
+  if (has_log != (sb.log_id != 0)) return bad("log id {} does not fit the features", sb.log_id);
   if (!is_text(sb.label, kMaxLabelBytes)) {
     return bad("label is longer than {} bytes or no text", kMaxLabelBytes);
   }
@@ -349,6 +352,7 @@ Result<Superblock> decode_superblock(ConstBytes bytes, unsigned copy) {
   sb.generation = Generation(header.generation);
   sb.incompatible_features = header.incompatible_features;
   sb.compatible_features = header.compatible_features;
+  sb.log_id = header.log_id;
   sb.chunk_size = header.chunk_size;
   sb.data_profile = static_cast<Profile>(header.data_profile);
   sb.metadata_profile = static_cast<Profile>(header.metadata_profile);
@@ -378,6 +382,7 @@ std::string describe(const Superblock& sb) {
   line("device", sb.device.to_string());
   line("incompatible features", fmt::format("{:#x}", sb.incompatible_features));
   line("compatible features", fmt::format("{:#x}", sb.compatible_features));
+  line("log id", fmt::format("{:016x}", sb.log_id));
   line("chunk size", fmt::format("{} ({})", sb.chunk_size, human_size(sb.chunk_size)));
   line("profiles",
        fmt::format("data {}, metadata {}", name_of(sb.data_profile), name_of(sb.metadata_profile)));

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "alloc/base/assert.h"
+#include "alloc/format.h"
 #include "alloc/volume_impl.h"
 
 namespace moltfs::alloc {
@@ -43,6 +44,7 @@ Volume::Impl::Impl(Runtime& the_runtime, DeviceOpener& the_opener, bool is_read_
       mapper(the_runtime, first_map(std::move(chunks), std::move(devices))),
       space(the_runtime, mapper, geometry_of(superblock, the_entries), superblock.next_logical),
       window(the_runtime),
+      log_id(the_runtime.random() | 1),
       durable(std::move(superblock)),
       label(recordable_label(durable.label)),
       entries(std::move(the_entries)),
@@ -53,6 +55,7 @@ Space::Sealed Volume::Impl::seal(Generation closing) {
   if (CommitHook* the_hook = hook()) the_hook->on_seal(closing);
   std::lock_guard lock(mutex);
   if (swap_request && !swap_request->sealed) swap_request->sealed = closing;
+  sealed.swaps = swap_request.has_value();
   return sealed;
 }
 
@@ -109,6 +112,8 @@ void Volume::Impl::report_target_fault(IoOp op, const Error& error) {
 Superblock Volume::Impl::next_superblock() const {
   std::lock_guard lock(mutex);
   Superblock next = durable;
+  next.incompatible_features |= format::kFeatureFsyncLog;
+  next.log_id = log_id;
   next.label = label;
   next.devices = entries;
   next.pending_swap = pending_swap;
@@ -189,6 +194,23 @@ Result<void> Volume::repair(const MapGuard& guard, LogicalOffset at, ConstBytes 
 
 Space::Sealed Volume::seal(Generation closing) {
   return impl_->seal(closing);
+}
+
+const FoundLog& Volume::found_log() const {
+  return impl_->found_log;
+}
+
+Generation Volume::first_generation() const {
+  const Generation durable = superblock().generation;
+  return durable + (impl_->found_log.batches.empty() ? 1 : kReplayStep);
+}
+
+std::optional<LogChain> Volume::log_on(Generation base) const {
+  return impl_->log_on(base);
+}
+
+Result<void> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
+  return impl_->write_log(writes, flush_first);
 }
 
 uint64_t Volume::commit_overhead_bytes() const {

@@ -51,6 +51,7 @@
 #include <vector>
 
 #include "alloc/device/device.h"
+#include "alloc/fsync_log.h"
 #include "alloc/map.h"
 #include "alloc/space.h"
 #include "alloc/superblock.h"
@@ -110,6 +111,7 @@ class Volume {
     bool read_only = false;
     std::vector<std::string> hints;  ///< -o device=PATH: looked at for missing members, target
     bool abandon_swap = false;       ///< go on with the source though a pending target is lost
+    bool ignore_log = false;         ///< as if nothing were in the fsync log; REQUIRES: read_only
     bool search = true;              ///< look among opener.candidates() for missing members
   };
   /// Opens `paths` and whatever other members the newest superblock names. Errors, each with a
@@ -152,7 +154,18 @@ class Volume {
   // ---- Commit.
   Space::Sealed seal(Generation closing);
   Result<void> finish_commit(const Space::Sealed& sealed, std::vector<std::byte> fs_payload);
-  /// Bytes that commits wrote beside mapped writes: chunk tables and superblocks, all devices.
+  // ---- The fsync log (fsync_log.h).
+  /// What the log held when the volume was opened; its chunks are in the map.
+  const FoundLog& found_log() const;
+  /// The number of this mount's first transaction (L4).
+  Generation first_generation() const;
+  /// The empty chain on the durable superblock or on the one of the commit that was sealed last.
+  /// Nothing if there is no log on that superblock.
+  std::optional<LogChain> log_on(Generation base) const;
+  /// Writes batches to the members that carry the log; then all members are flushed, and before,
+  /// too, if `flush_first`. Any error is one of a member.
+  Result<void> write_log(std::span<const LogWrite> writes, bool flush_first);
+  /// Bytes that commits and the log wrote beside mapped writes, all devices.
   uint64_t commit_overhead_bytes() const;
   /// That part of it which went to targets.
   uint64_t target_overhead_bytes() const;

@@ -39,6 +39,12 @@ class Volume::Impl {
 
   Space::Sealed seal(Generation closing);
 
+  // ---- The fsync log (volume_log.cc)
+  /// At mount, before anybody asks: reads what the durable superblock's chain holds.
+  void find_log();
+  std::optional<LogChain> log_on(Generation base) const;
+  Result<void> write_log(std::span<const LogWrite> writes, bool flush_first);
+
   void arm(DeviceId source, std::shared_ptr<Device> target,
            std::shared_ptr<const DuplicationRule> rule);
   void disarm_soon();
@@ -63,6 +69,8 @@ class Volume::Impl {
   SwapWindow window;
   std::atomic<uint64_t> overhead_bytes{0}, target_overhead_bytes{0}, duplicated_bytes{0};
   std::atomic<CommitHook*> hook_{nullptr};
+  const uint64_t log_id;  ///< of the superblocks that this mount writes
+  FoundLog found_log;     ///< set by find_log()
 
   mutable std::mutex mutex;
   Superblock durable;  // guarded by mutex, as all below
@@ -76,6 +84,8 @@ class Volume::Impl {
                                 std::span<IoRequest> requests);
   Result<void> run_writes(const Map& map, std::span<const Segment> segments,
                           std::span<IoRequest> requests);
+  FoundLog read_log_from(Device& device);
+  Result<void> flush_members(const Map& map);
 };
 
 }  // namespace moltfs::alloc

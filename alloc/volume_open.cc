@@ -423,9 +423,10 @@ Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& ope
   superblock.device = superblock.devices.front().uuid;
   // Devices may have grown since: more chunks of the old size would make the table too long.
   superblock.chunk_size = std::max(superblock.chunk_size, default_chunk_size(opening.entries()));
-  return std::unique_ptr<Volume>(
-      new Volume(std::make_unique<Impl>(runtime, opener, options.read_only, std::move(superblock),
-                                        opening.entries(), opening.devices(), std::move(chunks))));
+  auto impl = std::make_unique<Impl>(runtime, opener, options.read_only, std::move(superblock),
+                                     opening.entries(), opening.devices(), std::move(chunks));
+  if (!options.ignore_log) impl->find_log();
+  return std::unique_ptr<Volume>(new Volume(std::move(impl)));
 }
 
 }  // namespace moltfs::alloc

@@ -11,6 +11,7 @@
 #include "fs/check_extents.h"
 #include "fs/check_inodes.h"
 #include "fs/check_items.h"
+#include "fs/logged_data.h"
 #include "fs/tree_reader.h"
 #include "replace/record.h"
 
@@ -20,16 +21,21 @@ namespace {
 
 class Check {
  public:
-  Check(alloc::Volume& volume, const CheckOptions& options)
+  /// `replayed`: the trees with what the fsync log brings, if it brings something.
+  Check(alloc::Volume& volume, const CheckOptions& options,
+        Result<std::optional<Transactions::Replayed>> replayed)
       : volume_(volume),
         options_(options),
         super_(volume.superblock()),
-        reader_(volume, options.cache_bytes),
-        states_(findings_, lost_) {}
+        newest_(super_.generation),
+        states_(findings_, lost_) {
+    look_at_log(std::move(replayed));
+  }
 
   CheckReport run();
 
  private:
+  void look_at_log(Result<std::optional<Transactions::Replayed>> replayed);
   void check_superblocks(alloc::Device& device, DeviceId devid);
   void check_chunk_table(alloc::Device& device);
   void check_trees(const FsPayload& payload);
@@ -43,7 +49,9 @@ class Check {
   alloc::Volume& volume_;
   const CheckOptions& options_;
   const alloc::Superblock super_;
-  TreeReader reader_;
+  Generation newest_;                  // nothing in the trees is born later
+  std::optional<FsPayload> replayed_;  // instead of the superblock's
+  std::optional<TreeReader> reader_;
   Findings findings_;
   LostKeys lost_;
   InodeStates states_;
@@ -62,7 +70,8 @@ CheckReport Check::run() {
   }
   const auto record = replace::decode_record(super_.replace_payload);
   if (!record) findings_.add("superblock", "replace record: " + record.error().message());
-  const auto payload = decode_fs_payload(super_.fs_payload);
+  const auto payload =
+      replayed_ ? Result<FsPayload>(*replayed_) : decode_fs_payload(super_.fs_payload);
   if (payload) {
     check_trees(payload.value());
   } else {
@@ -70,8 +79,25 @@ CheckReport Check::run() {
   }
   const TreeRoot fs_root = root(TreeId::fs);
   findings_.move_to(report_,
-                    [&](InodeNumber ino) { return states_.path_of(ino, reader_, fs_root); });
+                    [&](InodeNumber ino) { return states_.path_of(ino, *reader_, fs_root); });
   return std::move(report_);
+}
+
+void Check::look_at_log(Result<std::optional<Transactions::Replayed>> replayed) {
+  TreeReader::Nodes nodes;
+  const size_t batches = volume_.found_log().batches.size();
+  if (!replayed) {
+    findings_.add("fsync log", fmt::format("its {} batches cannot be replayed: {}", batches,
+                                           replayed.error().message()));
+  } else if (auto& state = replayed.value()) {
+    findings_.note("fsync log", fmt::format("{} batches; what follows is about the trees as the "
+                                            "next mount will find them",
+                                            batches));
+    newest_ = state->generation;
+    replayed_ = state->payload;
+    nodes = std::move(state->nodes);
+  }
+  reader_.emplace(volume_, options_.cache_bytes, std::move(nodes));
 }
 
 // ---- Superblocks and chunk tables
@@ -113,8 +139,10 @@ void Check::check_superblocks(alloc::Device& device, DeviceId devid) {
                copies[1 - copy]->predecessor) {
       // A power cut within the swap of a replace: one copy already says member.
       findings_.note(where, "is still that of a replace's target; the next commit mends it");
-    } else if (super.generation + 1 < super_.generation) {
-      // Copy 0 of a generation is written only when copy 1 of the one before is durable.
+    } else if (super.generation + 1 < super_.generation &&
+               super.generation + alloc::kReplayStep != super_.generation) {
+      // Copy 0 of a generation is written only when copy 1 of the one before is durable. (Before a
+      // replay of the fsync log numbers are left out.)
       findings_.add(
           where, fmt::format("is of generation {}, the volume of {} ({})", super.generation.value,
                              super_.generation.value, describe(place)));
@@ -144,7 +172,7 @@ void Check::check_trees(const FsPayload& payload) {
   report_.directories = states_.directory_count();
   report_.extents = items.extent_count();
 
-  ExtentCheck extents(volume_, findings_, lost_, states_, sums_, options_.data);
+  ExtentCheck extents(volume_, findings_, lost_, states_, sums_, newest_, options_.data);
   walk(TreeId::extent, seen, [&](const Item& item) {
     extents.item(item);
     tell_progress(extents.bytes_done());
@@ -156,10 +184,10 @@ void Check::check_trees(const FsPayload& payload) {
 }
 
 void Check::walk(TreeId tree, NodesSeen& seen, const std::function<void(const Item&)>& item) {
-  if (root(tree).node.birth > super_.generation) {
+  if (root(tree).node.birth > newest_) {
     findings_.add(std::string(name_of(tree)),
                   fmt::format("its root was born in generation {}, the superblock is of {}",
-                              root(tree).node.birth.value, super_.generation.value));
+                              root(tree).node.birth.value, newest_.value));
   }
   TreeReader::Walk how;
   how.node = [&](const NodeReading& reading) { look_at_node(reading); };
@@ -172,7 +200,7 @@ void Check::walk(TreeId tree, NodesSeen& seen, const std::function<void(const It
                       : fmt::format("a node is said to lie at {}, which is no place for one",
                                     expected.pointer.address.value));
   };
-  reader_.walk(tree, root(tree), seen, how);
+  reader_->walk(tree, root(tree), seen, how);
 }
 
 void Check::look_at_node(const NodeReading& reading) {
@@ -202,9 +230,9 @@ void Check::match_extents() {
   NodesSeen seen;
   TreeReader::Walk how;
   how.item = [&](const Item& item) { match.fs_item(item); };
-  reader_.walk(TreeId::fs, root(TreeId::fs), seen, how);
+  reader_->walk(TreeId::fs, root(TreeId::fs), seen, how);
   how.item = [&](const Item& item) { match.extent_item(item); };
-  reader_.walk(TreeId::extent, root(TreeId::extent), seen, how);
+  reader_->walk(TreeId::extent, root(TreeId::extent), seen, how);
   match.compare();
 }
 
@@ -223,7 +251,7 @@ void Check::count_work() {
       work_bytes_ += reading.node->count() * kNodeSize;
     }
   };
-  for (TreeId tree : {TreeId::fs, TreeId::extent}) reader_.walk(tree, root(tree), seen, inner);
+  for (TreeId tree : {TreeId::fs, TreeId::extent}) reader_->walk(tree, root(tree), seen, inner);
   if (!options_.data) return;
   const auto add_usage = [&](const Item& item) {
     ChunkUsageOnDisk value;
@@ -234,8 +262,8 @@ void Check::count_work() {
     return true;
   };
   // Damage is reported later.
-  (void)reader_.scan(TreeId::extent, root(TreeId::extent), usage_key(LogicalOffset(0)),
-                     usage_key(LogicalOffset(UINT64_MAX)), add_usage);
+  (void)reader_->scan(TreeId::extent, root(TreeId::extent), usage_key(LogicalOffset(0)),
+                      usage_key(LogicalOffset(UINT64_MAX)), add_usage);
 }
 
 void Check::tell_progress(uint64_t data_bytes) {
@@ -253,7 +281,7 @@ Result<CheckReport> check(Runtime& runtime, alloc::DeviceOpener& opener,
   how.read_only = true;
   how.hints = options.hints;
   TRY(const auto volume, alloc::Volume::open(runtime, opener, paths, how));
-  return checking::Check(*volume, options).run();
+  return checking::Check(*volume, options, replay_for_reading(*volume)).run();
 }
 
 }  // namespace moltfs::fs

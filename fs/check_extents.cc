@@ -24,7 +24,7 @@ std::string blocks_text(size_t count) {
 }  // namespace
 
 ExtentCheck::ExtentCheck(alloc::Volume& volume, Findings& findings, const LostKeys& lost,
-                         const InodeStates& states, ExtentSums& sums, bool data)
+                         const InodeStates& states, ExtentSums& sums, Generation newest, bool data)
     : volume_(volume),
       findings_(findings),
       lost_(lost),
@@ -32,7 +32,7 @@ ExtentCheck::ExtentCheck(alloc::Volume& volume, Findings& findings, const LostKe
       sums_(sums),
       data_(data),
       guard_(volume.acquire_map()),
-      newest_(volume.superblock().generation) {
+      newest_(newest) {
   for (const auto& chunk : guard_.map().chunks()) {
     if (chunk->kind == alloc::ChunkKind::data) used_[chunk->start] = 0;
   }

@@ -15,9 +15,9 @@ namespace moltfs::fs::checking {
 
 class ExtentCheck {
  public:
-  /// `states`: complete. With `data` the blocks are read.
+  /// `states`: complete. Nothing is born after `newest`. With `data` the blocks are read.
   ExtentCheck(alloc::Volume& volume, Findings& findings, const LostKeys& lost,
-              const InodeStates& states, ExtentSums& sums, bool data);
+              const InodeStates& states, ExtentSums& sums, Generation newest, bool data);
 
   /// The items of the tree, ascending; then end().
   void item(const Item& item);

@@ -23,6 +23,7 @@ void read_all(Patient& p) {
   (void)dump_tree(p.runtime, p.devices, request, TreeId::extent, std::nullopt);
   (void)dump_inode(p.runtime, p.devices, request, "/dir/sub/big");
   (void)dump_replace(p.runtime, p.devices, request);
+  (void)dump_log(p.runtime, p.devices, request);
 }
 
 struct AnyItem {

@@ -227,7 +227,7 @@ TEST_CASE("a full volume: the file stays as it was, and all space comes back") {
   CHECK(world.resize(ino, 100'001));
   CHECK(world.size_of(ino) == 100'001);
   REQUIRE(world.resize(ino, 0));
-  REQUIRE(world.filesystem->sync());
+  REQUIRE(world.filesystem->commit());
   CHECK(world.volume->space().usage().data_used_bytes == used_before);
   CHECK(world.volume->space().pinned_bytes() < 1 << 20);
   world.write(ino, 0, bytes);

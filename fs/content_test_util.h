@@ -46,6 +46,7 @@ class World {
     fs_options.atime = Filesystem::Options::Atime::never;
     filesystem = Filesystem::open(runtime, *transactions, fs_options).value();
     core = std::make_unique<Core>(runtime, *transactions, fs_options);
+    if (!read_only && volume->found_log().begun) REQUIRE(transactions->commit(true));
   }
   void close(bool commit) {
     if (!filesystem) return;

@@ -10,6 +10,7 @@
 #include "fs/describe_item.h"
 #include "fs/dir_entry.h"
 #include "fs/extents.h"
+#include "fs/logged_data.h"
 #include "fs/tree_reader.h"
 #include "replace/record.h"
 
@@ -17,6 +18,7 @@ namespace moltfs::fs {
 namespace {
 
 constexpr unsigned kMaxCopies = 8;  // more than any profile has
+constexpr uint64_t kReaderCacheBytes = 16 << 20;
 
 Result<std::unique_ptr<alloc::Volume>> open_volume(Runtime& runtime, alloc::DeviceOpener& opener,
                                                    const DumpRequest& request) {
@@ -26,8 +28,22 @@ Result<std::unique_ptr<alloc::Volume>> open_volume(Runtime& runtime, alloc::Devi
   return alloc::Volume::open(runtime, opener, request.paths, how);
 }
 
-Result<FsPayload> payload_of(alloc::Volume& volume) {
-  return decode_fs_payload(volume.superblock().fs_payload);
+/// The trees as a mount would find them, or, if the fsync log cannot be replayed, without it.
+struct Trees {
+  FsPayload payload;
+  TreeReader::Nodes replayed;
+};
+
+Result<Trees> trees_of(alloc::Volume& volume, const DumpRequest& request) {
+  auto replayed = replay_for_reading(volume);
+  if (replayed && replayed.value()) {
+    return Trees{replayed.value()->payload, std::move(replayed.value()->nodes)};
+  }
+  if (!replayed) {
+    request.print("the fsync log cannot be replayed: " + replayed.error().message() + "\n");
+  }
+  TRY(auto payload, decode_fs_payload(volume.superblock().fs_payload));
+  return Trees{payload, {}};
 }
 
 std::string describe_payload(const alloc::Superblock& super) {
@@ -82,8 +98,11 @@ std::string describe_reading(const NodeReading& reading) {
 
 class InodeDump {
  public:
-  InodeDump(alloc::Volume& volume, const FsPayload& payload, const DumpRequest& request)
-      : volume_(volume), payload_(payload), request_(request), reader_(volume) {}
+  InodeDump(alloc::Volume& volume, Trees trees, const DumpRequest& request)
+      : volume_(volume),
+        payload_(trees.payload),
+        request_(request),
+        reader_(volume, kReaderCacheBytes, std::move(trees.replayed)) {}
 
   Result<InodeNumber> resolve(const std::string& which);
   Result<void> dump(InodeNumber ino);
@@ -95,7 +114,7 @@ class InodeDump {
   std::string describe_record(const Extent& extent);
 
   alloc::Volume& volume_;
-  const FsPayload& payload_;
+  const FsPayload payload_;
   const DumpRequest& request_;
   TreeReader reader_;
 };
@@ -217,8 +236,8 @@ Result<void> dump_chunks(Runtime& runtime, alloc::DeviceOpener& opener, const Du
 Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                        TreeId tree, std::optional<LogicalOffset> node) {
   TRY(const auto volume, open_volume(runtime, opener, request));
-  TRY(const auto payload, payload_of(*volume));
-  const TreeReader reader(*volume);
+  TRY(auto trees, trees_of(*volume, request));
+  const TreeReader reader(*volume, kReaderCacheBytes, std::move(trees.replayed));
   bool printed = false;
   const auto print = [&](const NodeReading& reading) {
     if (node && reading.expected.pointer.address != *node) return;
@@ -239,7 +258,7 @@ Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const Dump
     }
   };
   NodesSeen seen;
-  reader.walk(tree, payload.roots[static_cast<size_t>(tree) - 1], seen, walk);
+  reader.walk(tree, trees.payload.roots[static_cast<size_t>(tree) - 1], seen, walk);
   if (printed) return ok();
   return Error(Errc::not_found, fmt::format("the {} has no such node", name_of(tree)));
 }
@@ -247,8 +266,8 @@ Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const Dump
 Result<void> dump_inode(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                         const std::string& which) {
   TRY(const auto volume, open_volume(runtime, opener, request));
-  TRY(const auto payload, payload_of(*volume));
-  InodeDump dump(*volume, payload, request);
+  TRY(auto trees, trees_of(*volume, request));
+  InodeDump dump(*volume, std::move(trees), request);
   TRY(const auto ino, dump.resolve(which));
   return dump.dump(ino);
 }
@@ -258,6 +277,31 @@ Result<void> dump_replace(Runtime& runtime, alloc::DeviceOpener& opener,
   TRY(const auto volume, open_volume(runtime, opener, request));
   TRY(const auto record, replace::decode_record(volume->superblock().replace_payload));
   request.print(replace::describe(record));
+  return ok();
+}
+
+Result<void> dump_log(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request) {
+  TRY(const auto volume, open_volume(runtime, opener, request));
+  const alloc::FoundLog& log = volume->found_log();
+  request.print(fmt::format("{} batches on generation {}{}\n", log.batches.size(),
+                            volume->superblock().generation.value,
+                            log.begun && log.batches.empty() ? ", the first one torn" : ""));
+  for (size_t i = 0; i < log.batches.size(); ++i) {
+    const alloc::LogBatch& batch = log.batches[i];
+    request.print(fmt::format("batch {}: written in {}, {} bytes, {} new chunks{}\n", i,
+                              batch.running.value, batch.payload.size(), batch.chunks.size(),
+                              batch.data_flushed ? ", data flushed before" : ""));
+    const auto redo = decode_redo(batch.payload);
+    if (!redo) {
+      request.print("  makes no sense: " + redo.error().message() + "\n");
+      continue;
+    }
+    for (const Redo::Item& item : redo.value().items) {
+      request.print(fmt::format("  {}: {}\n", name_of(item.id.tree),
+                                item.value ? describe_item(item.id.tree, {item.id.key, *item.value})
+                                           : "erase " + describe(item.id.key)));
+    }
+  }
   return ok();
 }
 

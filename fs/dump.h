@@ -39,6 +39,8 @@ Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const Dump
 /// path from the root ("/a/b"). Errors: not_found, invalid_argument, bad_item, bad_node.
 Result<void> dump_inode(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                         const std::string& which);
+/// The batches of the fsync log that the next mount will replay.
+Result<void> dump_log(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request);
 /// The replace record with its coverage.
 Result<void> dump_replace(Runtime& runtime, alloc::DeviceOpener& opener,
                           const DumpRequest& request);

@@ -258,7 +258,10 @@ Result<uint64_t> Filesystem::copy_range(InodeNumber from, uint64_t from_offset, 
 }
 
 Result<void> Filesystem::sync() {
-  if (impl_->core.options.read_only) return ok();
+  return impl_->core.transactions.sync();
+}
+
+Result<void> Filesystem::commit() {
   TRY(impl_->core.transactions.commit());
   return ok();
 }

@@ -185,8 +185,10 @@ class Filesystem {
   /// Copies up to `length` bytes, holes as holes; returns how many.
   Result<uint64_t> copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
                               uint64_t to_offset, uint64_t length);
-  /// Everything done so far is durable (a commit; concurrent callers share one).
+  /// Everything done so far is durable: by the fsync log, or by a commit. Concurrent callers share.
   Result<void> sync();
+  /// The same by a commit.
+  Result<void> commit();
 
   Result<Statistics> statistics();
   Transactions& transactions();

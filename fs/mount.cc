@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "alloc/base/log.h"
+#include "fs/logged_data.h"
 #include "fs/replace_host.h"
 
 namespace moltfs::fs {
@@ -60,12 +61,27 @@ Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<st
   volume_options.read_only = options.read_only;
   volume_options.hints = options.device_hints;
   volume_options.abandon_swap = options.abandon_swap;
-  TRY(volume, alloc::Volume::open(runtime, opener, paths, volume_options));
-
   Transactions::Options transactions_options;
   transactions_options.cache_bytes = options.cache_bytes;
   transactions_options.read_only = options.read_only;
-  TRY(transactions, Transactions::open(*volume, transactions_options));
+  transactions_options.data_matches = [this](const Redo& redo) {
+    return logged_data_matches(*volume, redo);
+  };
+  const auto open_trees = [&]() -> Result<void> {
+    transactions.reset();
+    volume.reset();
+    TRY(volume, alloc::Volume::open(runtime, opener, paths, volume_options));
+    TRY(transactions, Transactions::open(*volume, transactions_options));
+    return ok();
+  };
+  auto trees = open_trees();
+  if (!trees && options.read_only && volume && !volume->found_log().batches.empty()) {
+    // A damaged tree may stand in the way of the log. Then at least the last commit can be read.
+    log_warning("mounting without the fsync log: {}", trees.error().message());
+    volume_options.ignore_log = true;
+    trees = open_trees();
+  }
+  TRY(trees);
 
   Filesystem::Options filesystem_options;
   filesystem_options.read_only = options.read_only;
@@ -78,6 +94,10 @@ Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<st
   host->set_filesystem(filesystem.get());
   engine = std::make_unique<replace::Engine>(*volume, *host, background, options.replace);
   TRY(engine->restore(options.device_hints, options.read_only));
+  if (!options.read_only && volume->found_log().begun) {
+    log_info("replaying {} batches of the fsync log", volume->found_log().batches.size());
+    TRY(transactions->commit(true));
+  }
   open_ = true;
   if (options.read_only) return ok();
   filesystem->start();

@@ -2,8 +2,9 @@
 // A mounted volume without the kernel: volume, transactions, filesystem, replace engine and timers
 // wired together. The daemon puts FUSE on top of it, the simulator its clients.
 //
-// open():  devices -> volume -> transactions -> replace engine resumes (duplication is on before the
-//          first write) -> filesystem -> orphans, commit timer.
+// open():  devices -> volume -> transactions (replay the fsync log in memory) -> replace engine
+//          resumes (duplication is on before the first write) -> commit of what was replayed ->
+//          filesystem -> orphans, commit timer.
 // close(): orphans, engine stops (a running replace is only interrupted: the next mount resumes it),
 //          last commit, devices are closed.
 #pragma once

@@ -101,6 +101,7 @@ class TestFilesystem {
     volume_ = must(alloc::Volume::open(runtime_, devices_, {"mem:a"}, {}));
     transactions_ = must(Transactions::open(*volume_, {}));
     filesystem_ = must(Filesystem::open(runtime_, *transactions_, options_));
+    if (volume_->found_log().begun) must(transactions_->commit(true));
     filesystem_->start();
   }
   void close() {

@@ -26,8 +26,8 @@ void fill(TestFilesystem& fs, InodeNumber ino, uint64_t size) {
 }
 
 uint64_t available(TestFilesystem& fs) {
-  must(fs->sync());
-  must(fs->sync());
+  must(fs->commit());
+  must(fs->commit());
   return must(fs->statistics()).available_bytes;
 }
 

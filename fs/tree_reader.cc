@@ -52,17 +52,23 @@ NodesSeen::Answer NodesSeen::see(const alloc::Map& map, LogicalOffset address) {
   return Answer::first_time;
 }
 
-TreeReader::TreeReader(alloc::Volume& volume, uint64_t cache_bytes)
+TreeReader::TreeReader(alloc::Volume& volume, uint64_t cache_bytes, Nodes replayed)
     : volume_(volume),
       uuid_(volume.superblock().volume),
       map_(volume.mapper().current()),
+      replayed_(std::move(replayed)),
       cache_nodes_(std::max<size_t>(cache_bytes / kNodeSize, 2 * kMaxTreeHeight)) {}
 
 void TreeReader::read(std::span<NodeReading> readings) const {
   const alloc::MapGuard guard = volume_.acquire_map();
   std::vector<unsigned> copies;
-  for (const NodeReading& reading : readings) {
-    copies.push_back(volume_.copies_at(guard, reading.expected.pointer.address));
+  for (NodeReading& reading : readings) {
+    const NodePointer& pointer = reading.expected.pointer;
+    const auto replayed = replayed_.find(pointer.address);
+    if (replayed != replayed_.end() && replayed->second->birth() == pointer.birth) {
+      reading.node = replayed->second;
+    }
+    copies.push_back(reading.node ? 0 : volume_.copies_at(guard, pointer.address));
   }
   const unsigned most = copies.empty() ? 0 : *std::max_element(copies.begin(), copies.end());
   for (unsigned copy = 0; copy < most; ++copy) {

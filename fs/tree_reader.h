@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Inside fs only: the trees as a superblock has them, read straight from the devices: every copy of
 // every node, without transactions. For check and dump, which must get as far as they can on a
-// volume that cannot be mounted.
+// volume that cannot be mounted. Where the fsync log was replayed, its nodes are looked at first.
 //
 // Memory: a few dozen nodes for each level of a tree, and one bit for each node there could be.
 #pragma once
@@ -54,7 +54,10 @@ class NodesSeen {
 
 class TreeReader {
  public:
-  explicit TreeReader(alloc::Volume& volume, uint64_t cache_bytes = 16ull << 20);
+  using Nodes = std::map<LogicalOffset, std::shared_ptr<const Node>>;
+  /// `replayed`: nodes that are on no device (logged_data.h).
+  explicit TreeReader(alloc::Volume& volume, uint64_t cache_bytes = 16ull << 20,
+                      Nodes replayed = {});
 
   /// Reads every copy of all of them.
   void read(std::span<NodeReading> readings) const;
@@ -89,6 +92,7 @@ class TreeReader {
   alloc::Volume& volume_;
   const Uuid uuid_;
   const std::shared_ptr<const alloc::Map> map_;
+  const Nodes replayed_;
   const size_t cache_nodes_;
   std::unordered_map<LogicalOffset, std::shared_ptr<const Node>> cache_;  // of load()
 };

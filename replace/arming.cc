@@ -191,6 +191,13 @@ Result<void> Engine::Impl::restore(const std::vector<std::string>& hints, bool r
     ledger_ = Ledger(std::move(record), superblock.generation);
     return ok();
   }
+  // What came back by the fsync log the target may lack (alloc/fsync_log.h): a gap, and the walk
+  // begins anew.
+  if (record.coverage.open() && volume_.first_generation() > superblock.generation + 1) {
+    record.coverage.disarm(superblock.generation);
+    record.coverage.arm(volume_.first_generation());
+    record.facts.cursor_left = PhysicalOffset();
+  }
   ledger_ = Ledger(std::move(record), superblock.generation);
   committed_cursor_ = ledger_.record().facts.cursor_left;
   duplicated_before_ = ledger_.record().facts.bytes_duplicated;

@@ -76,7 +76,7 @@ Result<void> Control::carry_out(Topic topic, std::string_view text) {
       return ok();
     }
     case Topic::sync:
-      return mount_.filesystem().sync();
+      return mount_.filesystem().commit();
     case Topic::label:
       return set_label(text);
     default:

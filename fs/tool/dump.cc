@@ -60,6 +60,8 @@ int dump_command(int argc, char** argv) {
   CLI::App* inode = app.add_subcommand("inode", "an inode with its names, attributes and extents");
   inode->add_option("PATH|NUMBER", which, "a path from the root, or an inode number")->required();
   add_devices(inode);
+  CLI::App* log = app.add_subcommand("log", "the fsync log, as far as it is to be replayed");
+  add_devices(log);
   CLI::App* replace = app.add_subcommand("replace", "the replace record with its coverage");
   add_devices(replace);
 
@@ -68,6 +70,7 @@ int dump_command(int argc, char** argv) {
       if (super->parsed()) return dump_superblocks(runtime, opener, request);
       if (chunks->parsed()) return dump_chunks(runtime, opener, request, as_json);
       if (inode->parsed()) return dump_inode(runtime, opener, request, which);
+      if (log->parsed()) return dump_log(runtime, opener, request);
       if (replace->parsed()) return dump_replace(runtime, opener, request);
       const auto address = parse_address(node);
       if (!node.empty() && !address) {

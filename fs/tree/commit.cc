@@ -52,7 +52,8 @@ Result<void> Transactions::Impl::run_commit() {
   auto closed = close();
   if (!closed) {
     if (closed.error().code == Errc::no_space) return closed.error();
-    return fail(owner.running(), closed.error());
+    return fail(fmt::format("the commit of generation {}", owner.running().value),
+                closed.error());
   }
   const TreeState::ClosedNodes& nodes = closed.value().nodes;
   const Generation generation = closed.value().sealed.generation;
@@ -60,10 +61,15 @@ Result<void> Transactions::Impl::run_commit() {
   if (written) {
     written = volume.finish_commit(closed.value().sealed, std::move(closed.value().payload));
   }
-  if (!written) return fail(generation, written.error());
+  if (!written) {
+    return fail(fmt::format("the commit of generation {}", generation.value), written.error());
+  }
 
   std::lock_guard lock(owner.mutex_);
   durable = generation;
+  secured = std::max(secured, state.changes_closed);
+  log = std::move(next_log);
+  listen();
   closed_nodes = 0;
   for (const auto& [address, node] : nodes) state.cache.mark_clean(*node);
   closed.value().nodes.clear();
@@ -72,11 +78,10 @@ Result<void> Transactions::Impl::run_commit() {
 }
 
 /// From now on the filesystem is read-only. Nodes that were not written stay in memory for readers.
-Error Transactions::Impl::fail(Generation generation, const Error& error) {
+Error Transactions::Impl::fail(const std::string& what, const Error& error) {
   std::unique_lock lock(owner.mutex_);
   if (!fatal) {
-    fatal = fmt::format("the commit of generation {} failed: {}; the filesystem is read-only now",
-                        generation.value, error.message());
+    fatal = fmt::format("{} failed: {}; the filesystem is read-only now", what, error.message());
     log_error("{}", *fatal);
   }
   return fatal_error();
@@ -163,6 +168,9 @@ Transactions::Impl::Closed Transactions::Impl::seal() {
   closed.payload = encode(FsPayload{state.roots, state.counters});
   closed.nodes = state.open_next();
   closed_nodes = closed.nodes.size();
+  next_log = begin_log(closed.sealed.generation, closed.sealed.next_logical);
+  if (next_log) next_log->counts = !closed.sealed.swaps;
+  listen();
   return closed;
 }
 

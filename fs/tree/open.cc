@@ -49,6 +49,7 @@ Result<std::unique_ptr<Transactions>> Transactions::open(alloc::Volume& volume,
   for (TreeId tree : {TreeId::fs, TreeId::extent}) {
     TRY(opened->impl_->walk(tree, superblock.generation));
   }
+  TRY(opened->impl_->replay());
   TRY(opened->impl_->load_usage());
   return opened;
 }

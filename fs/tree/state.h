@@ -11,6 +11,7 @@
 #include "alloc/space.h"
 #include "fs/tree/cache.h"
 #include "fs/tree/node.h"
+#include "fs/tree/redo.h"
 
 namespace moltfs::fs {
 
@@ -25,6 +26,8 @@ struct TreeState {
   FsCounters counters;
   uint64_t changes = 0;         ///< made so far, and
   uint64_t changes_closed = 0;  ///< as of the last closing
+  /// Of the fsync log's chains: who is told which items change.
+  std::array<ChangedKeys*, 2> listeners{};
   NodeCache cache;
   /// Nodes born in the running transaction. Ordered, for they are written in this order.
   std::map<LogicalOffset, std::shared_ptr<Node>> dirty;
@@ -32,6 +35,13 @@ struct TreeState {
   TreeRoot& root(TreeId tree) { return roots[static_cast<size_t>(tree) - 1]; }
   const TreeRoot& root(TreeId tree) const { return roots[static_cast<size_t>(tree) - 1]; }
   bool changed() const { return changes != changes_closed; }
+  /// An item changes, comes or goes.
+  void note(const ItemId& item) {
+    ++changes;
+    for (ChangedKeys* listener : listeners) {
+      if (listener != nullptr) listener->note(item);
+    }
+  }
   unsigned tallest() const {  ///< levels of the taller tree
     return 1u + std::max(roots[0].level, roots[1].level);
   }

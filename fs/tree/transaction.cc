@@ -52,9 +52,10 @@ Transactions::Impl::Impl(Transactions& the_owner, alloc::Volume& the_volume,
       loader(the_volume),
       state(the_volume.space(), the_volume.superblock().volume, the_options.cache_bytes),
       commit_ended(the_volume.runtime().make_wait_queue()),
-      write_ended(the_volume.runtime().make_wait_queue()) {
+      write_ended(the_volume.runtime().make_wait_queue()),
+      log_ended(the_volume.runtime().make_wait_queue()) {
   durable = volume.superblock().generation;
-  state.running = durable + 1;
+  state.running = volume.first_generation();
 }
 
 Transactions::Transactions(alloc::Volume& volume, const Options& options)
@@ -263,6 +264,16 @@ void Transactions::set_pressure_callback(std::function<void()> callback) {
 
 bool Transactions::node_is_sound(ConstBytes bytes, LogicalOffset address, Generation birth) {
   return validate_node(bytes, address, birth).has_value();
+}
+
+Transactions::Replayed Transactions::replayed() {
+  std::lock_guard lock(mutex_);
+  TreeState& state = impl_->state;
+  ASSERT(impl_->options.read_only);
+  state.seal_nodes();
+  Replayed replayed{{state.roots, state.counters}, state.running, {}};
+  for (const auto& [address, node] : state.dirty) replayed.nodes.emplace(address, node);
+  return replayed;
 }
 
 TreeRoot Transactions::root(TreeId tree) const {

@@ -25,6 +25,10 @@
 //
 // What a crash leaves: before the superblock is durable the former commit, after it this one.
 //
+// sync() makes durable by the fsync log (redo.h, alloc/fsync_log.h) what the log can take, else by
+// a commit. A failed write or flush of the log is as fatal as a failed commit. open() replays what
+// a crash has left in the log, in memory; it becomes durable by the commit that must follow.
+//
 // The cache holds nodes by address, bounded by Options::cache_bytes; clean nodes are evicted
 // (second chance), dirty ones stay until written: at dirty_limit a commit is started, at twice that
 // writers wait for it.
@@ -39,6 +43,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,6 +52,7 @@
 #include <vector>
 
 #include "alloc/volume.h"
+#include "fs/tree/redo.h"
 #include "fs/tree/tree.h"
 
 namespace moltfs::fs {
@@ -100,13 +106,18 @@ class Transactions {
     uint64_t cache_bytes = 256ull << 20;
     uint64_t dirty_limit_bytes = 0;  ///< 0: a quarter of the cache, at most 64 MiB
     bool read_only = false;
+    /// For the last batch of the fsync log: the data that it names is what its checksums say.
+    /// Null: nothing in the trees names data.
+    std::function<bool(const Redo&)> data_matches;
   };
 
   /// For mkfs: two empty trees, nothing durable until the first commit.
   static Result<std::unique_ptr<Transactions>> create(alloc::Volume& volume, const Options& options,
                                                       const FsCounters& counters);
   /// Reads the fs payload, walks the inner nodes (marking every node in Space), loads the usage
-  /// records into Space. Errors: bad_node, bad_item, unsupported_feature, io_error.
+  /// records into Space; between the two it replays the fsync log. REQUIRES of whoever writes: if
+  /// found_log().begun of the volume, a commit before anything else. Errors: bad_node, bad_item,
+  /// unsupported_feature, io_error, no_space.
   static Result<std::unique_ptr<Transactions>> open(alloc::Volume& volume, const Options& options);
   ~Transactions();
 
@@ -127,6 +138,10 @@ class Transactions {
   /// read_only, no_space.
   Result<Generation> commit(bool always = false);
 
+  /// Makes durable all that was done before the call, by the fsync log or by a commit. Errors: as
+  /// of commit().
+  Result<void> sync();
+
   Generation running() const;  ///< takes the lock
   Generation durable() const;
   bool has_changes() const;  ///< since the last closing
@@ -141,6 +156,13 @@ class Transactions {
   static bool node_is_sound(ConstBytes bytes, LogicalOffset address, Generation birth);
 
   // ---- For dump and check.
+  /// The trees after a replay: roots, and the nodes that are in no device. REQUIRES: read_only.
+  struct Replayed {
+    FsPayload payload;
+    Generation generation;
+    std::map<LogicalOffset, std::shared_ptr<const Node>> nodes;
+  };
+  Replayed replayed();
   TreeRoot root(TreeId tree) const;
   /// A copy of the node that `expected` describes, from memory or from a device.
   Result<std::shared_ptr<const Node>> node(const NodeExpectation& expected);

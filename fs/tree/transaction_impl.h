@@ -2,7 +2,10 @@
 // What transaction.cc, commit.cc and open.cc share.
 #pragma once
 
+#include <map>
+
 #include "fs/tree/loader.h"
+#include "fs/tree/redo.h"
 #include "fs/tree/state.h"
 #include "fs/tree/transaction.h"
 
@@ -34,10 +37,29 @@ class Transactions::Impl {
   Result<size_t> write_usage(Txn& txn);
   Closed seal();
   Result<void> write_nodes(const TreeState::ClosedNodes& nodes);
-  Error fail(Generation generation, const Error& error);
+  /// `what` (a commit, an fsync) has failed on a member: fatal.
+  Error fail(const std::string& what, const Error& error);
   Error fatal_error() const { return Error(Errc::io_error, *fatal); }  // REQUIRES: the lock, fatal
 
-  // ---- Opening (open.cc)
+  // ---- The fsync log (sync.cc)
+  /// What is to be written for one group of fsyncs.
+  struct Batches {
+    std::vector<alloc::LogWrite> writes;
+    bool flush_first = false;
+    bool half_full = false;  // the chain that will be there after the commit under way
+    uint64_t changes = 0;    // that are in it, or were before
+  };
+  Result<bool> log_changes();
+  Result<bool> compose(Access& access, Batches& batches);
+  Result<Redo> redo_of(Access& access, LogOn& on, const std::map<LogicalOffset, uint64_t>& usage);
+  /// A new chain on `base`, if there is a log.
+  std::unique_ptr<LogOn> begin_log(Generation base, LogicalOffset next_logical) const;
+  void listen();  // REQUIRES: the lock
+
+  // ---- Opening (open.cc, replay.cc)
+  Result<void> replay();
+  Result<void> apply(const Redo& redo);
+  Result<void> apply_section(Txn& txn, std::span<const Redo::Item> items);
   Result<void> walk(TreeId tree, Generation newest);
   Result<void> load_usage();
 
@@ -59,6 +81,13 @@ class Transactions::Impl {
   std::unique_ptr<WaitQueue> write_ended;
   std::shared_ptr<const std::function<void()>> pressure;
   Generation pressed;  // the generation for which it was called last
+
+  // The fsync log: the chain on the durable superblock (null: there is none), and that on the
+  // commit under way, from its closing on.
+  std::unique_ptr<LogOn> log, next_log;
+  bool logging = false;  // a batch is being written
+  std::unique_ptr<WaitQueue> log_ended;
+  uint64_t secured = 0;  // changes up to this one survive a crash
 };
 
 }  // namespace moltfs::fs

@@ -79,13 +79,13 @@ void Change::make_path_writable() {
 
 void Change::insert(ConstBytes value) {
   make_path_writable();
-  ++state_.changes;
+  state_.note({tree_, key_});
   insert_into_leaf(value);
 }
 
 void Change::update(ConstBytes value) {
   make_path_writable();
-  ++state_.changes;
+  state_.note({tree_, key_});
   const unsigned at = slot();
   if (leaf().replace(at, value)) return;
   leaf().erase(at);
@@ -180,7 +180,7 @@ void Change::grow(Node& new_right, const Key& separator) {
 
 void Change::erase() {
   make_path_writable();
-  ++state_.changes;
+  state_.note({tree_, key_});
   leaf().erase(slot());
   shrink_upward();
   give_way_to_only_child();
