@@ -20,13 +20,17 @@ unsigned subsets(unsigned fallback) {
   return given == nullptr ? fallback : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
 }
 
+/// What follows an operation: nothing, an fsync, or a commit.
+enum class Then { nothing, sync, commit };
+
 /// One operation and a step that makes it durable, as the log sees it.
-void logged(Recorder& log, fs::Mount& mount, std::string_view name, bool sync = true) {
+void logged(Recorder& log, fs::Mount& mount, std::string_view name, Then then = Then::sync) {
   log.issue();
   must(operation(name).act(mount.filesystem()), name);
   log.reached(picture(mount.filesystem()));
-  if (!sync) return;
-  must(mount.filesystem().sync(), "sync");
+  if (then == Then::nothing) return;
+  fs::Filesystem& filesystem = mount.filesystem();
+  must(then == Then::sync ? filesystem.sync() : filesystem.commit(), "sync");
   log.durable();
 }
 
@@ -188,7 +192,7 @@ void wait_for(World& world, fs::Mount& mount, replace::State state) {
 
 }  // namespace
 
-TEST_CASE("each operation followed by sync") {
+TEST_CASE("each operation followed by sync, and by a commit") {
   for (const auto& op : operations()) {
     DYNAMIC_SECTION(op.name) {
       try_alone([&](World&, fs::Mount& mount, Recorder& log) { logged(log, mount, op.name); });
@@ -196,24 +200,48 @@ TEST_CASE("each operation followed by sync") {
   }
 }
 
+TEST_CASE("each operation followed by a commit alone") {
+  for (const auto& op : operations()) {
+    DYNAMIC_SECTION(op.name) {
+      try_alone([&](World&, fs::Mount& mount, Recorder& log) {
+        logged(log, mount, op.name, Then::commit);
+      });
+    }
+  }
+}
+
+TEST_CASE("syncs one after the other: the log grows, and what it names is freed") {
+  try_alone([](World&, fs::Mount& mount, Recorder& log) {
+    logged(log, mount, "overwrite");
+    logged(log, mount, "overwrite unaligned");
+    logged(log, mount, "rename over");
+    logged(log, mount, "write blocks", Then::nothing);
+    logged(log, mount, "xattr large", Then::commit);
+    logged(log, mount, "append");
+    logged(log, mount, "unlink one of two", Then::nothing);
+  });
+}
+
 TEST_CASE("operations with and without sync between them") {
   try_alone([](World&, fs::Mount& mount, Recorder& log) {
-    logged(log, mount, "write blocks", false);
-    logged(log, mount, "rename over");
-    logged(log, mount, "append", false);
-    logged(log, mount, "create");
+    logged(log, mount, "write blocks", Then::nothing);
+    logged(log, mount, "rename over", Then::commit);
+    logged(log, mount, "append", Then::nothing);
+    logged(log, mount, "create", Then::commit);
   });
 }
 
 TEST_CASE("commits that make and remove chunks") {
-  try_alone([](World&, fs::Mount& mount, Recorder& log) {
-    logged(log, mount, "new chunks");
-    logged(log, mount, "fewer chunks");
-    logged(log, mount, "unlink");
-    // Two more: what a removal has freed may be used again only now.
-    logged(log, mount, "write blocks");
-    logged(log, mount, "overwrite");
-  });
+  for (const Then then : {Then::commit, Then::sync}) {
+    try_alone([&](World&, fs::Mount& mount, Recorder& log) {
+      logged(log, mount, "new chunks", then);
+      logged(log, mount, "fewer chunks", Then::commit);
+      logged(log, mount, "unlink", Then::commit);
+      // Two more: what a removal has freed may be used again only now.
+      logged(log, mount, "write blocks", then);
+      logged(log, mount, "overwrite", then);
+    });
+  }
 }
 
 TEST_CASE("a replace from start to finish") {
@@ -221,7 +249,7 @@ TEST_CASE("a replace from start to finish") {
       [](World& world, fs::Mount& mount, Recorder& log) {
         logged(log, mount, "create");
         begin_replace(mount);
-        logged(log, mount, "overwrite", false);
+        logged(log, mount, "overwrite", Then::nothing);
         logged(log, mount, "write blocks");
         logged(log, mount, "unlink one of two");
         wait_for(world, mount, replace::State::finished);
@@ -255,7 +283,7 @@ TEST_CASE("a replace is suspended by its target and resumed") {
         logged(log, mount, "write blocks");
         world.devices.set_fault({});
         must(mount.replace().resume(), "resume");
-        logged(log, mount, "append", false);
+        logged(log, mount, "append", Then::nothing);
         wait_for(world, mount, replace::State::finished);
         logged(log, mount, "unlink");
       },

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "alloc/fsync_log.h"
 #include "alloc/superblock.h"
 #include "fs/check.h"
 #include "fs/mount.h"
@@ -217,7 +218,8 @@ class Life {
     if (cut_event_ != 0) scheduler_.cancel_event(std::exchange(cut_event_, 0));
   }
 
-  /// A superblock changes its role, the replace has begun or was suspended.
+  /// A superblock changes its role, the replace has begun or was suspended, a batch of the fsync
+  /// log is written.
   void delicate_moment() {
     if (!cuts_when_delicate_ || cut_event_ != 0 || !chance(0.3)) return;
     const Nanoseconds delay(random(1 + random(3'000'000)));
@@ -305,6 +307,12 @@ class Life {
   }
 
   // ---- What the disks see.
+  static bool is_log(uint64_t offset) {
+    return std::any_of(
+        std::begin(alloc::kLogOffsets), std::end(alloc::kLogOffsets),
+        [&](uint64_t area) { return area <= offset && offset < area + alloc::kLogBytes; });
+  }
+
   void observe(const Disk& disk, DiskEvent event, uint64_t offset, ConstBytes bytes) {
     if (cuts_when_delicate_ && event == DiskEvent::write && offset < alloc::kFirstChunkOffset) {
       auto superblock = alloc::decode_superblock(bytes);
@@ -312,6 +320,7 @@ class Life {
                          superblock.value().pending_swap || disk.name == watched_)) {
         delicate_moment();
       }
+      if (is_log(offset) && disk.name != watched_ && chance(0.03)) delicate_moment();
     }
     if (disk.name != watched_) return;
     if (event == DiskEvent::read && offset >= alloc::kFirstChunkOffset) {
@@ -649,7 +658,7 @@ class Life {
 
   Result<void> sync(Client& client) {
     const size_t index = client.history.completed();
-    TRY(mount_->filesystem().sync());
+    TRY(chance(0.15) ? mount_->filesystem().commit() : mount_->filesystem().sync());
     if (!devices_.power()) return Error(Errc::io_error);  // success may be older than the cut
     client.history.durable(index);
     return ok();

@@ -137,7 +137,7 @@ class Race {
     if (!right) damage_ += (damage_.empty() ? "" : " ") + std::string(name);
   }
 
-  void sync() { succeed(mount_->filesystem().sync(), "sync"); }
+  void sync() { succeed(mount_->filesystem().commit(), "commit"); }
 
   /// Where the data chunks lie on the source, ascending, as the running table has them.
   std::vector<PhysicalRange> data_extents() {
