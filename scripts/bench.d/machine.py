@@ -50,9 +50,17 @@ def drop_caches():
 
 
 def refuse_discards(loop):
-    """Files below loop devices keep their blocks, whoever used them before."""
+    """Files below loop devices keep their blocks, whoever used them before. To be allowed again
+    by detach(): the kernel keeps the setting for whoever gets the device next."""
     queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
     (queue / "discard_max_bytes").write_text("0")
+
+
+def detach(loop):
+    queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
+    most = (queue / "discard_max_hw_bytes").read_text()
+    (queue / "discard_max_bytes").write_text(most)
+    run("losetup", "-d", loop, check=False)
 
 
 class Loop:
@@ -86,7 +94,7 @@ class Loop:
             os.fsync(device.fileno())
 
     def close(self):
-        run("losetup", "-d", self.path, check=False)
+        detach(self.path)
         self.file.unlink(missing_ok=True)
 
 

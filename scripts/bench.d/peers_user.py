@@ -4,7 +4,7 @@ import os
 import pathlib
 import signal
 
-from machine import Background, refuse_discards, run, wait_for
+from machine import Background, detach, refuse_discards, run, wait_for
 from peers import Peer, raise_read_ahead, unmount_patiently
 
 
@@ -151,7 +151,7 @@ class Qemu(Peer):
 
     def end_server(self):
         run("blockdev", "--flushbufs", self.loop)
-        run("losetup", "-d", self.loop)
+        detach(self.loop)
         self.loop, name = None, os.path.basename(self.loop)
         backing = pathlib.Path("/sys/block") / name / "loop/backing_file"
         wait_for(lambda: not backing.exists(), "detaching the loop device")
@@ -161,7 +161,7 @@ class Qemu(Peer):
     def abandon(self):
         run("umount", "-l", self.mountpoint, check=False)
         if self.loop:
-            run("losetup", "-d", self.loop, check=False)
+            detach(self.loop)
         super().abandon()
 
     def mount(self):
