@@ -108,7 +108,7 @@ class Transactions {
     bool read_only = false;
     /// For the last batch of the fsync log: the data that it names is what its checksums say.
     /// Null: nothing in the trees names data.
-    std::function<bool(const Redo&)> data_matches;
+    std::function<bool(const Redo&)> data_matches = nullptr;
   };
 
   /// For mkfs: two empty trees, nothing durable until the first commit.
