@@ -3,17 +3,20 @@
 
 Everything is made below one private directory, so that scripts/bench can undo what is left of it
 even when this program was killed."""
+import fcntl
 import json
 import os
 import pathlib
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 SECTOR = 512
 MIB = 1 << 20
 PF_KTHREAD = 0x00200000
+LOOP_CTL_REMOVE = 0x4C81  # linux/loop.h
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -50,17 +53,20 @@ def drop_caches():
 
 
 def refuse_discards(loop):
-    """Files below loop devices keep their blocks, whoever used them before. To be allowed again
-    by detach(): the kernel keeps the setting for whoever gets the device next."""
+    """Files below loop devices keep their blocks, whoever used them before. There is no way back
+    but detach()."""
     queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
     (queue / "discard_max_bytes").write_text("0")
 
 
 def detach(loop):
-    queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
-    most = (queue / "discard_max_hw_bytes").read_text()
-    (queue / "discard_max_bytes").write_text(most)
+    """The kernel keeps the settings of a loop device for whoever gets it next: let it go whole."""
     run("losetup", "-d", loop, check=False)
+    backing = pathlib.Path("/sys/block") / os.path.basename(loop) / "loop/backing_file"
+    wait_for(lambda: not backing.exists(), f"detaching {loop}")
+    number = int(loop.removeprefix("/dev/loop"))
+    with open("/dev/loop-control", "rb", buffering=0) as control:
+        fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
 
 
 class Loop:
@@ -169,3 +175,8 @@ class Background:
     def stop(self, sign=signal.SIGTERM):
         self.process.send_signal(sign)
         return self.process.communicate(timeout=120)[0]
+
+
+if __name__ == "__main__":
+    for device in sys.argv[1:]:
+        detach(device)

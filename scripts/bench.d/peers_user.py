@@ -152,9 +152,7 @@ class Qemu(Peer):
     def end_server(self):
         run("blockdev", "--flushbufs", self.loop)
         detach(self.loop)
-        self.loop, name = None, os.path.basename(self.loop)
-        backing = pathlib.Path("/sys/block") / name / "loop/backing_file"
-        wait_for(lambda: not backing.exists(), "detaching the loop device")
+        self.loop = None
         self.server.stop()
         self.server = None
 
