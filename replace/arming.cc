@@ -10,6 +10,8 @@
 //                              the replace suspended, for the user to cancel.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
 #include "replace/engine_impl.h"
@@ -40,7 +42,8 @@ Result<void> Engine::Impl::arm_new(const StartRequest& request) {
   }
   {
     Lock lock(mutex_);
-    duplicated_before_ = lost_blocks_ = 0;
+    duplicated_before_ = 0;
+    lost_.clear();
     ledger_.begin_arming(candidate);
   }
   armed = prepare_target(volume_, candidate.facts.target, checked);
@@ -133,13 +136,13 @@ Result<void> Engine::Impl::arm_again() {
   if (armed) {
     facts.state = State::copying;
     facts.ended = 0;
-    facts.reason.clear();
     facts.cursor_left = PhysicalOffset();
     facts.target.path = alloc::recordable_path(target->path());
     facts.target.size_bytes = target->size_bytes();
     {
       Lock lock(mutex_);
       duplicated_before_ = facts.bytes_duplicated;
+      facts.reason = lost_;
       ledger_.begin_arming(candidate);
     }
     armed = arm(facts.source, target);
@@ -147,7 +150,7 @@ Result<void> Engine::Impl::arm_again() {
     const Record failed = disarm_failed();
     Lock lock(mutex_);
     ledger_.current().facts.errors = failed.facts.errors;
-    ledger_.current().facts.reason = armed.error().message().substr(0, kMaxReasonBytes);
+    ledger_.current().facts.reason = reason_for(armed.error().message());
   }
   // The record "copying" may be durable already: harmless, but not what is so.
   if (target) {
@@ -180,6 +183,8 @@ Result<void> Engine::Impl::restore(const std::vector<std::string>& hints, bool r
     return ok();
   }
   Record record = std::move(decoded.value());
+  const std::string& reason = record.facts.reason;
+  lost_ = reason.substr(std::min(reason.find(kLost), reason.size()));
   if (!in_progress(record.facts.state)) {
     ledger_ = Ledger(std::move(record), superblock.generation);
     return ok();
@@ -213,7 +218,7 @@ Result<void> Engine::Impl::restore(const std::vector<std::string>& hints, bool r
   }
   if (obstacle.empty()) return ok();
   log_warning("replace: suspended: {}", obstacle);
-  if (ledger_.fault()) ledger_.current().facts.reason = obstacle.substr(0, kMaxReasonBytes);
+  if (ledger_.fault()) ledger_.current().facts.reason = reason_for(obstacle);
   return ok();
 }
 

@@ -275,12 +275,17 @@ void Engine::Impl::suspend(const std::string& reason) {
   {
     Lock lock(mutex_);
     if (!ledger_.standing()) return;
-    ledger_.current().facts.reason = reason.substr(0, kMaxReasonBytes);
+    ledger_.current().facts.reason = reason_for(reason);
     ledger_.fault();
     changed_->notify_all();
   }
   volume_.disarm_soon();
   log_warning("replace: duplication is off: {}", reason);
+}
+
+/// `what`, and what is lost: a walk that resumes does not come by there again.
+std::string Engine::Impl::reason_for(const std::string& what) const {
+  return (lost_.empty() ? what : what + "; " + lost_).substr(0, kMaxReasonBytes);
 }
 
 // ---- Engine

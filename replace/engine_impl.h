@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "replace/copier.h"
@@ -27,6 +28,9 @@
 #include "replace/walk.h"
 
 namespace moltfs::replace {
+
+/// Begins what the reason says of a lost block, last in it; so it is found again after a mount.
+inline constexpr std::string_view kLost = "no copy could be read: ";
 
 class Engine::Impl {
  public:
@@ -116,6 +120,7 @@ class Engine::Impl {
   void settle();
   Result<void> undo();
   void collect_duplicated();
+  std::string reason_for(const std::string& what) const;
 
   alloc::Volume& volume_;
   Host& host_;
@@ -143,7 +148,7 @@ class Engine::Impl {
   Rate rate_;
   bool duplicating_ = false;        // Volume counts duplicated bytes for us
   uint64_t duplicated_before_ = 0;  // in earlier armings of this replace
-  uint64_t lost_blocks_ = 0;
+  std::string lost_;                // what the reason says of the first block that is lost
   std::optional<alloc::SwapOutcome> swap_outcome_;
 };
 

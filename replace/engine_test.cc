@@ -563,7 +563,7 @@ TEST_CASE("mounts without the target, with a wrong one, with it elsewhere") {
 TEST_CASE("rot on the source is corrected from the other copy, or named") {
   Bench m;
   const auto state = m.host->state();
-  const auto map = m.volume->mapper().current();
+  auto map = m.volume->mapper().current();
   auto rot = [&](LogicalOffset at, unsigned copy) {
     auto segments = map->for_read({at, kBlockSize}, copy).value();
     m.devices.disk("mem:a").corrupt(segments[0].offset.value + 100, 8);
@@ -590,6 +590,30 @@ TEST_CASE("rot on the source is corrected from the other copy, or named") {
     REQUIRE(block == std::vector<std::byte>(kBlockSize));  // left alone
     m.host->remove_at(state.extents.begin()->first);
     REQUIRE(m.content_is_right());
+  }
+  SECTION("what is lost keeps its name when the replace is suspended, and resumed") {
+    rot(state.extents.begin()->first, 0);
+    std::atomic<bool> broken{true};
+    m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      const bool late = m.engine && m.engine->status().errors.read_uncorrectable > 0;
+      if (broken && late && is_on(request, "mem:b")) return Error(Errc::io_error);
+      return ok();
+    });
+    REQUIRE(m.engine->start({"1", "mem:b"}));
+    Status status = m.wait();
+    REQUIRE(status.state == State::suspended);
+    REQUIRE(status.reason.find("mem:b failed") != std::string::npos);
+    REQUIRE(status.reason.find("no copy could be read: /file at 0") != std::string::npos);
+    broken = false;
+    if (GENERATE(false, true)) {
+      map.reset();
+      m.unmount();
+      REQUIRE(m.mount("mem:a"));
+    }
+    REQUIRE(m.engine->resume());
+    status = m.wait();
+    REQUIRE(status.state == State::finished);
+    REQUIRE(status.reason == "no copy could be read: /file at 0");
   }
   SECTION("reads that fail are tried once more, block by block") {
     const auto [first, extent] =

@@ -122,11 +122,11 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
     facts.errors.read_corrected += result.read_corrected;
     facts.errors.read_uncorrectable += result.read_uncorrectable;
     rate_.add(volume_.runtime().now(), result.copied_bytes);
-    if (!result.lost.empty() && lost_blocks_ == 0) {
-      facts.reason = ("no copy could be read: " + result.lost).substr(0, kMaxReasonBytes);
-      log_error("replace: {}", facts.reason);
+    if (!result.lost.empty() && lost_.empty()) {
+      lost_ = (std::string(kLost) + result.lost).substr(0, kMaxReasonBytes);
+      facts.reason = facts.reason.empty() ? lost_ : reason_for(facts.reason);
+      log_error("replace: {}", lost_);
     }
-    lost_blocks_ += result.read_uncorrectable;
     // A window that was given up stays unfinished; so the cursor never passes it.
     if (result.done) {
       walk_->finished(window, result.copied_bytes + result.skipped_bytes, result.copied_bytes);
