@@ -18,6 +18,7 @@
 #include "fs/tree/format.h"
 #include "test/sim/historical_rule.h"
 #include "test/sim/oracle.h"
+#include "test/sim/rot.h"
 #include "test/sim/scheduler.h"
 #include "test/sim/sim_disk.h"
 
@@ -73,6 +74,7 @@ class Life {
     } catch (const std::exception& e) {
       result_.failure = e.what();
     }
+    if (rot_) result_.rotten = rot_->spoilt_count();
     result_.trace = scheduler_.trace();
     result_.steps = scheduler_.steps();
     return result_;
@@ -100,10 +102,26 @@ class Life {
     }
     const int client_count = 1 + static_cast<int>(random(3));
     for (int i = 0; i < client_count; ++i) clients_.push_back(std::make_unique<Client>(i));
+    fsyncs_much_ = chance(0.3);
+    if (chance(0.3)) {
+      devices_.set_hold([this](const Disk& disk, const alloc::IoRequest& request) {
+        return hold(disk, request);
+      });
+    }
+    if (options_.rot && chance(0.3)) rot_.emplace(scheduler_, devices_);
     first_mount();
     const uint64_t rounds = 1 + random(3);
-    for (uint64_t round = 0; round < rounds; ++round) one_round();
+    for (uint64_t round = 0; round < rounds; ++round) {
+      one_round();
+      if (after_cut_ && chance(0.5)) short_visit();
+    }
     last_round();
+  }
+
+  /// Some of the target's writes take very long: meanwhile much can happen to what they copy.
+  Nanoseconds hold(const Disk& disk, const alloc::IoRequest& request) {
+    if (disk.name != watched_ || request.op != alloc::IoOp::write || !chance(0.02)) return {};
+    return std::chrono::milliseconds(random(1500));
   }
 
   void first_mount() {
@@ -114,6 +132,7 @@ class Life {
       client->directory = made.value().ino;
       mount_->filesystem().forget(made.value().ino, 1);
     }
+    if (rot_) rot_->make(mount_->filesystem(), devices_.disk(member_));
     close_mount();
   }
 
@@ -121,7 +140,8 @@ class Life {
   void open_mount() {
     fs::Mount::Options options;
     options.cache_bytes = uint64_t{256 << 10} << (2 * random(4));  // 256 KiB to 16 MiB
-    options.commit_interval = std::chrono::milliseconds(20 + random(400));
+    options.commit_interval =
+        std::chrono::milliseconds(20 + random(fsyncs_much_ && chance(0.7) ? 5000 : 400));
     options.replace.window_bytes = uint64_t{65536} << random(5);
     options.replace.windows_in_flight = 1 + static_cast<unsigned>(random(4));
     options.replace.commit_interval = std::chrono::milliseconds(5 + random(100));
@@ -175,6 +195,7 @@ class Life {
       tasks.push_back(runtime_.spawn(client->name, [this, c = client.get()] { work(*c); }));
     }
     tasks.push_back(runtime_.spawn("driver", [this] { drive_replace(); }));
+    if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const bool cut = options_.power_cuts && chance(0.5);
     wait_for_end(cut);
     if (cut) {
@@ -187,16 +208,54 @@ class Life {
     for (auto& task : tasks) task->join();
     heal();
     if (cut) {
-      mount_->abandon();
-      mount_.reset();
-      watched_.clear();
-      devices_.restore_power();
-      after_cut_ = true;
+      lose_power();
     } else {
       verify_now();
       close_mount();
-      for (auto& client : clients_) client->history.durable(client->history.completed());
+      durable_all();
     }
+  }
+
+  /// After a power cut: a mount that ends, in peace or by the next cut, after an operation or two.
+  /// What the life before has left unfinished must not come back.
+  void short_visit() {
+    open_mount();
+    verify_after_mount();
+    for (uint64_t n = random(3); n > 0; --n) {
+      if (++result_.operations > options_.operation_limit) break;
+      Client& client = *clients_[random(clients_.size())];
+      auto done = one_operation(client);
+      if (!done && done.error().code != Errc::no_space) {
+        fail("{}: {}", client.name, done.error().message());
+      }
+    }
+    const bool commits = chance(0.7), cut = options_.power_cuts && chance(0.5);
+    if (commits) {
+      if (auto done = mount_->filesystem().commit(); !done) fail("{}", done.error().message());
+      durable_all();
+    }
+    if (!cut) {
+      close_mount();
+      durable_all();
+      return;
+    }
+    ++result_.power_cuts;
+    ++disturbances_;
+    lose_power();
+  }
+
+  void durable_all() {
+    for (auto& client : clients_) client->history.durable(client->history.completed());
+  }
+
+  /// Whatever the mount has not flushed is lost, kept or torn. The tasks of clients have ended.
+  void lose_power() {
+    if (devices_.power()) devices_.cut_power();
+    mount_->abandon();
+    mount_.reset();
+    watched_.clear();
+    devices_.restore_power();
+    after_cut_ = true;
   }
 
   void heal() {
@@ -250,6 +309,7 @@ class Life {
     for (auto& client : clients_) {
       tasks.push_back(runtime_.spawn(client->name, [this, c = client.get()] { work(*c); }));
     }
+    if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const auto deadline = runtime_.now() + std::chrono::hours(1);
     const auto status = replace.wait([&] { return runtime_.now() > deadline; });
     stop_clients_ = true;
@@ -269,7 +329,9 @@ class Life {
     everything.data = true;
     auto report = fs::check(runtime_, devices_, {member_}, everything);
     if (!report) fail("check cannot run: {}", report.error().message());
-    if (!report.value().clean()) {
+    if (rot_) {
+      rot_->check_findings(report.value(), devices_.disk(member_));
+    } else if (!report.value().clean()) {
       const auto& first = report.value().findings.front();
       fail("check: {} findings, first: {}: {}", report.value().finding_count, first.where,
            first.what);
@@ -293,6 +355,7 @@ class Life {
         fail("{}: {}", client->name, why);
       }
     }
+    if (rot_) rot_->verify(mount_->filesystem(), current_member());
   }
 
   void verify_after_mount() {
@@ -303,6 +366,24 @@ class Life {
       if (!client->history.recover(read_client(*client), &why)) {
         fail("{} after a power cut: no state of its history; newest: {}", client->name, why);
       }
+    }
+    if (rot_) rot_->verify(mount_->filesystem(), current_member());
+  }
+
+  /// The disk that carries devid 1 when asked.
+  Rot::Member current_member() {
+    return [this]() -> const Disk& {
+      const auto device = mount_->volume().device(DeviceId(1));
+      if (device == nullptr) fail("no devid 1");
+      return devices_.disk(device->path());
+    };
+  }
+
+  /// The device rots until the clients are told to stop.
+  void decay() {
+    while (!stop_clients_ && devices_.power()) {
+      if (!rot_->step(mount_->filesystem(), current_member())) return;
+      runtime_.sleep(std::chrono::microseconds(random(40'000)));
     }
   }
 
@@ -320,7 +401,11 @@ class Life {
                          superblock.value().pending_swap || disk.name == watched_)) {
         delicate_moment();
       }
-      if (is_log(offset) && disk.name != watched_ && chance(0.03)) delicate_moment();
+      if (is_log(offset) && disk.name != watched_) {
+        const bool begins =
+            std::count(std::begin(alloc::kLogOffsets), std::end(alloc::kLogOffsets), offset) != 0;
+        if (chance(begins ? 0.3 : 0.03)) delicate_moment();
+      }
     }
     if (disk.name != watched_) return;
     if (event == DiskEvent::read && offset >= alloc::kFirstChunkOffset) {
@@ -381,11 +466,15 @@ class Life {
 
   void finished(const replace::Status& status) {
     ++result_.replaces_finished;
-    if (disturbances_ == 0 && (written_twice_ != 0 || status.bytes_recopied != 0)) {
+    // What repairs a rotten node goes to both devices, and the copier may come by later.
+    const bool repairs = rot_ && rot_->spoilt_nodes();
+    if (disturbances_ == 0 && !repairs && (written_twice_ != 0 || status.bytes_recopied != 0)) {
       fail("{} bytes were written to the target twice, {} recopied", written_twice_,
            status.bytes_recopied);
     }
-    if (status.errors.read_corrected + status.errors.read_uncorrectable != 0) {
+    if (rot_) {
+      rot_->check_finished(status, current_member()());
+    } else if (status.errors.read_corrected + status.errors.read_uncorrectable != 0) {
       fail("the copier read {} blocks that did not match, though no device rots",
            status.errors.read_corrected + status.errors.read_uncorrectable);
     }
@@ -510,6 +599,7 @@ class Life {
   }
 
   Result<void> one_operation(Client& client) {
+    if (fsyncs_much_ && chance(0.2)) return sync(client);
     const uint64_t dice = random(100);
     if (client.history.newest().names.size() < 3 || dice < 14) return create(client);
     if (dice < 55) return change_content(client);
@@ -658,7 +748,8 @@ class Life {
 
   Result<void> sync(Client& client) {
     const size_t index = client.history.completed();
-    TRY(chance(0.15) ? mount_->filesystem().commit() : mount_->filesystem().sync());
+    TRY(chance(fsyncs_much_ ? 0.02 : 0.15) ? mount_->filesystem().commit()
+                                           : mount_->filesystem().sync());
     if (!devices_.power()) return Error(Errc::io_error);  // success may be older than the cut
     client.history.durable(index);
     return ok();
@@ -686,9 +777,10 @@ class Life {
   LifeResult result_;
   std::unique_ptr<fs::Mount> mount_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::optional<Rot> rot_;
   std::string member_ = "disk0", target_;
   uint64_t disk_bytes_ = 0, next_disk_ = 1, stamp_ = 0;
-  bool stop_clients_ = false, after_cut_ = false;
+  bool stop_clients_ = false, after_cut_ = false, fsyncs_much_ = false;
   std::string watched_;           ///< the target while it must not be read
   double fault_probability_ = 0;  ///< of each request of the target
   bool only_flushes_fail_ = false;

@@ -20,6 +20,7 @@ struct LifeOptions {
   bool verbose = false;
   bool power_cuts = true;
   bool target_faults = true;
+  bool rot = true;  ///< in some lives the device rots
   /// What the mapper uses instead of the product's rule; tests of the historical bug set it. Called
   /// with the cursor of the replace under way.
   std::function<std::shared_ptr<const alloc::DuplicationRule>(std::function<uint64_t()> cursor)>
@@ -36,6 +37,7 @@ struct LifeResult {
   uint64_t power_cuts = 0;
   uint64_t suspensions = 0;
   uint64_t cancels = 0;
+  uint64_t rotten = 0;  ///< blocks and nodes that rotted
 };
 
 LifeResult live(const LifeOptions& options);

@@ -33,7 +33,8 @@ using moltfs::sim::LifeOptions;
 using moltfs::sim::LifeResult;
 
 struct Shared {  // between the jobs
-  std::atomic<uint64_t> next_seed, lives, steps, operations, replaces, cuts, suspensions, cancels;
+  std::atomic<uint64_t> next_seed, lives, steps, operations, replaces, cuts, suspensions, cancels,
+      rotten;
   std::atomic<bool> failed;
   std::atomic<uint64_t> current[64];
 };
@@ -148,6 +149,7 @@ int job(const Arguments& arguments, Shared& shared, unsigned number,
     shared.cuts += result.power_cuts;
     shared.suspensions += result.suspensions;
     shared.cancels += result.cancels;
+    shared.rotten += result.rotten;
     if (result.passed) continue;
     shared.failed = true;
     const bool enough = arguments.expect_failure;
@@ -196,11 +198,12 @@ int main(int argc, char** argv) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print(
       "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} steps, {} operations, {} replaces "
-      "finished, {} power cuts, {} suspensions, {} cancels: {}\n",
+      "finished, {} power cuts, {} suspensions, {} cancels, {} blocks rotten: {}\n",
       shared->lives.load(), arguments.first, seconds,
       static_cast<double>(shared->lives) * 60 / seconds, shared->steps.load(),
       shared->operations.load(), shared->replaces.load(), shared->cuts.load(),
-      shared->suspensions.load(), shared->cancels.load(), failed ? "FAILED" : "all passed");
+      shared->suspensions.load(), shared->cancels.load(), shared->rotten.load(),
+      failed ? "FAILED" : "all passed");
   if (!arguments.expect_failure) return failed ? 1 : 0;
   fmt::print("{} after {} lives, {} steps\n", failed ? "found" : "NOT FOUND", shared->lives.load(),
              shared->steps.load());

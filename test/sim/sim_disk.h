@@ -32,6 +32,11 @@ class PageImage {
   void read(uint64_t offset, Bytes into) const;
   void write(uint64_t offset, ConstBytes from);  ///< any alignment
   void zero(uint64_t offset, uint64_t length);   ///< page-aligned
+  /// Every page that was written, ascending.
+  template <class F>
+  void for_each(F visit) const {
+    for (const auto& [number, page] : pages_) visit(number * kPage, *page);
+  }
   uint64_t used_bytes() const { return pages_.size() * kPage; }
   bool operator==(const PageImage& other) const;
 
