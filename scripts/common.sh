@@ -58,6 +58,7 @@ need_packages() {
 build() {
   local preset=$1 log
   shift
+  case $preset in clang*) need_packages clang-14 libclang-rt-14-dev ;; esac
   log=$root_dir/build/$preset.log
   mkdir -p "$root_dir/build"
   (cd "$root_dir" && cmake --preset "$preset" "$@" && cmake --build --preset "$preset") \

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Every power cut within generated workloads; scripts/crash builds and calls it.
 //
-//   crash [--steps N] [--jobs J]                     all workloads of up to N (default 3)
-//   operations crash --sample COUNT [--seed S] [--jobs J]       some of them, by the seed crash
-//   --only NUMBER                              one of them
+//   crash [--steps N] [--part K/M] [--jobs J]        all workloads of up to N operations (default
+//                                                    3), or the K-th of M parts of them
+//   crash --sample COUNT [--seed S] [--jobs J]       some of them, by the seed
+//   crash --only NUMBER                              one of them
 //
 // Each job is a process of its own, so that a crash in one workload is reported like any other
 // failure. Exit: 0 all passed, 1 one failed (the command that tries it again is printed), 2 usage.
@@ -30,7 +31,7 @@ using namespace moltfs::crash;
 
 struct Arguments {
   unsigned steps = kMaxSteps, jobs = 1;
-  uint64_t sample = 0, seed = 1, only = 0;
+  uint64_t sample = 0, seed = 1, only = 0, part = 1, parts = 1;
   bool one = false;
 };
 
@@ -42,7 +43,7 @@ struct Shared {  // between the jobs
 
 [[noreturn]] void usage() {
   fmt::print(stderr,
-             "usage: crash [--steps 1..{}] [--jobs J]\n"
+             "usage: crash [--steps 1..{}] [--part K/M] [--jobs J]\n"
              "       crash --sample COUNT [--seed S] [--jobs J]\n"
              "       crash --only NUMBER\n",
              kMaxSteps);
@@ -56,6 +57,12 @@ Arguments parse(int argc, char** argv) {
     if (i + 1 >= argc) usage();
     char* end = nullptr;
     const uint64_t number = strtoull(argv[i + 1], &end, 10);
+    if (option == "--part" && *end == '/') {
+      arguments.part = number;
+      arguments.parts = strtoull(end + 1, &end, 10);
+      if (*end != '\0' || number < 1 || number > arguments.parts) usage();
+      continue;
+    }
     if (end == argv[i + 1] || *end != '\0') usage();
     if (option == "--steps" && number >= 1 && number <= kMaxSteps) {
       arguments.steps = static_cast<unsigned>(number);
@@ -84,7 +91,7 @@ std::vector<uint64_t> chosen(const Arguments& arguments) {
   if (arguments.sample > 0) {
     for (uint64_t i = 0; i < arguments.sample; ++i) numbers.push_back(random() % count);
   } else {
-    for (uint64_t i = 0; i < count; ++i) numbers.push_back(i);
+    for (uint64_t i = arguments.part - 1; i < count; i += arguments.parts) numbers.push_back(i);
   }
   return numbers;
 }
@@ -142,8 +149,9 @@ int main(int argc, char** argv) {
     shared->failed = true;
     report(shared->current[i], fmt::format("killed by signal {}", WTERMSIG(status)));
   }
-  const std::string which =
-      arguments.sample == 0 ? "" : fmt::format(" (sample by seed {})", arguments.seed);
+  std::string which;
+  if (arguments.sample > 0) which = fmt::format(" (sample by seed {})", arguments.seed);
+  if (arguments.parts > 1) which = fmt::format(" (part {}/{})", arguments.part, arguments.parts);
   fmt::print("{} workloads{}, {} of them refused; {} cuts, {} different images in {:.0f} s: {}\n",
              shared->tried.load(), which, shared->refused.load(), shared->cuts.load(),
              shared->images.load(),

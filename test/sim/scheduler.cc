@@ -7,7 +7,52 @@
 
 #include "alloc/base/assert.h"
 
+// AddressSanitizer has to be told of every change of stacks. It is asked for by compiler: gcc
+// defines the first, clang knows the second.
+#if defined(__SANITIZE_ADDRESS__)
+#define MOLTFS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MOLTFS_ASAN 1
+#endif
+#endif
+#ifdef MOLTFS_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace moltfs::sim {
+
+namespace {
+
+/// Before a switch to `stack`; `fake` takes what the sanitizer keeps for the stack that is left,
+/// and is null when that one is left for good.
+void leave_stack([[maybe_unused]] void** fake, [[maybe_unused]] const StackBounds& stack) {
+#ifdef MOLTFS_ASAN
+  __sanitizer_start_switch_fiber(fake, stack.bottom, stack.size);
+#endif
+}
+
+/// First thing on the stack switched to; `from` becomes the bounds of the one that was left.
+void enter_stack([[maybe_unused]] void* fake, [[maybe_unused]] StackBounds* from) {
+#ifdef MOLTFS_ASAN
+  __sanitizer_finish_switch_fiber(fake, from == nullptr ? nullptr : &from->bottom,
+                                  from == nullptr ? nullptr : &from->size);
+#endif
+}
+
+/// Stacks with a guard page, whose bounds are known.
+struct StackAllocator {
+  StackBounds* bounds;
+  boost::context::protected_fixedsize_stack stacks{4 * 1024 * 1024};
+  boost::context::stack_context allocate() {
+    auto stack = stacks.allocate();
+    *bounds = {static_cast<const char*>(stack.sp) - stack.size, stack.size};
+    return stack;
+  }
+  void deallocate(boost::context::stack_context& stack) { stacks.deallocate(stack); }
+};
+
+}  // namespace
 
 struct Scheduler::Fiber {
   uint64_t id = 0;
@@ -18,6 +63,8 @@ struct Scheduler::Fiber {
   bool blocked = false;
   bool result = false;
   std::vector<Fiber*> joiners;
+  StackBounds stack;
+  void* fake_stack = nullptr;  ///< AddressSanitizer's, while the fiber does not run
 };
 
 Scheduler::Scheduler(uint64_t seed) : generator_(seed) {}
@@ -61,9 +108,9 @@ Scheduler::Fiber* Scheduler::spawn(std::string name, std::function<void()> body)
   raw->id = next_fiber_++;
   raw->name = std::move(name);
   raw->body = std::move(body);
-  raw->context = boost::context::fiber(std::allocator_arg,
-                                       boost::context::protected_fixedsize_stack(4 * 1024 * 1024),
+  raw->context = boost::context::fiber(std::allocator_arg, StackAllocator{&raw->stack},
                                        [this, raw](boost::context::fiber&& loop) {
+                                         enter_stack(nullptr, &loop_stack_);
                                          loop_ = std::move(loop);
                                          try {
                                            raw->body();
@@ -73,6 +120,7 @@ Scheduler::Fiber* Scheduler::spawn(std::string name, std::function<void()> body)
                                          raw->body = nullptr;
                                          raw->done = true;
                                          for (Fiber* joiner : raw->joiners) unblock(joiner, true);
+                                         leave_stack(nullptr, loop_stack_);
                                          return std::move(loop_);
                                        });
   fibers_[raw->id] = std::move(fiber);
@@ -81,7 +129,10 @@ Scheduler::Fiber* Scheduler::spawn(std::string name, std::function<void()> body)
 }
 
 void Scheduler::switch_to_loop() {
+  Fiber* self = current_;
+  leave_stack(&self->fake_stack, loop_stack_);
   loop_ = std::move(loop_).resume();
+  enter_stack(self->fake_stack, &loop_stack_);
 }
 
 void Scheduler::yield() {
@@ -139,7 +190,10 @@ void Scheduler::run(std::function<void()> body) {
       ready_.pop_back();
       note("run", fiber->id);
       current_ = fiber;
+      void* fake_stack = nullptr;
+      leave_stack(&fake_stack, fiber->stack);
       fiber->context = std::move(fiber->context).resume();
+      enter_stack(fake_stack, nullptr);
       current_ = nullptr;
       continue;
     }

@@ -30,6 +30,11 @@ struct Deadlock : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+struct StackBounds {
+  const void* bottom = nullptr;
+  size_t size = 0;
+};
+
 class Scheduler {
  public:
   explicit Scheduler(uint64_t seed);
@@ -84,6 +89,7 @@ class Scheduler {
   std::map<uint64_t, std::unique_ptr<Fiber>> fibers_;
   Fiber* current_ = nullptr;
   boost::context::fiber loop_;
+  StackBounds loop_stack_;
   std::exception_ptr failure_;
 };
 
