@@ -140,6 +140,8 @@ Result<void> allocate_content(Core& core, InodeNumber ino, AllocateMode mode, ui
   TRY(auto file, lock_file(core, ino, [&](const Inode& inode) {
         return lock_range(inode, request.first, request.end);
       }));
+  if (file.inode.is_immutable()) return Errc::not_permitted;
+  if (file.inode.is_append_only() && mode != AllocateMode::allocate) return Errc::not_permitted;
   if (mode == AllocateMode::punch_hole) return punch_hole(core, file.inode, request);
   return allocate(core, file.inode, request);
 }

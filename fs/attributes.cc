@@ -8,6 +8,7 @@
 
 #include "fs/acl.h"
 #include "fs/content.h"
+#include "fs/inode_flags.h"
 #include "fs/xattr.h"
 
 namespace moltfs::fs {
@@ -66,6 +67,7 @@ Result<std::optional<XattrChange>> prepare_kill_capability(const Core& core, Txn
 Result<Inode> apply_all(Core& core, InodeNumber ino, const SetAttributes& set) {
   return core.transactions.write(kAttributeBudget, [&](Txn& txn) -> Result<Inode> {
     TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+    TRY(may_change(inode, set));
     std::optional<XattrChange> acl, capability;
     if (set.mode && !inode.is_symlink()) {
       TRY(acl, prepare_acl_chmod(core, txn, ino, *set.mode));
@@ -122,6 +124,7 @@ Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttri
   TRY(auto before, load_attributes(core, ino));
   if (S_ISDIR(before.mode)) return Errc::is_a_directory;
   if (!S_ISREG(before.mode)) return Errc::invalid_argument;
+  if ((before.flags & (kInodeImmutable | kInodeAppendOnly)) != 0) return Errc::not_permitted;
   if (set.mode || set.kill_suidgid || set.uid || set.gid) {
     // What touches attributes besides the inode goes first: privileges are lost before the content
     // changes.

@@ -43,7 +43,7 @@ class World {
     transactions = Transactions::open(*volume, tree_options).value();
     Filesystem::Options fs_options;
     fs_options.read_only = read_only;
-    fs_options.atime = Filesystem::Options::Atime::never;
+    fs_options.policy.atime = Policy::Atime::never;
     filesystem = Filesystem::open(runtime, *transactions, fs_options).value();
     core = std::make_unique<Core>(runtime, *transactions, fs_options);
     if (!read_only && volume->found_log().begun) REQUIRE(transactions->commit(true));

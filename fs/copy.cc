@@ -13,7 +13,8 @@ class Copy {
 
   Result<uint64_t> run(uint64_t from_offset, uint64_t to_offset, uint64_t length) {
     TRY(auto source, look_at_file(core_, from_));
-    TRY(look_at_file(core_, to_));
+    TRY(const auto target, look_at_file(core_, to_));
+    if (target.is_immutable()) return Errc::not_permitted;
     if (from_offset >= source.size) return uint64_t{0};
     length = std::min(length, source.size - from_offset);
     if (to_offset > kMaxFileBytes || length > kMaxFileBytes - to_offset) {

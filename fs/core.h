@@ -3,6 +3,8 @@
 // parts: inode, directory, xattr, acl, orphans (names); extents, content, allocate (bytes).
 #pragma once
 
+#include <atomic>
+
 #include "fs/filesystem.h"
 #include "fs/inode.h"
 #include "fs/inode_table.h"
@@ -16,6 +18,7 @@ struct Core {
         transactions(t),
         options(o),
         inode_generation(1 + (r.random() & 0x7fffffff)),
+        policy(o.policy),
         inodes(r),
         ranges(r) {}
 
@@ -25,6 +28,7 @@ struct Core {
   /// Of the inodes made during this mount: a number that a crash let go and the next mount uses
   /// again is another inode to whoever kept a handle.
   const uint64_t inode_generation;
+  std::atomic<Policy> policy;
   /// Gives an orphan that nobody holds to the background task. Callable in a critical section.
   std::function<void(InodeNumber)> reclaim;
   InodeTable inodes;        ///< lookup references, live orphans

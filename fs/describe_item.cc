@@ -123,6 +123,11 @@ std::string describe(const Inode& inode) {
     out += fmt::format(", device {}:{}", inode.device >> 32, inode.device & 0xffffffff);
   }
   if (inode.is_inline()) out += ", inline";
+  for (const auto& [flag, word] :
+       {std::pair{kInodeImmutable, "immutable"}, std::pair{kInodeAppendOnly, "append-only"},
+        std::pair{kInodeNoDump, "no dump"}, std::pair{kInodeNoAtime, "no atime"}}) {
+    if ((inode.flags & flag) != 0) out += fmt::format(", {}", word);
+  }
   return out + fmt::format(", generation {}, atime {}, mtime {}, ctime {}, btime {}",
                            inode.generation, time_text(inode.atime), time_text(inode.mtime),
                            time_text(inode.ctime), time_text(inode.btime));

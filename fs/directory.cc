@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "fs/dir_entry.h"
+#include "fs/inode_flags.h"
 #include "fs/new_inode.h"
 #include "fs/orphans.h"
 #include "fs/times.h"
@@ -49,6 +50,7 @@ Result<Attributes> make_named(Core& core, InodeNumber parent, std::string_view n
     const Time now = core.now();
     TRY(auto directory, prepare_directory(core, txn, parent));
     TRY(const auto offset, prepare_new_entry(core, txn, parent, name));
+    TRY(may_add_name(directory));
     TRY(auto made, NewInode::prepare(core, txn, directory, mode, caller, now));
     if (made.inode.is_directory() && directory.links >= kMaxDirectoryLinks) {
       return Errc::too_many_links;
@@ -238,6 +240,7 @@ Result<Attributes> make_unnamed_file(Core& core, InodeNumber parent, uint32_t mo
   const Budget budget{NewInode::kItemChanges + 1};
   return core.transactions.write(budget, [&](Txn& txn) -> Result<Attributes> {
     TRY(auto directory, prepare_directory(core, txn, parent));
+    TRY(may_add_name(directory));
     TRY(auto made, NewInode::prepare(core, txn, directory, mode, caller, core.now()));
     made.inode.links = 0;
     TRY(prepare_orphan(core, txn, made.inode.ino));
@@ -258,6 +261,8 @@ Result<Attributes> link_inode(Core& core, InodeNumber ino, InodeNumber parent,
     TRY(auto directory, prepare_directory(core, txn, parent));
     if (inode.is_directory()) return Errc::not_permitted;
     TRY(const auto offset, prepare_new_entry(core, txn, parent, name));
+    TRY(may_add_name(directory));
+    TRY(may_be_linked(inode));
     if (inode.links >= kMaxLinks) return Errc::too_many_links;
     const bool adopts = inode.links == 0;
     bool is_cut = false;
@@ -313,6 +318,7 @@ Result<void> remove_entry(Core& core, InodeNumber parent, std::string_view name,
     TRY(auto directory, prepare_directory(core, txn, parent));
     TRY(auto entry, require_entry(core, txn, parent, name));
     TRY(auto inode, load_named(core, txn, entry));
+    TRY(may_remove_name(directory, inode));
     TRY(check(txn, inode));
     const Key key = entry_key(parent, entry.cookie);
     TRY(tree.prepare(txn, inode_key(inode.ino), Tree::Intent::put));

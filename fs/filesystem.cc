@@ -10,6 +10,7 @@
 #include "fs/content.h"
 #include "fs/directory.h"
 #include "fs/extents.h"
+#include "fs/inode_flags.h"
 #include "fs/orphans.h"
 #include "fs/path.h"
 #include "fs/times.h"
@@ -84,6 +85,33 @@ class Filesystem::Impl {
     return operation();
   }
 
+  /// Names have changed: durable now, if the policy says so.
+  Result<void> after_names() {
+    const Policy policy = core.policy;
+    return policy.sync_names || policy.sync_all ? core.transactions.sync() : ok();
+  }
+  Result<void> after_names(const Result<void>& changed) {
+    TRY(changed);
+    return after_names();
+  }
+  /// The same for one that took a reference to an inode.
+  Result<Attributes> after_names(Result<Attributes> made) {
+    if (!made) return made;
+    const auto durable = after_names();
+    if (durable) return made;
+    forget_inode(core, made.value().ino, 1);
+    return durable.error();
+  }
+  /// Attributes have changed.
+  template <class T>
+  Result<T> after_attributes(Result<T> changed) {
+    const Policy policy = core.policy;
+    if (changed && policy.sync_all) {
+      TRY(core.transactions.sync());
+    }
+    return changed;
+  }
+
   Core core;
   Reclaimer reclaimer;
   RecordedExtents recorded;
@@ -138,6 +166,14 @@ void Filesystem::abandon() {
   impl_->reclaimer.abandon();
 }
 
+Policy Filesystem::policy() {
+  return impl_->core.policy;
+}
+
+void Filesystem::set_policy(const Policy& policy) {
+  impl_->core.policy = policy;
+}
+
 // ---- Names.
 
 Result<Attributes> Filesystem::lookup(InodeNumber parent, std::string_view name) {
@@ -146,8 +182,8 @@ Result<Attributes> Filesystem::lookup(InodeNumber parent, std::string_view name)
 
 Result<Attributes> Filesystem::make(InodeNumber parent, std::string_view name, uint32_t mode,
                                     uint64_t device, const Caller& caller) {
-  return impl_->with_space(
-      [&] { return make_inode(impl_->core, parent, name, mode, device, caller); });
+  return impl_->after_names(impl_->with_space(
+      [&] { return make_inode(impl_->core, parent, name, mode, device, caller); }));
 }
 
 Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
@@ -157,25 +193,27 @@ Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
 
 Result<Attributes> Filesystem::symlink(InodeNumber parent, std::string_view name,
                                        std::string_view target, const Caller& caller) {
-  return impl_->with_space([&] { return make_symlink(impl_->core, parent, name, target, caller); });
+  return impl_->after_names(
+      impl_->with_space([&] { return make_symlink(impl_->core, parent, name, target, caller); }));
 }
 
 Result<Attributes> Filesystem::link(InodeNumber ino, InodeNumber parent, std::string_view name) {
-  return impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); });
+  return impl_->after_names(
+      impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); }));
 }
 
 Result<void> Filesystem::unlink(InodeNumber parent, std::string_view name) {
-  return unlink_name(impl_->core, parent, name);
+  return impl_->after_names(unlink_name(impl_->core, parent, name));
 }
 
 Result<void> Filesystem::remove_directory(InodeNumber parent, std::string_view name) {
-  return remove_empty_directory(impl_->core, parent, name);
+  return impl_->after_names(remove_empty_directory(impl_->core, parent, name));
 }
 
 Result<void> Filesystem::rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
                                 std::string_view new_name, RenameMode mode, const Caller& caller) {
-  return impl_->with_space(
-      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); });
+  return impl_->after_names(impl_->with_space(
+      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); }));
 }
 
 Result<std::string> Filesystem::read_symlink(InodeNumber ino) {
@@ -202,7 +240,16 @@ Result<Attributes> Filesystem::by_number(InodeNumber ino, uint64_t generation) {
 }
 
 Result<Attributes> Filesystem::set_attributes(InodeNumber ino, const SetAttributes& set) {
-  return impl_->with_space([&] { return change_attributes(impl_->core, ino, set); });
+  return impl_->after_attributes(
+      impl_->with_space([&] { return change_attributes(impl_->core, ino, set); }));
+}
+
+Result<Attributes> Filesystem::set_flags(InodeNumber ino, uint32_t flags) {
+  return impl_->after_attributes(change_flags(impl_->core, ino, flags));
+}
+
+Result<void> Filesystem::check_open(InodeNumber ino, bool writes, bool appends) {
+  return may_open(impl_->core, ino, writes, appends);
 }
 
 Result<std::vector<std::byte>> Filesystem::get_xattr(InodeNumber ino, std::string_view name) {
@@ -211,12 +258,12 @@ Result<std::vector<std::byte>> Filesystem::get_xattr(InodeNumber ino, std::strin
 
 Result<void> Filesystem::set_xattr(InodeNumber ino, std::string_view name, ConstBytes value,
                                    XattrMode mode, bool kill_sgid) {
-  return impl_->with_space(
-      [&] { return fs::set_xattr(impl_->core, ino, name, value, mode, kill_sgid); });
+  return impl_->after_attributes(impl_->with_space(
+      [&] { return fs::set_xattr(impl_->core, ino, name, value, mode, kill_sgid); }));
 }
 
 Result<void> Filesystem::remove_xattr(InodeNumber ino, std::string_view name) {
-  return fs::remove_xattr(impl_->core, ino, name);
+  return impl_->after_attributes(fs::remove_xattr(impl_->core, ino, name));
 }
 
 Result<std::vector<std::string>> Filesystem::list_xattrs(InodeNumber ino) {

@@ -38,6 +38,7 @@
 #include "alloc/base/error.h"
 #include "alloc/space.h"
 #include "fs/format.h"
+#include "fs/policy.h"
 #include "fs/tree/transaction.h"
 
 namespace moltfs::fs {
@@ -58,6 +59,7 @@ struct Attributes {
   uint64_t size = 0;            ///< bytes; directories: sum of name lengths + a constant per entry
   uint64_t allocated_bytes = 0;
   InodeNumber parent;           ///< directories; for ".."
+  uint32_t flags = 0;           ///< kInodeSettable
   Time atime, mtime, ctime, btime;
 };
 
@@ -75,6 +77,7 @@ struct SetAttributes {
   bool atime_now = false, mtime_now = false;
   bool kill_suidgid = false;      ///< a write, truncate or chown clears set-id bits, capabilities
   bool outside_group = false;     ///< ... set-gid also where the group may not execute
+  bool from_cache = false;        ///< times of cached writes, which inode flags do not hold up
 };
 
 struct DirEntry {
@@ -101,7 +104,7 @@ class Filesystem {
  public:
   struct Options {
     bool read_only = false;
-    enum class Atime : uint8_t { relative, never, strict } atime = Atime::relative;
+    Policy policy;
     /// For tests: only these bits of directory entries' hashes count, so that they collide.
     uint64_t name_hash_mask = ~uint64_t{0};
   };
@@ -119,6 +122,8 @@ class Filesystem {
   void stop();
   /// As stop(), but leaves the orphans for the next mount.
   void abandon();
+  Policy policy();
+  void set_policy(const Policy& policy);
 
   // ---- Names. Names are 1..255 bytes without '/' and NUL, not "." or "..", else invalid_argument,
   //      name_too_long. Removed directories accept no new entries: not_found.
@@ -152,6 +157,12 @@ class Filesystem {
   /// generation (0: any).
   Result<Attributes> by_number(InodeNumber ino, uint64_t generation);
   Result<Attributes> set_attributes(InodeNumber ino, const SetAttributes& set);
+  /// Sets those of kInodeSettable to `flags`. Who may is the kernel's business; what they forbid
+  /// is enforced here (fs/inode_flags.h).
+  Result<Attributes> set_flags(InodeNumber ino, uint32_t flags);
+  /// Whether the inode's flags allow opening it so; not_permitted. Names, attributes and content
+  /// are checked by the operations themselves, but for write(): who has it open may.
+  Result<void> check_open(InodeNumber ino, bool writes, bool appends);
   Result<std::vector<std::byte>> get_xattr(InodeNumber ino, std::string_view name);
   /// `kill_sgid`: an access ACL takes the set-gid bit away (it is set by who is not in the group).
   Result<void> set_xattr(InodeNumber ino, std::string_view name, ConstBytes value, XattrMode mode,

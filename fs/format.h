@@ -68,12 +68,19 @@ struct InodeOnDisk {
   le::little_uint32_t uid;
   le::little_uint32_t gid;
   le::little_uint64_t device;            ///< device nodes: major << 32 | minor; else 0
-  le::little_uint32_t flags;             ///< kInodeInline: content is in an inline_data item
+  le::little_uint32_t flags;             ///< kInodeInline, kInodeSettable
   TimeOnDisk atime, mtime, ctime, btime;
   le::little_uint32_t reserved;
 };
 static_assert(sizeof(InodeOnDisk) == 112);
-inline constexpr uint32_t kInodeInline = 1;
+inline constexpr uint32_t kInodeInline = 1;           ///< content is in an inline_data item
+/// What chattr(1) sets (fs/inode_flags.h).
+inline constexpr uint32_t kInodeImmutable = 2;
+inline constexpr uint32_t kInodeAppendOnly = 4;
+inline constexpr uint32_t kInodeNoDump = 8;
+inline constexpr uint32_t kInodeNoAtime = 16;
+inline constexpr uint32_t kInodeSettable =
+    kInodeImmutable | kInodeAppendOnly | kInodeNoDump | kInodeNoAtime;
 
 /// Value of a dir_entry item: this, then the name. One entry for each key: entries whose hashes
 /// are equal but for the low 8 bits take the next free slot number.

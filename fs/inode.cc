@@ -43,7 +43,7 @@ const char* fault_of(const Inode& inode) {
   if (!known_type(inode.mode) || (inode.mode & ~(S_IFMT | 07777u)) != 0) return "mode";
   if (inode.size > kMaxFileBytes) return "size";
   if (inode.allocated_bytes % kBlockSize != 0) return "allocated bytes";
-  if ((inode.flags & ~kInodeInline) != 0) return "flags";
+  if ((inode.flags & ~(kInodeInline | kInodeSettable)) != 0) return "flags";
   if (inode.is_inline() && inode.is_regular() && inode.size > kMaxInlineBytes) return "inline size";
   if (inode.is_symlink() && inode.size > kMaxSymlinkBytes) return "symlink size";
   if (inode.is_directory() != (inode.parent.value != 0)) return "parent";
@@ -68,6 +68,7 @@ Attributes Inode::attributes() const {
   a.size = size;
   a.allocated_bytes = allocated_bytes;
   a.parent = parent;
+  a.flags = flags & kInodeSettable;
   a.atime = atime;
   a.mtime = mtime;
   a.ctime = ctime;

@@ -16,13 +16,15 @@ struct Inode {
   uint64_t generation = 0;
   uint32_t mode = 0, links = 0, uid = 0, gid = 0;
   uint64_t device = 0;
-  uint32_t flags = 0;  ///< kInodeInline
+  uint32_t flags = 0;  ///< kInodeInline, kInodeSettable
   Time atime, mtime, ctime, btime;
 
   bool is_directory() const { return (mode & 0170000) == 0040000; }
   bool is_regular() const { return (mode & 0170000) == 0100000; }
   bool is_symlink() const { return (mode & 0170000) == 0120000; }
   bool is_inline() const { return (flags & kInodeInline) != 0; }
+  bool is_immutable() const { return (flags & kInodeImmutable) != 0; }
+  bool is_append_only() const { return (flags & kInodeAppendOnly) != 0; }
   Attributes attributes() const;
   bool operator==(const Inode&) const = default;
 };

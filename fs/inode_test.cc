@@ -41,6 +41,7 @@ TEST_CASE("inodes come back as they were stored") {
   std::vector<Inode> inodes(4, sample());
   inodes[1].mode = S_IFDIR | 0755;
   inodes[1].parent = kRootInode;
+  inodes[1].flags = kInodeSettable;
   inodes[2].mode = S_IFBLK | 0600;
   inodes[2].device = uint64_t{8} << 32 | 1;
   inodes[3].mode = S_IFLNK | 0777;
@@ -75,7 +76,7 @@ TEST_CASE("what cannot be an inode is refused") {
     d.flags = 0;
     d.links = kMaxLinks + 1;  // subdirectories there may be more of
   }));
-  CHECK(refused([](auto& d) { d.flags = 2; }));
+  CHECK(refused([](auto& d) { d.flags = 32; }));
   CHECK(refused([](auto& d) { d.flags = kInodeInline; }));  // too big for that
   CHECK(refused([](auto& d) { d.mtime.nanoseconds = 1'000'000'000; }));
   CHECK(refused([](auto& d) { d.reserved = 1; }));

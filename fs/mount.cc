@@ -85,7 +85,7 @@ Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<st
 
   Filesystem::Options filesystem_options;
   filesystem_options.read_only = options.read_only;
-  filesystem_options.atime = options.atime;
+  filesystem_options.policy = options.policy;
   TRY(filesystem, Filesystem::open(runtime, *transactions, filesystem_options));
 
   // Duplication is on before the first write: nothing above has written, and what follows does only

@@ -39,7 +39,7 @@ class Mount {
     bool read_only = false;
     uint64_t cache_bytes = 256ull << 20;
     Nanoseconds commit_interval = std::chrono::seconds(5);   ///< 0: no timer
-    Filesystem::Options::Atime atime = Filesystem::Options::Atime::relative;
+    Policy policy;
     std::vector<std::string> device_hints;   ///< -o device=PATH
     bool abandon_swap = false;               ///< -o abandon-replace
     replace::Engine::Options replace;

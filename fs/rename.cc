@@ -8,6 +8,7 @@
 
 #include "fs/dir_entry.h"
 #include "fs/directory.h"
+#include "fs/inode_flags.h"
 #include "fs/new_inode.h"
 
 namespace moltfs::fs {
@@ -102,7 +103,9 @@ class Renaming {
       if (replaced_->is_directory() && !same_directory()) {
         TRY(check_not_within(names_.from_directory, replaced_->ino));
       }
-    } else if (replaced_) {
+    }
+    TRY(check_flags());
+    if (replaced_ && mode_ != RenameMode::exchange) {
       if (moved_.is_directory() && !replaced_->is_directory()) return Errc::not_a_directory;
       if (!moved_.is_directory() && replaced_->is_directory()) return Errc::is_a_directory;
       if (replaced_->is_directory()) {
@@ -111,6 +114,11 @@ class Renaming {
       }
     }
     return check_link_limits();
+  }
+
+  Result<void> check_flags() {
+    TRY(may_remove_name(from_directory_, moved_));
+    return replaced_ ? may_remove_name(to_directory(), *replaced_) : may_add_name(to_directory());
   }
 
   Result<void> check_link_limits() {

@@ -8,8 +8,11 @@ namespace {
 constexpr int64_t kSecondsPerDay = 24 * 60 * 60;
 
 bool is_due(const Core& core, const Inode& inode, Time now) {
-  using Atime = Filesystem::Options::Atime;
-  switch (core.options.atime) {
+  using Atime = Policy::Atime;
+  const Policy policy = core.policy;
+  if ((inode.flags & kInodeNoAtime) != 0) return false;
+  if (inode.is_directory() && !policy.directory_atime) return false;
+  switch (policy.atime) {
     case Atime::never:
       return false;
     case Atime::strict:

@@ -11,6 +11,7 @@
 
 #include "alloc/base/codec.h"
 #include "fs/acl.h"
+#include "fs/inode_flags.h"
 
 namespace moltfs::fs {
 namespace {
@@ -119,6 +120,7 @@ Result<std::optional<std::vector<std::byte>>> settle_acl(Inode& inode, Namespace
 Result<unsigned> set_acl_in(Core& core, Txn& txn, InodeNumber ino, std::string_view name,
                             Namespace space, ConstBytes value, bool kill_sgid) {
   TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+  TRY(may_change_xattrs(inode));
   TRY(auto kept, settle_acl(inode, space, value));
   std::optional<ConstBytes> new_value;
   if (kept) new_value = ConstBytes(*kept);
@@ -254,6 +256,7 @@ Result<void> set_xattr(Core& core, InodeNumber ino, std::string_view name, Const
       core, guess, alloc::Urgency::normal, [&](Txn& txn, unsigned allowed) -> Result<unsigned> {
         if (is_acl) return set_acl_in(core, txn, ino, name, space, value, kill_sgid);
         TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+        TRY(may_change_xattrs(inode));
         if (space == Namespace::user && !inode.is_regular() && !inode.is_directory()) {
           return Errc::not_permitted;
         }
@@ -277,6 +280,10 @@ Result<void> remove_xattr(Core& core, InodeNumber ino, std::string_view name) {
   return with_growing_budget(
       core, 3, alloc::Urgency::reclaiming, [&](Txn& txn, unsigned allowed) -> Result<unsigned> {
         TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+        // A capability is removed by the kernel, before a write.
+        if (name != kCapabilityName) {
+          TRY(may_change_xattrs(inode));
+        }
         TRY(auto change, XattrChange::prepare(core, txn, ino, name, std::nullopt));
         if (!change.existed()) {
           if (is_acl) return 0u;  // no list is what was asked for

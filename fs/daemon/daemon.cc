@@ -86,7 +86,7 @@ class Daemon {
       device_number_ = entry.value().device_number;
     }
     raise_readahead();
-    show_strictatime();
+    show_atime();
     return ok();
   }
 
@@ -132,9 +132,10 @@ class Daemon {
   }
 
   /// The kernel's table of mounts says so too, from where "-o remount" takes it; libfuse has no
-  /// word for it. Where not allowed it says relatime.
-  void show_strictatime() const {
-    if (request_.mount.atime != Filesystem::Options::Atime::strict) return;
+  /// words for these. Where not allowed it says relatime.
+  void show_atime() const {
+    const Policy& policy = request_.mount.policy;
+    if (policy.atime != Policy::Atime::strict && policy.directory_atime) return;
     const unsigned long flags = remount_flags(request_, "") | MS_BIND;
     ::mount(nullptr, request_.mountpoint.c_str(), nullptr, flags, nullptr);
   }

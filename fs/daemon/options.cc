@@ -14,29 +14,16 @@
 namespace moltfs::fs::daemon {
 namespace {
 
-using Atime = Filesystem::Options::Atime;
-
 constexpr std::string_view kKernelWords[] = {
-    "rw",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "exec",
-    "noexec",
-    "sync",
-    "async",
-    "dirsync",
-    "default_permissions",
-    "allow_other",
-    "allow_root",
+    "rw",          "suid",       "nosuid", "dev", "nodev", "exec", "noexec", "default_permissions",
+    "allow_other", "allow_root",
 };
 constexpr std::string_view kKernelPrefixes[] = {
     "context=", "fscontext=", "defcontext=", "rootcontext=", "fsname=", "max_read="};
 constexpr std::string_view kSkippedWords[] = {
-    "defaults",   "auto",          "noauto",     "user",   "nouser", "users",      "owner",
-    "group",      "_netdev",       "loud",       "silent", "atime",  "nodiratime", "diratime",
-    "norelatime", "nostrictatime", "nolazytime", "mand",   "nomand", "iversion",   "noiversion"};
+    "defaults", "auto",       "noauto", "user",   "nouser",   "users",      "owner",
+    "group",    "_netdev",    "loud",   "silent", "atime",    "norelatime", "nostrictatime",
+    "lazytime", "nolazytime", "mand",   "nomand", "iversion", "noiversion"};
 // The last two stand in /proc/mounts, from where mount(8) takes them for "-o remount".
 constexpr std::string_view kSkippedPrefixes[] = {
     "x-", "X-", "comment=", "uhelper=", "helper=", "subtype=", "user_id=", "group_id="};
@@ -78,18 +65,10 @@ Result<uint64_t> size_of(std::string_view word, std::string_view value, uint64_t
   return *size;
 }
 
-/// When reading a file changes its access time; false if `word` does not say.
-bool take_atime(std::string_view word, MountRequest& request) {
-  if (word == "noatime") {
-    request.mount.atime = Atime::never;
-  } else if (word == "relatime") {
-    request.mount.atime = Atime::relative;
-  } else if (word == "strictatime") {
-    request.mount.atime = Atime::strict;
-  } else {
-    return false;
-  }
-  request.names_atime = true;
+/// What we obey ourselves; false if `word` is none of that.
+bool take_policy(std::string_view word, MountRequest& request) {
+  if (!take_policy_word(word, request.mount.policy)) return false;
+  request.policy_words.emplace_back(word);
   return true;
 }
 
@@ -107,7 +86,7 @@ bool take_flag(std::string_view word, MountRequest& request) {
   } else if (word == "nofail") {
     request.nofail = true;
   } else {
-    return take_atime(word, request);
+    return take_policy(word, request);
   }
   return true;
 }
@@ -180,11 +159,14 @@ std::string mount_options_help() {
          "                        finishing is lost\n"
          "  relatime, noatime, strictatime\n"
          "                        when reading a file changes its access time (default relatime)\n"
+         "  nodiratime            reading a directory does not\n"
+         "  dirsync, sync         changes of names (and of all else) are durable at once\n"
          "  threads=N             threads that wait for requests (default: one for each CPU)\n"
          "  readahead=SIZE        read-ahead of the mount (default 1M)\n"
          "  foreground            stay in the foreground, messages on standard error\n"
-         "  remount               change ro, rw, nosuid, nodev, noexec, sync of a mount\n"
-         "  nosuid, nodev, noexec, sync, dirsync, allow_other, ... are the kernel's\n"
+         "  remount               change ro, rw, nosuid, nodev, noexec, the rule for access\n"
+         "                        times, and turn on dirsync or sync\n"
+         "  nosuid, nodev, noexec, allow_other, ... are the kernel's\n"
          "  nofail, user, users, noauto, _netdev, x-... are for mount(8) and systemd\n";
 }
 
@@ -214,7 +196,10 @@ std::string kernel_option_list(const MountRequest& request, bool is_root) {
     if (!given("nosuid")) words.emplace_back("suid");
     if (!given("nodev")) words.emplace_back("dev");
   }
-  if (request.mount.atime == Atime::never) words.emplace_back("noatime");
+  const Policy& policy = request.mount.policy;
+  if (policy.atime == Policy::Atime::never) words.emplace_back("noatime");
+  if (policy.sync_names) words.emplace_back("dirsync");
+  if (policy.sync_all) words.emplace_back("sync");  // the kernel follows each write with an fsync
   for (const std::string& word : request.kernel_options) {
     if (word != "default_permissions") words.push_back(word);
   }

@@ -20,8 +20,8 @@ struct MountRequest {
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
   uint64_t readahead_bytes = 1 << 20;  ///< of the mount
   bool remount = false;
-  bool names_atime = false;  ///< one of noatime, relatime, strictatime was given
-  bool nofail = false;       ///< for mount(8): a device that is not there is no failure
+  std::vector<std::string> policy_words;  ///< those that make mount.policy, in order
+  bool nofail = false;  ///< for mount(8): a device that is not there is no failure
   /// Words that the kernel (or libfuse) understands, in order: "ro", "noexec", "context=…".
   std::vector<std::string> kernel_options;
 };

@@ -43,7 +43,7 @@ TEST_CASE("our options") {
   CHECK(r.mount.device_hints == std::vector<std::string>{"/dev/sdb", "/dev/sdc"});
   CHECK(r.mount.abandon_swap);
   CHECK(r.foreground);
-  CHECK(r.mount.atime == Filesystem::Options::Atime::never);
+  CHECK(r.mount.policy.atime == Policy::Atime::never);
 }
 
 TEST_CASE("defaults") {
@@ -61,12 +61,18 @@ TEST_CASE("the last word on read-only and atime counts") {
   CHECK_FALSE(parsed("ro,rw").mount.read_only);
   CHECK(kernel_option_list(parsed("ro,rw"), true).find("ro,") == std::string::npos);
   CHECK(parsed("rw,ro").mount.read_only);
-  CHECK(parsed("noatime,strictatime").mount.atime == Filesystem::Options::Atime::strict);
+  CHECK(parsed("noatime,strictatime").mount.policy.atime == Policy::Atime::strict);
 }
 
-TEST_CASE("whether a rule for access times was given") {
-  CHECK_FALSE(parsed("ro").names_atime);
-  CHECK(parsed("relatime").names_atime);
+TEST_CASE("what the daemon obeys itself") {
+  CHECK(parsed("ro").policy_words.empty());
+  CHECK(parsed("relatime,lazytime,ro,dirsync").policy_words ==
+        std::vector<std::string>{"relatime", "dirsync"});
+  CHECK(parsed("dirsync").mount.policy.sync_names);
+  CHECK(contains_word(kernel_option_list(parsed("dirsync"), true), "dirsync"));
+  CHECK(contains_word(kernel_option_list(parsed("sync"), true), "sync"));
+  CHECK_FALSE(contains_word(kernel_option_list(parsed("sync,async"), true), "sync"));
+  CHECK_FALSE(contains_word(kernel_option_list(parsed("nodiratime"), true), "nodiratime"));
   CHECK(contains_word(kernel_option_list(parsed("noatime"), true), "noatime"));
   CHECK_FALSE(contains_word(kernel_option_list(parsed("noatime,relatime"), true), "noatime"));
 }

@@ -9,14 +9,14 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <sstream>
+#include <string>
 
 #include "fs/daemon/client.h"
 #include "fs/daemon/mounts.h"
 
 namespace moltfs::fs::daemon {
 namespace {
-
-using Atime = Filesystem::Options::Atime;
 
 struct KernelFlag {
   std::string_view set, clear;
@@ -26,32 +26,16 @@ constexpr KernelFlag kKernelFlags[] = {
     {"ro", "rw", MS_RDONLY},       {"nosuid", "suid", MS_NOSUID},     {"nodev", "dev", MS_NODEV},
     {"noexec", "exec", MS_NOEXEC}, {"sync", "async", MS_SYNCHRONOUS}, {"dirsync", "", MS_DIRSYNC}};
 
-struct AtimeRule {
-  Atime rule;
-  std::string_view word;
-  unsigned long flag;
-};
-constexpr AtimeRule kAtimeRules[] = {{Atime::relative, "relatime", MS_RELATIME},
-                                     {Atime::never, "noatime", MS_NOATIME},
-                                     {Atime::strict, "strictatime", MS_STRICTATIME}};
-
-const AtimeRule& rule_of(const MountRequest& request) {
-  for (const AtimeRule& known : kAtimeRules) {
-    if (known.rule == request.mount.atime) return known;
-  }
-  return kAtimeRules[0];
+unsigned long atime_flags(const Policy& policy) {
+  using Atime = Policy::Atime;
+  const unsigned long rule = policy.atime == Atime::never    ? MS_NOATIME
+                             : policy.atime == Atime::strict ? MS_STRICTATIME
+                                                             : MS_RELATIME;
+  return policy.directory_atime ? rule : rule | MS_NODIRATIME;
 }
 
 bool has_word(std::string_view list, std::string_view word) {
   return fmt::format(",{},", list).find(fmt::format(",{},", word)) != std::string::npos;
-}
-
-/// The kernel's table names no rule where it is strictatime.
-const AtimeRule& rule_shown_by(std::string_view options) {
-  for (const AtimeRule& known : kAtimeRules) {
-    if (has_word(options, known.word)) return known;
-  }
-  return kAtimeRules[2];
 }
 
 /// All that was written is durable; also on a mount that has just become read-only.
@@ -64,23 +48,46 @@ Result<void> commit(const std::string& mountpoint) {
   return Error(errc_from_errno(err), fmt::format("{}: {}", mountpoint, strerror(err)));
 }
 
+/// What the daemon obeys now, by its own words.
+Result<Policy> policy_of(const Client& client) {
+  TRY(const auto words, client.get("options"));
+  Policy policy;
+  std::istringstream list(words);
+  for (std::string word; std::getline(list, word, ',');) {
+    if (word.ends_with('\n')) word.pop_back();
+    (void)take_policy_word(word, policy);
+  }
+  return policy;
+}
+
 }  // namespace
 
 unsigned long remount_flags(const MountRequest& request, std::string_view before) {
   unsigned long flags = MS_REMOUNT;
   for (const KernelFlag& known : kKernelFlags) {
     bool is_set = has_word(before, known.set);
-    for (const std::string& word : request.kernel_options) {
-      if (word == known.set || word == known.clear) is_set = word == known.set;
+    for (const auto* words : {&request.kernel_options, &request.policy_words}) {
+      for (const std::string& word : *words) {
+        if (word == known.set || word == known.clear) is_set = word == known.set;
+      }
     }
     if (is_set) flags |= known.flag;
   }
-  return request.names_atime ? flags | rule_of(request).flag : flags;
+  return flags | atime_flags(request.mount.policy);
 }
 
-Result<void> remount(const MountRequest& request) {
+Result<void> remount(const MountRequest& wanted) {
+  MountRequest request = wanted;
   TRY(const auto entry, find_moltfs(request.mountpoint));
   TRY(const auto client, Client::open(request.mountpoint));
+  TRY(request.mount.policy, policy_of(client));
+  if (!request.devices.empty()) {  // as flags that go
+    request.mount.policy.sync_all = false;
+    request.mount.policy.directory_atime = true;
+  }
+  for (const std::string& word : request.policy_words) {
+    (void)take_policy_word(word, request.mount.policy);
+  }
   TRY(const auto usage, client.get("usage"));
   const unsigned long flags = remount_flags(request, request.devices.empty() ? entry.options : "");
   const bool is_writable = (flags & MS_RDONLY) == 0;
@@ -90,18 +97,14 @@ Result<void> remount(const MountRequest& request) {
                              "again",
                              entry.mountpoint));
   }
-  if (request.names_atime && request.mount.atime != rule_shown_by(entry.options).rule) {
-    return Error(
-        Errc::not_supported,
-        fmt::format("{} keeps {} as long as it is mounted; for {} unmount it and mount it "
-                    "again",
-                    entry.mountpoint, rule_shown_by(entry.options).word, rule_of(request).word));
-  }
   if (::mount(entry.source.c_str(), entry.mountpoint.c_str(), nullptr, flags, nullptr) != 0) {
     return Error(errc_from_errno(errno),
                  fmt::format("cannot remount {}: {}", entry.mountpoint, strerror(errno)));
   }
-  return is_writable ? ok() : commit(entry.mountpoint);
+  // Where all is read-only there is nothing to obey, and no attribute can be set.
+  if (!is_writable) return commit(entry.mountpoint);
+  // What is not among the words is off: these come first.
+  return client.set("options", "diratime,async," + to_words(request.mount.policy));
 }
 
 }  // namespace moltfs::fs::daemon

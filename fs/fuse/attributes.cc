@@ -44,6 +44,11 @@ bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
   return is_chown || fuse_req_ctx(req)->uid != 0 || !is_regular(req, ino);
 }
 
+/// Times alone, as the kernel sends them late after cached writes.
+bool is_from_cache(fuse_req_t req, fuse_ino_t ino, int to_set) {
+  return (to_set & ~FUSE_SET_ATTR_CTIME) == FUSE_SET_ATTR_MTIME && front_of(req).writers.any(ino);
+}
+
 void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info*) {
   SetAttributes set;
   if (to_set & FUSE_SET_ATTR_MODE) set.mode = attr->st_mode & 07777;
@@ -62,6 +67,7 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   }
   if (to_set & FUSE_SET_ATTR_CTIME) set.ctime = to_time(attr->st_ctim);
   const bool changes_owner = (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0;
+  set.from_cache = is_from_cache(req, ino, to_set);
   set.kill_suidgid = changes_owner || kills_suidgid(req, ino);
   set.outside_group = set.kill_suidgid && fuse_req_ctx(req)->uid != 0 && is_outside_group(req, ino);
   reply_attributes(req, filesystem_of(req).set_attributes(InodeNumber(ino), set));

@@ -20,7 +20,7 @@ const std::vector<Control::Door>& Control::doors() {
       {Topic::replace, "replace", false, true}, {Topic::message, "message", false, false},
       {Topic::usage, "usage", true, false},     {Topic::devices, "devices", true, false},
       {Topic::label, "label", true, true},      {Topic::sync, "sync", false, true},
-      {Topic::pid, "pid", true, false},
+      {Topic::pid, "pid", true, false},         {Topic::options, "options", true, true},
   };
   return doors;
 }
@@ -53,6 +53,8 @@ Result<std::string> Control::get(Topic topic, uint32_t uid) {
       return std::string();
     case Topic::pid:
       return process_identity();
+    case Topic::options:
+      return to_words(mount_.filesystem().policy());
   }
   return Errc::no_attribute;
 }
@@ -79,6 +81,8 @@ Result<void> Control::carry_out(Topic topic, std::string_view text) {
       return mount_.filesystem().commit();
     case Topic::label:
       return set_label(text);
+    case Topic::options:
+      return set_options(text);
     default:
       return Errc::not_permitted;
   }
@@ -98,6 +102,21 @@ Result<void> Control::set_label(std::string_view text) {
   if (mount_.volume().read_only()) return Errc::read_only;
   mount_.volume().set_label(std::string(text));
   TRY(mount_.transactions().commit(true));
+  return ok();
+}
+
+Result<void> Control::set_options(std::string_view text) {
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  Policy policy = mount_.filesystem().policy();
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(','));
+    if (!take_policy_word(word, policy)) {
+      return Error(Errc::invalid_argument,
+                   fmt::format("\"{}\" is no option that a mount can change", word));
+    }
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+  }
+  mount_.filesystem().set_policy(policy);
   return ok();
 }
 

@@ -12,10 +12,11 @@
 //   user.moltfs.label      .moltfs/label     label of the volume             a new label
 //   user.moltfs.sync       .moltfs/sync      empty                           anything: commits
 //   user.moltfs.pid        .moltfs/pid       "PID STARTTIME" of the daemon   -
+//   user.moltfs.options    .moltfs/options   mount options it obeys itself   such options
 //
 // A command that fails gives its errno at once; its sentence is then `message`. Only root and the
-// user who mounted may use the doors, but for usage, devices, label and pid, which all may read.
-// The attributes are in no list, so tools that copy attributes never meet them.
+// user who mounted may use the doors, but for usage, devices, label, pid and options, which all may
+// read. The attributes are in no list, so tools that copy attributes never meet them.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,7 @@ inline constexpr std::string_view kControlPrefix = "user.moltfs.";
 
 class Control {
  public:
-  enum class Topic : uint8_t { replace, message, usage, devices, label, sync, pid };
+  enum class Topic : uint8_t { replace, message, usage, devices, label, sync, pid, options };
   struct Door {
     Topic topic;
     std::string_view name;
@@ -61,6 +62,7 @@ class Control {
   bool may_command(uint32_t uid) const { return uid == 0 || uid == owner_; }
   Result<void> carry_out(Topic topic, std::string_view text);
   Result<void> set_label(std::string_view text);
+  Result<void> set_options(std::string_view text);
 
   Mount& mount_;
   const uint32_t owner_;

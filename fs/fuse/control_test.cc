@@ -25,6 +25,7 @@ TEST_CASE("only what commands are for can be set, and status is not for everybod
   CHECK_FALSE(Control::find("message")->settable);
   CHECK_FALSE(Control::find("usage")->settable);
   CHECK(Control::find("pid")->readable_by_all);
+  CHECK(Control::find("options")->settable);
 }
 
 TEST_CASE("JSON strings") {

@@ -26,6 +26,7 @@ Front::Front(Mount& mount, uint32_t owner) : filesystem(mount.filesystem()), con
   add_attribute_operations(file_operations);
   add_xattr_operations(file_operations);
   add_content_operations(file_operations);
+  add_ioctl_operations(file_operations);
   add_control_operations(control_operations);
 }
 

@@ -5,8 +5,8 @@
 // Life of a request: a receive thread (receive.h) reads it into a page-aligned buffer; requests
 // that libfuse does not know are answered by raw.cc; libfuse decodes the others and calls the table
 // of operations (operations.cc), which leads to the functions of names.cc, directory.cc,
-// attributes.cc, xattr.cc, content.cc or, for the inodes of MNT/.moltfs, control_files.cc. They do
-// all their work on the receive thread and reply before they return.
+// attributes.cc, xattr.cc, content.cc, ioctl.cc or, for the inodes of MNT/.moltfs,
+// control_files.cc. They do all their work on the receive thread and reply before they return.
 //
 // What the kernel caches. All changes of the volume come through this mount, so names and
 // attributes are given to the kernel for a year. With the writeback cache the kernel owns size and
@@ -70,6 +70,7 @@ void add_directory_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_xattr_operations(fuse_lowlevel_ops& table);
 void add_content_operations(fuse_lowlevel_ops& table);
+void add_ioctl_operations(fuse_lowlevel_ops& table);
 void add_control_operations(fuse_lowlevel_ops& table);
 /// What libfuse is given: goes to one of the two tables by the inode.
 fuse_lowlevel_ops routed_operations(const Front& front);

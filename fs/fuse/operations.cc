@@ -36,11 +36,11 @@ void route(const fuse_lowlevel_ops& from, fuse_lowlevel_ops& table) {
 
 /// The connection: capabilities and sizes.
 void init(void*, fuse_conn_info* connection) {
-  constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
-                               FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-                               FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_EXPORT_SUPPORT |
-                               FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_HANDLE_KILLPRIV |
-                               FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+  constexpr unsigned kWanted =
+      FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
+      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_HANDLE_KILLPRIV |
+      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR;
   // Not wanted: splicing (buffers are page-aligned memory), locks (the kernel's own serve),
   // atomic O_TRUNC (a truncate of its own tells us whether set-id bits go).
   connection->want = connection->capable & kWanted;

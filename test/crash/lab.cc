@@ -32,7 +32,7 @@ fs::Mount::Options mount_options() {
   fs::Mount::Options options;
   options.cache_bytes = 4 << 20;
   options.commit_interval = Nanoseconds(0);  // commits are the scenario's business
-  options.atime = fs::Filesystem::Options::Atime::never;
+  options.policy.atime = fs::Policy::Atime::never;
   options.replace.window_bytes = 64 << 10;
   options.replace.windows_in_flight = 2;
   options.replace.commit_interval = std::chrono::milliseconds(1);
