@@ -32,11 +32,12 @@ void apply_to_inode(Inode& inode, const SetAttributes& set, const Time& now) {
   if (kills_set_id(inode, set)) inode.mode = without_set_id(inode.mode, set.outside_group);
   if (set.uid) inode.uid = *set.uid;
   if (set.gid) inode.gid = *set.gid;
-  if (set.atime_now) inode.atime = now;
-  if (set.atime) inode.atime = *set.atime;
-  if (set.mtime_now) inode.mtime = now;
-  if (set.mtime) inode.mtime = *set.mtime;
   inode.ctime = set.ctime.value_or(now);
+  // Of one moment: the kernel's, where it has given one.
+  if (set.atime_now) inode.atime = inode.ctime;
+  if (set.atime) inode.atime = *set.atime;
+  if (set.mtime_now) inode.mtime = inode.ctime;
+  if (set.mtime) inode.mtime = *set.mtime;
 }
 
 /// The change of the access ACL that goes with a new mode, if there is such a list.

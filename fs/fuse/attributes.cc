@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "fs/attributes.h"
 #include "fs/fuse/front.h"
 #include "fs/fuse/wire.h"
 
@@ -44,6 +45,18 @@ bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
   return is_chown || fuse_req_ctx(req)->uid != 0 || !is_regular(req, ino);
 }
 
+/// A chown that names no owner. It clears set-id bits, and that only the owner may.
+bool may_clear_set_id(fuse_req_t req, fuse_ino_t ino, int to_set, bool outside_group) {
+  const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
+  if (!attributes) return true;  // the change itself will tell
+  const Attributes& a = attributes.value();
+  const uid_t uid = fuse_req_ctx(req)->uid;
+  const bool is_chown = (to_set & ~FUSE_SET_ATTR_CTIME) == 0 &&
+                        ((to_set & FUSE_SET_ATTR_CTIME) != 0 || !S_ISREG(a.mode));
+  return !is_chown || uid == 0 || uid == a.uid || S_ISDIR(a.mode) ||
+         without_set_id(a.mode, outside_group) == a.mode;
+}
+
 /// Times alone, as the kernel sends them late after cached writes.
 bool is_from_cache(fuse_req_t req, fuse_ino_t ino, int to_set) {
   return (to_set & ~FUSE_SET_ATTR_CTIME) == FUSE_SET_ATTR_MTIME && front_of(req).writers.any(ino);
@@ -70,6 +83,9 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   set.from_cache = is_from_cache(req, ino, to_set);
   set.kill_suidgid = changes_owner || kills_suidgid(req, ino);
   set.outside_group = set.kill_suidgid && fuse_req_ctx(req)->uid != 0 && is_outside_group(req, ino);
+  if (set.kill_suidgid && !may_clear_set_id(req, ino, to_set, set.outside_group)) {
+    return void(fuse_reply_err(req, EPERM));
+  }
   reply_attributes(req, filesystem_of(req).set_attributes(InodeNumber(ino), set));
 }
 

@@ -7,6 +7,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "test/e2e/differ/call.h"
 #include "test/e2e/differ/world.h"
 
@@ -65,13 +68,53 @@ void roll_seek(Dice& dice, Call& call) {
   call.numbers = {dice.one_in(10) ? ~uint64_t{0} : dice.offset(), dice.pick(kWhence)};
 }
 
+/// How far run_data_seek looks at what it was told.
+constexpr off_t kLookBytes = 1 << 20;
+
+/// The first byte in [first, end) that is not zero, or `end`; nothing if it cannot be read.
+std::optional<off_t> first_data(int fd, off_t first, off_t end) {
+  std::string bytes(static_cast<size_t>(end - first), '\0');
+  if (pread(fd, bytes.data(), bytes.size(), first) != static_cast<ssize_t>(bytes.size())) {
+    return std::nullopt;
+  }
+  const size_t at = bytes.find_first_not_of('\0');
+  return at == std::string::npos ? end : first + static_cast<off_t>(at);
+}
+
+/// SEEK_DATA and SEEK_HOLE within a file: which zeros are data is each filesystem's own, but data
+/// lies in no hole, and a hole reads as zeros. Answers where the data is, and leaves the position.
+Outcome run_data_seek(int fd, off_t offset, int whence, off_t size) {
+  const off_t position = lseek(fd, 0, SEEK_CUR), end = std::min(size, offset + kLookBytes);
+  const off_t told = lseek(fd, offset, whence);
+  const int error = errno;
+  lseek(fd, position, SEEK_SET);
+  if (told < 0 && error != ENXIO) return {error, -1, ""};
+  const auto data = first_data(fd, offset, end);
+  if (!data) return {};  // not open for reading
+  Outcome outcome{0, *data, ""};
+  if (whence == SEEK_DATA) {
+    const off_t hole_end = told < 0 ? size : told;
+    if (*data < std::min(hole_end, end)) outcome.text = "data in what is said to be a hole";
+  } else if (told < offset || told > size) {
+    outcome.text = "a hole outside the file";
+  } else if (told < end && first_data(fd, told, told + 1) != told + 1) {
+    outcome.text = "a hole that is not zero";
+  }
+  return outcome;
+}
+
 /// In a directory only back to the start: its other positions are each filesystem's own.
 Outcome run_seek(World& world, const Call& call) {
   struct stat s {};
-  const int fd = fd_of(world, call.slot);
-  if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) return outcome_of(lseek(fd, 0, SEEK_SET));
-  return outcome_of(lseek(fd_of(world, call.slot), static_cast<off_t>(call.number(0)),
-                          static_cast<int>(call.number(1))));
+  const int fd = fd_of(world, call.slot), whence = static_cast<int>(call.number(1));
+  const auto offset = static_cast<off_t>(call.number(0));
+  const bool is_there = fstat(fd, &s) == 0;
+  if (is_there && S_ISDIR(s.st_mode)) return outcome_of(lseek(fd, 0, SEEK_SET));
+  const bool is_data_seek = whence == SEEK_DATA || whence == SEEK_HOLE;
+  if (is_there && S_ISREG(s.st_mode) && is_data_seek && offset >= 0 && offset < s.st_size) {
+    return run_data_seek(fd, offset, whence, s.st_size);
+  }
+  return outcome_of(lseek(fd, offset, whence));
 }
 
 void roll_fallocate(Dice& dice, Call& call) {

@@ -88,18 +88,9 @@ std::span<const Rule> rules() {
 
 bool is_left_out(const Call& call, Peer peer) {
   const std::string_view kind = call.kind->name;
-  // FUSE passes a chown to nobody as the request by which fallocate clears set-id bits: who may not
-  // change the owner clears them, too, where others give EPERM.
-  constexpr uint32_t kSame = UINT32_MAX;
-  if (kind.find("chown") != std::string_view::npos) {
-    return static_cast<uint32_t>(call.number(0)) == kSame &&
-           static_cast<uint32_t>(call.number(1)) == kSame;
-  }
   if (kind == "lseek" && (call.number(1) == SEEK_DATA || call.number(1) == SEEK_HOLE)) {
-    // Where zeros are data is everybody's own affair: ext4 makes data of the copy of a hole, btrfs of
-    // the block at the former end when a file grows. scripts/exercise holds moltfs to a model. A
-    // negative offset btrfs takes for 0, where others give ENXIO.
-    return peer == Peer::btrfs || static_cast<int64_t>(call.number(0)) >= 0;
+    // A negative offset btrfs takes for 0, where others give ENXIO.
+    return peer == Peer::btrfs && static_cast<int64_t>(call.number(0)) < 0;
   }
   // btrfs punches no hole where there is one, and then neither moves times nor clears set-id bits.
   return peer == Peer::btrfs && kind == "fallocate" &&

@@ -76,6 +76,14 @@ def owners():
         expect(f"chown to {gid} by the owner", (ANN.do(os.chown, "f", -1, gid), mode_of("f")),
                ("ok", "0o755"))
         os.unlink("f")
+    os.mkfifo("p")
+    for path in (make("f"), "p"):
+        os.chown(path, ANN.uid, TEAM)
+        for who, mode, want in ((BEN, 0o6755, "EPERM"), (BEN, 0o2755, "EPERM"), (BEN, 0o2644, "ok"),
+                                (CID, 0o2644, "EPERM"), (CID, 0o644, "ok"), (CID, 0o4644, "EPERM")):
+            os.chmod(path, mode)
+            expect(f"chown to nobody of {path}, {mode:o}, by {who.uid}",
+                   (who.do(os.chown, path, -1, -1), mode_of(path)), (want, oct(mode)))
     os.mkdir("d")
     os.chmod("d", 0o6755)
     os.chown("d", 5, 6)

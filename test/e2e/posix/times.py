@@ -110,12 +110,31 @@ def settable():
     expect("not its target's", times_of("f")[:2], (5 * NS, 6 * NS))
     os.utime("s", ns=(7, 8))
     expect("its target's", times_of("f")[:2], (7, 8))
+    for path in ("f", "d"):
+        moments = 0
+        for _ in range(500):  # a tick of the clock in the middle of one shows
+            os.utime(path)
+            moments = max(moments, len(set(times_of(path))))
+        expect(f"now is one moment for {path}", moments, 1)
     expect("utimensat moves", moved(lambda: os.utime("f", ns=(9, 9)), "f"), ["amc"])
     with open("f", "r+b") as file:
         file.write(b"cached")
         file.flush()
         os.utime("f", ns=(11, 12))
     expect("writes from the cache come later", times_of("f")[:2], (11, 12))
+
+
+def in_order():
+    """Of names and of content: what came later is not the older."""
+    wrong = 0
+    for i in range(300):
+        os.mkdir(f"made{i}")
+        open(f"empty{i}", "w").close()
+        with open(f"written{i}", "w") as file:
+            file.write("text")
+        made, empty, written = (os.stat(f"{name}{i}").st_mtime_ns for name in ("made", "empty", "written"))
+        wrong += not made <= empty <= written
+    expect("times out of order", wrong, 0)
 
 
 def reads():
@@ -141,4 +160,4 @@ def reads():
     expect("another", moved(lambda: os.listdir("d"), "d"), [""])
 
 
-main(files, parents, fresh, settable, reads)
+main(files, parents, fresh, settable, in_order, reads)
