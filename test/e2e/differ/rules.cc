@@ -41,9 +41,11 @@ bool cached_reads(const Difference& d, Peer) {
 
 bool special_file_times(const Difference& d, Peer) {
   const std::string type = type_of(d);
+  if (type != "01" && type != "02") return false;
+  // A time that was set to another age stays so, where others move it.
+  if (ends_with(d.fact, "mtime")) return d.theirs == "recent";
   const bool is_transfer = is_kind(d, "write") || is_kind(d, "read");
-  return is_transfer && (type == "01" || type == "02") &&
-         (ends_with(d.fact, "moved") || ends_with(d.fact, "accessed"));
+  return is_transfer && (ends_with(d.fact, "moved") || ends_with(d.fact, "accessed"));
 }
 
 bool whiteout_of_ext4(const Difference& d, Peer peer) {
