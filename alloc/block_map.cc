@@ -231,6 +231,23 @@ BlockRun BlockMap::search_page(uint64_t page, uint64_t from, uint64_t wanted) co
   return best;
 }
 
+std::vector<BlockRun> BlockMap::usable_in(BlockRun run) const {
+  std::vector<BlockRun> runs;
+  for (uint64_t block = run.first; block < run.end();) {
+    const BlockRun* frozen = frozen_at_or_after(block);
+    if (frozen && frozen->first <= block) {
+      block = frozen->end();
+      continue;
+    }
+    const uint64_t limit = frozen ? std::min(run.end(), frozen->first) : run.end();
+    const uint64_t first = block;
+    while (block < limit && !busy(block)) ++block;
+    if (block > first) runs.push_back({first, block - first});
+    while (block < limit && busy(block)) ++block;
+  }
+  return runs;
+}
+
 /// The first frozen run that ends after `block`; null if there is none.
 const BlockRun* BlockMap::frozen_at_or_after(uint64_t block) const {
   auto run = std::upper_bound(frozen_.begin(), frozen_.end(), block,

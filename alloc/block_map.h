@@ -41,6 +41,9 @@ class BlockMap {
   /// No free run is longer (frozen or not, within pages).
   uint64_t longest_bound() const { return longest_; }
 
+  /// The runs within `run` that are usable.
+  std::vector<BlockRun> usable_in(BlockRun run) const;
+
   void clear_all();
   /// Makes the blocks busy; returns how many were free.
   uint64_t set(BlockRun run);

@@ -46,6 +46,21 @@ TEST_CASE("a map is all busy at first and all free after clear_all") {
   CHECK(map.longest_bound() == BlockMap::kPageBlocks);
 }
 
+TEST_CASE("the usable runs within a run") {
+  BlockMap map(2 * BlockMap::kPageBlocks);
+  CHECK(map.usable_in({0, map.size()}).empty());
+  map.clear_all();
+  CHECK(map.usable_in({10, 20}) == std::vector<BlockRun>{{10, 20}});
+  CHECK(map.usable_in({4000, 200}) == std::vector<BlockRun>{{4000, 200}});  // across a page
+  map.set({12, 3});
+  map.freeze(1, {20, 5});
+  map.freeze(2, {23, 4});
+  CHECK(map.usable_in({10, 20}) == std::vector<BlockRun>{{10, 2}, {15, 5}, {27, 3}});
+  CHECK(map.usable_in({21, 4}).empty());
+  map.thaw(1);
+  CHECK(map.usable_in({10, 20}) == std::vector<BlockRun>{{10, 2}, {15, 8}, {27, 3}});
+}
+
 TEST_CASE("runs are taken next fit and never cross a page") {
   BlockMap map(3 * BlockMap::kPageBlocks);
   map.clear_all();

@@ -233,6 +233,18 @@ void DataChunks::thaw(uint64_t id, LogicalOffset chunk) {
   chunks_.find(chunk)->second.blocks.thaw(id);
 }
 
+std::vector<LogicalRange> DataChunks::usable_in(LogicalRange range) const {
+  auto after = chunks_.upper_bound(range.start);
+  ASSERT(after != chunks_.begin());
+  const Entry& entry = std::prev(after)->second;
+  std::vector<LogicalRange> usable;
+  if (entry.state != State::loaded) return usable;
+  for (const BlockRun& run : entry.blocks.usable_in(entry.run_of(range))) {
+    usable.push_back({entry.chunk->start + run.first * kBlockSize, run.count * kBlockSize});
+  }
+  return usable;
+}
+
 bool DataChunks::frozen_could_serve() const {
   return !by_longest_run_.empty();
 }

@@ -54,6 +54,8 @@ class DataChunks {
   bool contains(LogicalOffset chunk) const { return chunks_.count(chunk) > 0; }
   void freeze(uint64_t id, LogicalRange within_one_chunk);
   void thaw(uint64_t id, LogicalOffset chunk);
+  /// What is free and not frozen of a range within one chunk; nothing of one that is not loaded.
+  std::vector<LogicalRange> usable_in(LogicalRange within_one_chunk) const;
   /// Is there free space that is merely frozen?
   bool frozen_could_serve() const;
 

@@ -524,6 +524,33 @@ Freeze Space::freeze(LogicalRange range) {
   }
 }
 
+void Space::load_data() {
+  std::unique_lock lock(impl_->mutex);
+  while (impl_->load_one(lock, kBlockSize, false)) {
+  }
+}
+
+Space::FreePieces Space::freeze_free(LogicalRange range, uint64_t least) {
+  Impl& s = *impl_;
+  std::lock_guard lock(s.mutex);
+  FreePieces pieces;
+  std::vector<LogicalRange> looked_at;
+  for (const auto& chunk : *s.chunks) {
+    const LogicalOffset first = std::max(range.start, chunk->start);
+    const LogicalOffset last = std::min(range.end(), chunk->range().end());
+    if (first >= last || !s.data.contains(chunk->start)) continue;
+    looked_at.push_back({first, last - first});
+    for (const LogicalRange& piece : s.data.usable_in(looked_at.back())) {
+      if (piece.length >= least) pieces.ranges.push_back(piece);
+    }
+  }
+  if (pieces.ranges.empty()) return pieces;
+  const auto id = s.try_freeze(looked_at);
+  if (!id) return {};
+  pieces.freeze = s.hand_out(this, *id);
+  return pieces;
+}
+
 Freeze::Freeze(Freeze&& other) noexcept
     : space_(std::exchange(other.space_, nullptr)), id_(other.id_) {}
 

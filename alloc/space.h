@@ -211,6 +211,20 @@ class Space {
   Result<FrozenPiece> freeze_stripe(DeviceId device, PhysicalRange range);
   /// (waits) Freezes a logical range (repair of a bad copy); empty if no chunk is there.
   Freeze freeze(LogicalRange range);
+
+  // ---- Discarding (trim.h).
+  /// (waits) Loads the data chunks that have free blocks and are not loaded yet, as far as they can
+  /// be read.
+  void load_data();
+  struct FreePieces {
+    Freeze freeze;
+    std::vector<LogicalRange> ranges;
+  };
+  /// What is free of the data chunks in `range`, and frozen by nobody, in pieces of `least` bytes
+  /// or more; frozen from now on. Nobody has or gets it before the thaw, no durable superblock and
+  /// no log reaches it, and the copier neither reads nor writes it just now.
+  FreePieces freeze_free(LogicalRange range, uint64_t least);
+
   /// No new chunk on `device` beyond `end_bytes` (a smaller target is armed); 0 lifts the limit to
   /// the device's own size. Also used when the device has got another size by a swap.
   void set_device_end(DeviceId device, uint64_t end_bytes);

@@ -527,5 +527,52 @@ TEST_CASE("threads allocate, free and commit while chunks load: no block is hand
   CHECK(got >= 1000);
 }
 
+TEST_CASE("freeze_free gives what nobody has, and keeps it from all until the thaw") {
+  Volume v({256 * kMiB}, 16 * kMiB);
+  const auto take = [&](uint64_t bytes) {
+    const auto range = v.space.allocate_data(bytes, v.running);
+    REQUIRE(range);
+    return range.value();
+  };
+  const LogicalRange recorded = take(kMiB), in_flight = take(kMiB), freed = take(kMiB);
+  const LogicalRange frozen = take(kMiB), cancelled = take(kMiB);
+  for (const LogicalRange& range : {recorded, freed, frozen}) v.space.record_data(range);
+  v.commit();
+  const Generation birth = v.running - 1;
+  v.space.free_data(frozen, birth, v.running);
+  v.commit();
+  v.space.free_data(freed, birth, v.running);  // pinned until the commit
+  v.space.cancel_data(cancelled);
+  Freeze of_copier = v.space.freeze(frozen);
+  const LogicalRange chunk = v.space.data_chunks_from(LogicalOffset(0)).first.front()->range();
+
+  const auto touches = [](const Space::FreePieces& pieces, const LogicalRange& range) {
+    return std::any_of(pieces.ranges.begin(), pieces.ranges.end(), [&](const LogicalRange& piece) {
+      return piece.start < range.end() && range.start < piece.end();
+    });
+  };
+  {
+    const auto pieces = v.space.freeze_free(chunk, kBlockSize);
+    for (const LogicalRange& range : {recorded, in_flight, freed, frozen}) {
+      CHECK_FALSE(touches(pieces, range));
+    }
+    CHECK(touches(pieces, cancelled));
+    uint64_t bytes = 0;
+    for (const LogicalRange& piece : pieces.ranges) bytes += piece.length;
+    CHECK(bytes == chunk.length - 4 * kMiB);
+    CHECK(v.space.freeze_free(chunk, kBlockSize).ranges.empty());  // frozen by us
+    const LogicalRange elsewhere = take(kMiB);
+    CHECK_FALSE(touches(pieces, elsewhere));
+    v.space.cancel_data(elsewhere);
+  }
+  of_copier.thaw();
+  v.commit();
+  CHECK(touches(v.space.freeze_free(chunk, kBlockSize), freed));
+  CHECK(touches(v.space.freeze_free(chunk, kBlockSize), frozen));
+  CHECK_FALSE(touches(v.space.freeze_free(chunk, chunk.length), cancelled));  // no piece so long
+  CHECK(v.space.freeze_free({LogicalOffset(0), 1}, 1).ranges.empty());        // in no chunk
+  v.space.record_data(in_flight);
+}
+
 }  // namespace
 }  // namespace moltfs::alloc

@@ -148,6 +148,11 @@ class Volume {
   /// One copy of each, in parallel.
   void read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy);
   unsigned copies_at(const MapGuard& guard, LogicalOffset at) const;  ///< 0: no such chunk
+  /// True if a member takes discards.
+  bool can_discard() const;
+  /// Discards ranges that are free and frozen, on the target, too, where devices take it; what
+  /// fails is let be. Returns the bytes discarded on members.
+  uint64_t discard(std::span<const LogicalRange> ranges);
   /// Rewrites one copy with right bytes. REQUIRES: `at` is frozen and still what it was.
   Result<void> repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes, unsigned copy);
 

@@ -52,6 +52,7 @@ class Control {
   /// `owner`: the user who mounted.
   Control(Mount& mount, uint32_t owner) : mount_(mount), owner_(owner) {}
   uint32_t owner() const { return owner_; }
+  bool may_command(uint32_t uid) const { return uid == 0 || uid == owner_; }
 
   /// Errors: not_permitted.
   Result<std::string> get(Topic topic, uint32_t uid);
@@ -59,7 +60,6 @@ class Control {
   Result<void> set(Topic topic, std::string_view text, uint32_t uid);
 
  private:
-  bool may_command(uint32_t uid) const { return uid == 0 || uid == owner_; }
   Result<void> carry_out(Topic topic, std::string_view text);
   Result<void> set_label(std::string_view text);
   Result<void> set_options(std::string_view text);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// ioctls: the flags of chattr(1), the inode's generation, the volume's label. The kernel lets
-// through what it does not answer itself, with as many bytes in and out as the command's number
-// says; all else is ENOTTY. Who may set flags it has checked.
+// ioctls: the flags of chattr(1), the inode's generation, the volume's label, trimming. The kernel
+// lets through what it does not answer itself, with as many bytes in and out as the command's
+// number says; all else is ENOTTY. Who may set flags it has checked.
 #include <linux/fs.h>
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 
+#include "alloc/base/blocking.h"
+#include "alloc/trim.h"
 #include "fs/fuse/front.h"
 #include "fs/fuse/wire.h"
 
@@ -100,6 +102,21 @@ void get_version(const Call& call) {
   call.reply(&generation, sizeof generation);
 }
 
+void trim(const Call& call) {
+  Front& front = front_of(call.req);
+  const auto in = call.argument<fstrim_range>();
+  if (!in) return void(fuse_reply_err(call.req, EINVAL));
+  if (!front.control.may_command(fuse_req_ctx(call.req)->uid)) {
+    return void(fuse_reply_err(call.req, EPERM));
+  }
+  announce_blocking();
+  alloc::Volume& volume = front.filesystem.transactions().volume();
+  const auto trimmed = alloc::trim(volume, {in->start, in->len, in->minlen});
+  if (!trimmed) return reply_error(call.req, trimmed.error());
+  const fstrim_range out{in->start, trimmed.value(), in->minlen};
+  call.reply(&out, sizeof out);
+}
+
 void get_label(const Call& call) {
   Control& control = front_of(call.req).control;
   const auto label = control.get(Control::Topic::label, fuse_req_ctx(call.req)->uid);
@@ -140,6 +157,8 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_in
     case FS_IOC_GETVERSION:
     case FS_IOC32_GETVERSION:
       return get_version(call);
+    case FITRIM:
+      return trim(call);
     case FS_IOC_GETFSLABEL:
       return get_label(call);
     case FS_IOC_SETFSLABEL:

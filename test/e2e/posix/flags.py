@@ -11,7 +11,7 @@ from check import ANN, BEN, directory, expect, libc, main, make, moved, outcome
 
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602
 FSGETXATTR, FSSETXATTR = 0x801c581f, 0x401c5820
-GETVERSION, UNKNOWN = 0x80087601, 0x8008f7f7
+GETVERSION, FITRIM, UNKNOWN = 0x80087601, 0xc0185879, 0x8008f7f7
 IMMUTABLE, APPEND, NODUMP, NOATIME = 0x10, 0x20, 0x40, 0x80
 X_IMMUTABLE, X_APPEND, X_NOATIME, X_NODUMP = 0x8, 0x10, 0x40, 0x80
 KNOWN = IMMUTABLE | APPEND | NODUMP | NOATIME
@@ -221,6 +221,7 @@ def others():
     os.mkdir("dir")
     versions = [struct.unpack("I", ask(path, GETVERSION, 8)[:4])[0] for path in ("one", "dir")]
     expect("a generation each", all(isinstance(v, int) for v in versions), True)
+    expect("FITRIM by somebody", ANN.do(ask, ".", FITRIM, 24), "EPERM")
     expect("unknown to a file", outcome(ask, "one", UNKNOWN, 8), "ENOTTY")
     expect("unknown to a directory", outcome(ask, "dir", UNKNOWN, 8), "ENOTTY")
 
