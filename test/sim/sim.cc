@@ -44,6 +44,7 @@ struct Arguments {
   double minutes = 0;
   unsigned jobs = 2;
   bool one = false, verbose = false, cursor_rule = false, expect_failure = false;
+  std::string program;  ///< what to type for another life
 };
 
 [[noreturn]] void usage() {
@@ -56,6 +57,8 @@ struct Arguments {
 
 Arguments parse(int argc, char** argv) {
   Arguments arguments;
+  // A mutant has a program of its own.
+  arguments.program = std::string(argv[0]).ends_with("/sim") ? "scripts/sim" : argv[0];
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--verbose") {
@@ -110,8 +113,8 @@ LifeOptions options_for(const Arguments& arguments, uint64_t seed) {
 }
 
 void report(const Arguments& arguments, uint64_t seed, const std::string& failure, uint64_t limit) {
-  fmt::print("seed {} FAILED: {}\n  replay: scripts/sim{} --seed {}{} --verbose\n", seed, failure,
-             arguments.cursor_rule ? " --rule cursor" : "", seed,
+  fmt::print("seed {} FAILED: {}\n  replay: {}{} --seed {}{} --verbose\n", seed, failure,
+             arguments.program, arguments.cursor_rule ? " --rule cursor" : "", seed,
              limit == ~uint64_t{0} ? std::string() : fmt::format(" --limit {}", limit));
   fflush(stdout);
 }
