@@ -17,6 +17,7 @@
 #endif
 #endif
 #ifdef MOLTFS_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -49,7 +50,14 @@ struct StackAllocator {
     *bounds = {static_cast<const char*>(stack.sp) - stack.size, stack.size};
     return stack;
   }
-  void deallocate(boost::context::stack_context& stack) { stacks.deallocate(stack); }
+  void deallocate(boost::context::stack_context& stack) {
+#ifdef MOLTFS_ASAN
+    // The outermost functions never returned, and have left their marks; something else may come
+    // to lie there.
+    __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
+#endif
+    stacks.deallocate(stack);
+  }
 };
 
 }  // namespace
