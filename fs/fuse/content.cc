@@ -21,12 +21,12 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   Front& front = front_of(req);
   const int flags = fi->flags;
   fi->keep_cache = 1;
-  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  const int mode = flags & O_ACCMODE;  // there is a fourth, 3, for ioctl(2) alone
+  const bool reads = mode == O_RDONLY || mode == O_RDWR, writes = mode != O_RDONLY;
   const auto may = front.filesystem.check_open(InodeNumber(ino), writes, (flags & O_APPEND) != 0);
   if (!may) return reply_error(req, may.error());
   // Reads from the page cache are not told to us: opening for reading counts as the first one.
-  if ((flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0 &&
-      front.filesystem.note_access(InodeNumber(ino))) {
+  if (reads && (flags & O_NOATIME) == 0 && front.filesystem.note_access(InodeNumber(ino))) {
     front.forget_attributes(ino);
   }
   front.writers.opened(ino, flags);

@@ -152,7 +152,8 @@ Outcome run_stat(World& world, const Call& call) {
   const Look look = look_at(world, AT_FDCWD, world.full(call.path), call.number(0) != 0);
   Outcome outcome;
   for (const auto& [name, value] : look.facts) {
-    if (name != "links") outcome.text += name + "=" + value + " ";  // these are looked at anyway
+    // These are looked at anyway, as facts that rules know.
+    if (name != "links" && name != "atime") outcome.text += name + "=" + value + " ";
   }
   return outcome;
 }

@@ -152,6 +152,8 @@ def reads():
 
     os.chmod("f", 0o644)
     expect("O_NOATIME", moved(quietly, "f"), [""])
+    os.chmod("f", 0o600)
+    expect("opened for ioctl alone", moved(lambda: os.close(os.open("f", 3)), "f"), [""])
     make("g")
     expect("written, read from the cache", moved(lambda: open("g", "rb").read(), "g"), ["a"])
     directory("d")
