@@ -280,6 +280,36 @@ def mapping():
     os.close(fd)
 
 
+def own_pages():
+    """What is written to a file, or read from it, lies in a mapping of that very file."""
+    fd, direct_fd = os.open("file", RW | C), os.open("file", RW | os.O_DIRECT)
+    os.pwrite(fd, b"o" * 65536, 0)
+    os.fsync(fd)
+    mapped = mmap.mmap(fd, 65536)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    for what, call, used in (("written", LIBC.pwrite, fd), ("read", LIBC.pread, fd),
+                             ("written directly", LIBC.pwrite, direct_fd),
+                             ("read directly", LIBC.pread, direct_fd)):
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        expect(f"own pages {what}", call(used, ctypes.c_void_p(start + 16384),
+                                         ctypes.c_size_t(8192), ctypes.c_long(32768)), 8192)
+    expect("the same everywhere", mapped[:] == b"o" * 65536, True)
+    os.close(fd)
+    os.close(direct_fd)
+
+
+def far_mapping():
+    fd = os.open("file", RW | C)
+    far = 1 << 43
+    os.ftruncate(fd, far + 4096)
+    with mmap.mmap(fd, 4096, offset=far) as mapped:
+        mapped[0:3] = b"far"
+        mapped.flush()
+    expect("mapped far out", os.pread(fd, 3, far), b"far")
+    os.close(fd)
+
+
 def running():
     """A program that runs is not written; one that is written does not run."""
     make("program", 0o755, b"#!/bin/sh\nsleep 5\n")
@@ -345,5 +375,5 @@ def extended_stat():
 
 
 if __name__ == "__main__":
-    main(seeking, copying, allocating, sizes, limits, appending, direct, mapping, running, reading,
-         extended_stat)
+    main(seeking, copying, allocating, sizes, limits, appending, direct, mapping, own_pages,
+         far_mapping, running, reading, extended_stat)

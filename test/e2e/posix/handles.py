@@ -140,6 +140,19 @@ def listings():
             os.unlink("d/" + entry[0])
     listing.close()
     expect("removed while listed", os.listdir("d"), [])
+    directory("busy")
+    for i in range(300):
+        make(f"busy/{i}")
+    seen = 0
+    with os.scandir("busy") as entries:
+        for entry in entries:  # an end must come
+            seen += 1
+            os.rename(f"busy/{entry.name}", "away")
+            os.rename("away", f"busy/{entry.name}")
+            make(f"busy/more-{seen}")
+            if seen > 5000:
+                break
+    expect("renaming and making while listing ends", 300 <= seen <= 5000, True)
     os.mkdir("d/sub")
     make("d/file")
     os.mkfifo("d/fifo")
