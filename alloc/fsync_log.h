@@ -17,8 +17,9 @@
 //    number that was used before a crash does not bring an old chain back.
 // L2 A batch names the checksum of the one before, and is written after the flush of that one has
 //    succeeded. So only the last batch can be torn, or refer to data that never arrived. A torn one
-//    is the end of the log, no error. The last whole one counts only if the data that it names
-//    matches the checksums that it holds, or it says that the data was flushed before.
+//    is the end of the log, no error. The last whole one counts only if the data that it names,
+//    born since the superblock, matches the checksums that it holds, or it says that the data was
+//    flushed before.
 // L3 While a commit C is under way, each batch goes to both chains: that on D, which counts until
 //    C is durable, and that on C, which counts from then on. No fsync waits for a commit, and none
 //    is forgotten by one. (But for a commit that swaps: then the chain on C would have to lie on a
@@ -52,7 +53,7 @@
 //   in a replay                               nothing was written but nodes: it is done once more
 //
 // Limits: a batch lies on the first two members (on one, if there is but one) in one copy each. A
-// bad block under it ends the log there, a bad block of data named by the last batch drops that
+// bad block under it ends the log there, a bad block of new data named by the last batch drops that
 // batch: what was fsynced since the last commit may then be lost from there on, and the mount says
 // so.
 #pragma once

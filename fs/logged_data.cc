@@ -16,10 +16,12 @@ bool has_sound_blocks(ConstBytes data, const ExtentRecord& record) {
   return true;
 }
 
-/// One good copy will do.
-bool is_there(alloc::Volume& volume, const alloc::MapGuard& guard, const ExtentRecord& record) {
+/// One good copy will do. What was born by `flushed` is there: if it is rotten now, that is the
+/// device's fault and no reason to drop an fsync, which may name the rest of an extent it has cut.
+bool is_there(alloc::Volume& volume, const alloc::MapGuard& guard, const ExtentRecord& record,
+              Generation flushed) {
   if (guard.map().chunk_of({record.start, record.length}) == nullptr) return false;
-  if (record.unwritten) return true;
+  if (record.unwritten || record.birth <= flushed) return true;
   AlignedBuffer buffer(record.length);
   for (unsigned copy = 0; copy < volume.copies_at(guard, record.start); ++copy) {
     if (volume.read(guard, record.start, buffer.span(), copy) &&
@@ -34,11 +36,12 @@ bool is_there(alloc::Volume& volume, const alloc::MapGuard& guard, const ExtentR
 
 bool logged_data_matches(alloc::Volume& volume, const Redo& redo) {
   const alloc::MapGuard guard = volume.acquire_map();
+  const Generation flushed = volume.superblock().generation;
   for (const Redo::Item& item : redo.items) {
     if (item.id.tree != TreeId::extent || !item.value) continue;
     if (item.id.key.type != static_cast<uint8_t>(ItemType::extent_record)) continue;
     auto record = decode_record({item.id.key, *item.value});
-    if (!record || !is_there(volume, guard, record.value())) return false;
+    if (!record || !is_there(volume, guard, record.value(), flushed)) return false;
   }
   return true;
 }

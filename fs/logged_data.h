@@ -10,8 +10,9 @@
 
 namespace moltfs::fs {
 
-/// Reads all data that `redo` names and compares it with the checksums there. A block that cannot
-/// be read, and a record that makes no sense, do not match.
+/// Reads the data that `redo` names, as far as it was born since the superblock, and compares it
+/// with the checksums there. A block that cannot be read, and a record that makes no sense, do not
+/// match.
 bool logged_data_matches(alloc::Volume& volume, const Redo& redo);
 
 /// The trees as the next mount will find them, if there is something to replay. Writes nothing.
