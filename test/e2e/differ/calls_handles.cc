@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <memory>
@@ -54,6 +56,20 @@ void roll_open_by_handle(Dice& dice, Call& call) {
   call.numbers = {dice.below(4), dice.pick(kFlags) | O_NONBLOCK | O_CLOEXEC};
 }
 
+/// The kernel closes a file of FUSE in its own time: a removed one can be opened for a moment after
+/// its last descriptor has gone. If it still can be when that moment is over, somebody has it open.
+int open_settled(int mount_fd, file_handle* handle, int flags) {
+  constexpr int kTries = 10;
+  constexpr useconds_t kMomentMicroseconds = 20'000;
+  for (int i = 0;; ++i) {
+    const int fd = open_by_handle_at(mount_fd, handle, flags);
+    struct stat s {};
+    if (fd < 0 || i == kTries || fstat(fd, &s) != 0 || s.st_nlink != 0) return fd;
+    close(fd);
+    usleep(kMomentMicroseconds);
+  }
+}
+
 Outcome run_open_by_handle(World& world, const Call& call) {
   const Handle& handle = world.handles.at(call.number(0));
   if (handle.bytes.empty()) return {};
@@ -61,7 +77,7 @@ Outcome run_open_by_handle(World& world, const Call& call) {
   buffer->handle_type = handle.type;
   buffer->handle_bytes = static_cast<unsigned>(handle.bytes.size());
   memcpy(buffer->f_handle, handle.bytes.data(), handle.bytes.size());
-  const int fd = open_by_handle_at(world.mount_fd, buffer.get(), static_cast<int>(call.number(1)));
+  const int fd = open_settled(world.mount_fd, buffer.get(), static_cast<int>(call.number(1)));
   const Outcome outcome = outcome_of(fd);
   if (fd >= 0) world.put(call.slot, fd);
   return {outcome.error, 0, ""};
