@@ -11,7 +11,6 @@ namespace moltfs::fs {
 namespace {
 
 constexpr uint32_t kVersion = 2;
-constexpr size_t kHeaderBytes = 4;
 constexpr size_t kEntryBytes = 8;
 constexpr uint32_t kNoId = 0xffffffff;
 constexpr uint16_t kAllPermissions = 7;

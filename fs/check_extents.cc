@@ -249,8 +249,8 @@ void ExtentMatch::compare() {
   }
   for (const auto& [logical, claim] : records_) {
     const auto [first, last] = file_extents_.equal_range(logical);
-    const auto is_its = [&](const auto& entry) {
-      return entry.second.ino == claim.ino && entry.second.file_offset == claim.file_offset;
+    const auto is_its = [&of_record = claim](const auto& entry) {
+      return entry.second.ino == of_record.ino && entry.second.file_offset == of_record.file_offset;
     };
     if (std::any_of(first, last, is_its)) continue;
     if (lost_.may_hold(TreeId::fs, extent_key(claim.ino, claim.file_offset))) continue;

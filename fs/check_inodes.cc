@@ -17,7 +17,11 @@ constexpr unsigned kMaxDepth = 10'000;  // of a path in a message
 
 void InodeStates::add_mark(InodeNumber ino, OrphanKind kind) {
   InodeState& state = states_[ino];
-  (kind == OrphanKind::remove ? state.is_doomed : state.is_being_cut) = true;
+  if (kind == OrphanKind::remove) {
+    state.is_doomed = true;
+  } else {
+    state.is_being_cut = true;
+  }
 }
 
 void InodeStates::add_inode(const Inode& inode) {
