@@ -16,13 +16,17 @@ class Serving {
   class Request {
    public:
     explicit Request(Serving& serving) : serving_(serving), begun_(serving.runtime_.now()) {}
-    ~Request() { serving_.nanoseconds_ += (serving_.runtime_.now() - begun_).count(); }
+    ~Request() {
+      if (counts_) serving_.nanoseconds_ += (serving_.runtime_.now() - begun_).count();
+    }
+    void leave_out() { counts_ = false; }
     Request(const Request&) = delete;
     Request& operator=(const Request&) = delete;
 
    private:
     Serving& serving_;
     const Nanoseconds begun_;
+    bool counts_ = true;
   };
 
   /// Of requests that have ended; those that run side by side count each.

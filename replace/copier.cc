@@ -61,9 +61,9 @@ struct Copier::Window {
 Copier::Copier(alloc::Volume& volume, Host& host, Setup setup)
     : volume_(volume), host_(host), setup_(std::move(setup)) {}
 
-WindowResult Copier::copy(PhysicalRange range, AlignedBuffer& buffer) {
+WindowResult Copier::copy(PhysicalRange range, Bytes buffer) {
   ASSERT(buffer.size() >= range.length);
-  Window window{range, buffer.span(), {}, {}};
+  Window window{range, buffer, {}, {}};
   PhysicalRange left = range;
   while (left.length > 0) {
     // The chunk that the walk has seen here may be gone, or another stand in its place.

@@ -48,7 +48,7 @@ class Copier {
   Copier(alloc::Volume& volume, Host& host, Setup setup);
 
   /// (waits) Copies `window`. `buffer`: at least as long as the window; one for each task.
-  WindowResult copy(PhysicalRange window, AlignedBuffer& buffer);
+  WindowResult copy(PhysicalRange window, Bytes buffer);
 
  private:
   /// Something to be copied.

@@ -103,12 +103,13 @@ class Engine::Impl {
     bool is_rest = false;  // it keeps its turn meanwhile
     bool ends = false;
   };
-  Pause copy_windows(AlignedBuffer& buffer);
+  Pause copy_windows(Bytes buffer);
   void commit_now();
   void window_done(PhysicalRange window, const WindowResult& result);
   bool gave_up() const;    // cancelled, or duplication broke
   bool is_to_end() const;  // that, or unmounting
-  asio::awaitable<void> lane();
+  size_t lane_bytes() const;
+  asio::awaitable<void> lane(Bytes buffer);
   asio::awaitable<void> commit_cursor(uint64_t walk_number);
   void after_walk();
 
@@ -135,6 +136,7 @@ class Engine::Impl {
   std::vector<std::string> hints_;  // where the target may be, from the mount
   bool read_only_ = false, stopping_ = false, cancel_requested_ = false;
   unsigned coroutines_ = 0, lanes_ = 0, lanes_at_work_ = 0;
+  AlignedBuffer lane_memory_;  // while there are lanes; one piece of memory, for huge pages
   Pace pace_;
   uint64_t walk_number_ = 0;
   std::shared_ptr<alloc::Device> target_;  // while armed

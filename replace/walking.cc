@@ -66,6 +66,7 @@ void Engine::Impl::begin_walk() {
     rate_.start(volume_.runtime().now());
     lanes_at_work_ = 0;
     lanes_ = std::max(options_.windows_in_flight, 1u);
+    lane_memory_ = AlignedBuffer(lanes_ * lane_bytes());
     walk_number = ++walk_number_;
     committed_copied_ = 0;
     set_activity(Activity::walking);
@@ -73,7 +74,13 @@ void Engine::Impl::begin_walk() {
              facts.target.path);
   }
   spawn(commit_cursor(walk_number));
-  for (unsigned i = 0; i < std::max(options_.windows_in_flight, 1u); ++i) spawn(lane());
+  for (unsigned i = 0; i < std::max(options_.windows_in_flight, 1u); ++i) {
+    spawn(lane(lane_memory_.span().subspan(i * lane_bytes(), lane_bytes())));
+  }
+}
+
+size_t Engine::Impl::lane_bytes() const {
+  return std::max(options_.window_bytes, kNodeSize);
 }
 
 bool Engine::Impl::gave_up() const {
@@ -142,7 +149,7 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
 
 /// On a worker: copies windows, one after the other, until there is none left or the lane has to
 /// pause.
-Engine::Impl::Pause Engine::Impl::copy_windows(AlignedBuffer& buffer) {
+Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
   for (;;) {
     const Step step = next_step();
     if (step.commit) {
@@ -161,21 +168,20 @@ Engine::Impl::Pause Engine::Impl::copy_windows(AlignedBuffer& buffer) {
 }
 
 /// One of several. The last one to end goes on.
-asio::awaitable<void> Engine::Impl::lane() {
-  auto buffer = std::make_shared<AlignedBuffer>(std::max(options_.window_bytes, kNodeSize));
+asio::awaitable<void> Engine::Impl::lane(Bytes buffer) {
   for (;;) {
-    auto job = [this, buffer] { return copy_windows(*buffer); };
+    auto job = [this, buffer] { return copy_windows(buffer); };
     const Pause pause = co_await background_.blocking(std::move(job));
     if (pause.ends) break;
     co_await background_.sleep(pause.time);
     Lock lock(mutex_);
     if (pause.is_rest) --lanes_at_work_;
   }
-  buffer.reset();
   bool last = false;
   {
     Lock lock(mutex_);
     last = --lanes_ == 0;
+    if (last) lane_memory_ = {};
   }
   if (last) {
     auto job = [this] { after_walk(); };

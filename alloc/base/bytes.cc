@@ -3,6 +3,7 @@
 #include "alloc/base/bytes.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cctype>
@@ -55,9 +56,17 @@ size_t class_of(size_t size) {
                              kClassSizes);
 }
 
+/// Memory that spans whole huge pages asks for them: a request to a device pins each page it has.
+constexpr size_t kHugePage = size_t{2} << 20;
+
 std::byte* allocate_from_system(size_t size) {
-  void* memory = std::aligned_alloc(kBlockSize, round_up(size, kBlockSize));
+  const size_t alignment = size >= kHugePage ? kHugePage : kBlockSize;
+  const size_t rounded = round_up(size, alignment);
+  void* memory = std::aligned_alloc(alignment, rounded);
   if (memory == nullptr) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);
+#endif
   return static_cast<std::byte*>(memory);
 }
 

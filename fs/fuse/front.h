@@ -102,5 +102,8 @@ void reply_entry(fuse_req_t req, const Result<Attributes>& result);
 
 /// The request being handled on this thread, for fields that libfuse does not pass on.
 std::span<const std::byte> current_request();
+/// The request being handled on this thread is no work of a program's (fs/serving.h): whoever asks
+/// about a replace, or waits for it to begin, does not hold it up.
+void leave_out_of_serving();
 
 }  // namespace moltfs::fs::fuse

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstring>
-#include <optional>
 #include <thread>
 
 #include "alloc/base/log.h"
@@ -23,6 +22,7 @@ namespace moltfs::fs::fuse {
 namespace {
 
 thread_local std::span<const std::byte> request_on_this_thread;
+thread_local Serving::Request* serving_on_this_thread = nullptr;
 
 unsigned default_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
@@ -74,6 +74,10 @@ Result<Session> make_session(Front& front, const std::string& options) {
 
 std::span<const std::byte> current_request() {
   return request_on_this_thread;
+}
+
+void leave_out_of_serving() {
+  if (serving_on_this_thread != nullptr) serving_on_this_thread->leave_out();
 }
 
 class Server::Impl {
@@ -136,10 +140,15 @@ class Server::Impl {
   void handle(std::span<std::byte> request) {
     fuse_in_header header;
     std::memcpy(&header, request.data(), sizeof header);
-    // Whoever asks about a replace, or waits for it to begin, does not hold it up.
-    std::optional<Serving::Request> counted;
-    if (!is_control_inode(header.nodeid)) counted.emplace(serving_);
-    if (answer_raw(front_, request, reply_descriptor())) return;
+    Serving::Request serving(serving_);
+    serving_on_this_thread = &serving;
+    if (is_control_inode(header.nodeid)) leave_out_of_serving();
+    if (!answer_raw(front_, request, reply_descriptor())) hand_to_libfuse(request);
+    serving_on_this_thread = nullptr;
+    if (header.opcode == FUSE_INIT) front_.initialized = true;
+  }
+
+  void hand_to_libfuse(std::span<std::byte> request) {
     request = without_extension(front_, request);
     request_on_this_thread = request;
     fuse_buf buffer{};
@@ -147,7 +156,6 @@ class Server::Impl {
     buffer.size = request.size();
     fuse_session_process_buf(session_.get(), &buffer);
     request_on_this_thread = {};
-    if (header.opcode == FUSE_INIT) front_.initialized = true;
   }
 
   const Options options_;

@@ -28,6 +28,7 @@ const Control::Door* door_of(fuse_ino_t ino, std::string_view name) {
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   Front& front = front_of(req);
   if (const auto* door = door_of(ino, name)) {
+    leave_out_of_serving();
     const auto text = front.control.get(door->topic, fuse_req_ctx(req)->uid);
     if (!text) return reply_error(req, text.error());
     // What is asked for twice, first its length, may grow in between: the length has some slack.
@@ -43,6 +44,7 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
               int flags) {
   Front& front = front_of(req);
   if (const auto* door = door_of(ino, name)) {
+    leave_out_of_serving();
     return reply_done(req, front.control.set(door->topic, {value, size}, fuse_req_ctx(req)->uid));
   }
   constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
