@@ -30,8 +30,24 @@ TEST_CASE("programs are at work while their requests take time, and a little lon
   CHECK_FALSE(pass(1ms, 0ms));
 }
 
+TEST_CASE("windows are short while programs are at work, but where they cost seeks") {
+  Pace pace;
+  CHECK(pace.window_bytes() == 256 * 1024);
+  pace.worked(256 * 1024, 900us);
+  CHECK(pace.window_bytes() == 256 * 1024);
+  pace.worked(256 * 1024, 10ms);  // a seek
+  CHECK(pace.window_bytes() == UINT64_MAX);
+  pace.worked(1 << 20, 16ms);
+  CHECK(pace.window_bytes() == UINT64_MAX);
+  pace.worked(1 << 20, 4ms);
+  CHECK(pace.window_bytes() == 256 * 1024);
+}
+
 TEST_CASE("the copier rests in proportion to its work, but never for long") {
-  CHECK(Pace::rest_after(3ms) == 3ms);
-  CHECK(Pace::rest_after(0ms) == 0ms);
-  CHECK(Pace::rest_after(20s) == 1s);
+  Pace pace;
+  CHECK(pace.rest_after(3ms) == 1500us);
+  CHECK(pace.rest_after(0ms) == 0ms);
+  pace.worked(1 << 20, 16ms);  // seeks
+  CHECK(pace.rest_after(3ms) == 3ms);
+  CHECK(pace.rest_after(20s) == 1s);
 }

@@ -39,11 +39,12 @@ uint64_t Walk::share_of(const alloc::Chunk& chunk, uint64_t used) {
   return std::min(used / chunk.columns(), chunk.stripe_length());
 }
 
-std::optional<PhysicalRange> Walk::next() {
+std::optional<PhysicalRange> Walk::next(uint64_t at_most) {
   if (exhausted()) return std::nullopt;
+  const uint64_t size = std::min(window_bytes_, std::max(round_down(at_most, kNodeSize), kNodeSize));
   const PhysicalRange extent = extents_[next_extent_].where.range;
   const uint64_t within = next_at_ - extent.start;
-  const uint64_t stop = std::min(round_down(within, window_bytes_) + window_bytes_, extent.length);
+  const uint64_t stop = std::min(round_down(within, size) + size, extent.length);
   const PhysicalRange window{next_at_, stop - within};
   in_flight_[window.start] = next_extent_;
   in_flight_bytes_ += window.length;

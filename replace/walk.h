@@ -9,8 +9,8 @@
 // The cursor is the left edge of the first window that is not finished. A window that was given
 // up (a fault) stays unfinished: the cursor never passes it.
 //
-// Windows lie within one device extent and begin at multiples of the window size from its start,
-// so they never cut a node. Guarded by the engine's mutex.
+// Windows lie within one device extent and end at multiples of their size from its start, so they
+// never cut a node. Guarded by the engine's mutex.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,9 @@ class Walk {
   Walk(std::vector<alloc::DeviceExtent> extents, PhysicalOffset from, PhysicalOffset end,
        uint64_t window_bytes, const UsedBytes& used);
 
-  /// The next window, from here on in flight; nothing if there is none left.
-  std::optional<PhysicalRange> next();
+  /// The next window, from here on in flight; nothing if there is none left. It is as long as
+  /// `window_bytes` said, or shorter: `at_most`, whole nodes.
+  std::optional<PhysicalRange> next(uint64_t at_most = UINT64_MAX);
   /// `met_bytes`: of things allocated in it, copied or not.
   void finished(PhysicalRange window, uint64_t met_bytes, uint64_t copied_bytes);
 

@@ -89,8 +89,11 @@ TEST_CASE("random orders: the cursor never passes an unfinished window and never
     uint64_t covered = 0;
     while (!walk.complete()) {
       if (random() % 2 == 0 && in_flight.size() < 4) {
-        if (auto window = walk.next()) {
+        const uint64_t at_most = random() % 2 == 0 ? UINT64_MAX : (1 + random() % 6) * kNodeSize;
+        if (auto window = walk.next(at_most)) {
           REQUIRE(window->start >= last_end);
+          REQUIRE(window->length <= at_most);
+          REQUIRE(window->length % kNodeSize == 0);
           last_end = window->end();
           covered += window->length;
           in_flight.push_back(*window);

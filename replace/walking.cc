@@ -88,15 +88,14 @@ bool Engine::Impl::gave_up() const {
   return !ledger_.standing() || cancel_requested_;
 }
 
-bool Engine::Impl::is_to_end() const {
-  Lock lock(mutex_);
+bool Engine::Impl::must_end() const {
   return stopping_ || cancel_requested_ || !ledger_.standing();
 }
 
 Engine::Impl::Step Engine::Impl::next_step() {
   Step step;
   Lock lock(mutex_);
-  if (stopping_ || cancel_requested_ || !ledger_.standing()) return step;
+  if (must_end()) return step;
   // What a crash now would cost, and how much less a commit could make it.
   const uint64_t at_stake = walk_->copied_bytes() - committed_copied_ + walk_->in_flight_bytes();
   const uint64_t gain = walk_->copied_left() - committed_copied_;
@@ -112,7 +111,7 @@ Engine::Impl::Step Engine::Impl::next_step() {
   } else if (step.shared && lanes_at_work_ >= Pace::kSharedLanes) {
     step.wait = kTurnPoll;
   } else {
-    step.window = walk_->next();
+    step.window = walk_->next(step.shared ? pace_.window_bytes() : UINT64_MAX);
     ledger_.current().started_right = walk_->started_right();
     ++lanes_at_work_;
   }
@@ -150,6 +149,7 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
 /// On a worker: copies windows, one after the other, until there is none left or the lane has to
 /// pause.
 Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
+  Nanoseconds worked{0};  // while programs were at work, since the last rest
   for (;;) {
     const Step step = next_step();
     if (step.commit) {
@@ -161,8 +161,12 @@ Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
     const Nanoseconds begun = volume_.runtime().now();
     window_done(*step.window, copier_->copy(*step.window, buffer));
     const Nanoseconds work = volume_.runtime().now() - begun;
-    if (step.shared && !is_to_end()) return {Pace::rest_after(work), true, false};
     Lock lock(mutex_);
+    if (step.shared) {
+      pace_.worked(step.window->length, work);
+      worked += work;
+    }
+    if (worked >= Pace::kLeastRest && !must_end()) return {pace_.rest_after(worked), true, false};
     --lanes_at_work_;
   }
 }
