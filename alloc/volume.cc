@@ -44,6 +44,7 @@ Volume::Impl::Impl(Runtime& the_runtime, DeviceOpener& the_opener, bool is_read_
       mapper(the_runtime, first_map(std::move(chunks), std::move(devices))),
       space(the_runtime, mapper, geometry_of(superblock, the_entries), superblock.next_logical),
       window(the_runtime),
+      delayed(the_runtime),
       log_id(the_runtime.random() | 1),
       durable(std::move(superblock)),
       label(recordable_label(durable.label)),
@@ -67,6 +68,7 @@ void Volume::Impl::arm(DeviceId source, std::shared_ptr<Device> target,
   // Before the map: a chunk that is made under it must fit both.
   space.set_device_end(
       source, round_down(std::min(device->second->size_bytes(), target->size_bytes()), kBlockSize));
+  write_delayed();  // what is written now need not be duplicated, and copied once more
   duplicated_bytes = 0;
   const Duplication duplication{source, std::move(target), std::move(rule)};
   mapper.update([&](const Map& map) {
@@ -175,6 +177,15 @@ Result<void> Volume::write(const MapGuard& guard, std::span<const LogicalWrite> 
   return impl_->write(guard, writes);
 }
 
+Result<void> Volume::write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                                 uint64_t owner) {
+  return impl_->write_later(guard, writes, owner);
+}
+
+std::optional<Error> Volume::take_write_failure(std::optional<uint64_t> owner) {
+  return impl_->take_write_failure(owner);
+}
+
 Result<void> Volume::read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy) {
   return impl_->read(guard, at, into, copy);
 }
@@ -209,7 +220,7 @@ std::optional<LogChain> Volume::log_on(Generation base) const {
   return impl_->log_on(base);
 }
 
-Result<void> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
+Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
   return impl_->write_log(writes, flush_first);
 }
 

@@ -5,7 +5,7 @@
 // Life of a commit, seen from here (fs/tree/transaction.cc drives it):
 //   1. fs closes its transaction and, in the same critical section, calls seal().
 //   2. fs writes its nodes through write().
-//   3. finish_commit(): chunk table if it changed -> flush of all devices, target included ->
+//   3. finish_commit(): delayed writes -> chunk table if it changed -> flush of all devices, target included ->
 //      superblock copy 0 on all members -> flush -> copy 1. From the second flush on the commit is
 //      durable: pinned space is released, the device extents of removed chunks are discarded and
 //      free. Copy 1 is made durable by the next commit's first flush, before copy 0 is touched.
@@ -50,6 +50,7 @@
 #include <string>
 #include <vector>
 
+#include "alloc/delayed_writes.h"
 #include "alloc/device/device.h"
 #include "alloc/fsync_log.h"
 #include "alloc/map.h"
@@ -143,6 +144,12 @@ class Volume {
   /// All copies of all writes, and the target's, in parallel. A failure on the target goes to the
   /// hook; on a member it is returned.
   Result<void> write(const MapGuard& guard, std::span<const LogicalWrite> writes);
+  /// The same, now or later (delayed_writes.h). `guard` is to be held until the writes are recorded
+  /// in a transaction. `owner`: who is to be told if it fails later, by take_write_failure().
+  Result<void> write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                           uint64_t owner);
+  /// Why a delayed write for `owner` (nothing: for any) failed on a member; told once.
+  std::optional<Error> take_write_failure(std::optional<uint64_t> owner);
   /// One copy. Errors: io_error and the like with devid and offset; bad_chunk_table.
   Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
   /// One copy of each, in parallel.
@@ -167,9 +174,10 @@ class Volume {
   /// The empty chain on the durable superblock or on the one of the commit that was sealed last.
   /// Nothing if there is no log on that superblock.
   std::optional<LogChain> log_on(Generation base) const;
-  /// Writes batches to the members that carry the log; then all members are flushed, and before,
-  /// too, if `flush_first`. Any error is one of a member.
-  Result<void> write_log(std::span<const LogWrite> writes, bool flush_first);
+  /// Writes batches to the members that carry the log, together with all delayed writes; then all
+  /// members are flushed, and between the two, if `flush_first`. False: a delayed write has failed
+  /// (since the volume was opened), so the batches may name data that is not there. Any error is one of a member.
+  Result<bool> write_log(std::span<const LogWrite> writes, bool flush_first);
   /// Bytes that commits and the log wrote beside mapped writes, all devices.
   uint64_t commit_overhead_bytes() const;
   /// That part of it which went to targets.

@@ -105,6 +105,7 @@ Result<void> Commit::run() {
 }
 
 Result<void> Commit::make_durable() {
+  volume_.write_delayed();
   TRY(write_chunk_table());
   TRY(flush_devices());
   ask_replace();

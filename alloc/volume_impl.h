@@ -33,6 +33,12 @@ class Volume::Impl {
        std::vector<DeviceEntry> entries, Map::Devices devices, ChunkList chunks);
 
   Result<void> write(const MapGuard& guard, std::span<const LogicalWrite> writes);
+  Result<void> write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                           uint64_t owner);
+  /// Writes all that is delayed, and waits for what others are writing of it. What fails on a
+  /// member is kept for take_write_failure().
+  void write_delayed();
+  std::optional<Error> take_write_failure(std::optional<uint64_t> owner);
   Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
   void read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy);
   Result<void> repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes, unsigned copy);
@@ -43,7 +49,7 @@ class Volume::Impl {
   /// At mount, before anybody asks: reads what the durable superblock's chain holds.
   void find_log();
   std::optional<LogChain> log_on(Generation base) const;
-  Result<void> write_log(std::span<const LogWrite> writes, bool flush_first);
+  Result<bool> write_log(std::span<const LogWrite> writes, bool flush_first);
 
   void arm(DeviceId source, std::shared_ptr<Device> target,
            std::shared_ptr<const DuplicationRule> rule);
@@ -67,6 +73,8 @@ class Volume::Impl {
   Mapper mapper;
   Space space;
   SwapWindow window;
+  DelayedWrites delayed;
+  std::atomic<bool> content_lost{false};  ///< a delayed write has failed
   std::atomic<uint64_t> overhead_bytes{0}, target_overhead_bytes{0}, duplicated_bytes{0};
   std::atomic<CommitHook*> hook_{nullptr};
   const uint64_t log_id;  ///< of the superblocks that this mount writes
@@ -78,8 +86,22 @@ class Volume::Impl {
   std::vector<DeviceEntry> entries;  // by devid, as devices are now
   std::optional<Superblock::Succession> pending_swap;
   std::optional<SwapRequest> swap_request;
+  std::map<uint64_t, Error> write_failures;  // of delayed writes, by owner
 
  private:
+  using Requests = boost::container::small_vector<IoRequest, 8>;
+  /// Mapped writes, planned and not judged yet.
+  struct Plan {
+    boost::container::small_vector<Segment, 8> segments;
+    Requests requests;
+    Result<void> add(const Map& map, const LogicalWrite& write);
+  };
+  void write_batch(const DelayedWrites::Batch& batch);
+  Plan plan_batch(const Map& map, const DelayedWrites::Batch& batch) const;
+  void end_batch(const MapGuard& guard, const DelayedWrites::Batch& batch,
+                 const Result<void>& written);
+  Result<void> judge_writes(const Map& map, std::span<const Segment> segments,
+                            std::span<IoRequest> requests);
   Result<void> repeat_on_target(std::span<const Segment> segments,
                                 std::span<IoRequest> requests);
   Result<void> run_writes(const Map& map, std::span<const Segment> segments,

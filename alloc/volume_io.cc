@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Reads and writes by logical address, and what their failures mean.
 #include "alloc/base/assert.h"
+#include "alloc/base/log.h"
 #include "alloc/volume_impl.h"
 
 namespace moltfs::alloc {
 
 namespace {
 
-using Requests = boost::container::small_vector<IoRequest, 8>;
-
+template <class Requests>
 void add_write(Requests& requests, const Segment& segment, ConstBytes bytes) {
   requests.push_back(IoRequest::make_write(segment.device, segment.offset.value,
                                            bytes.subspan(segment.buffer_offset, segment.length)));
 }
 
+template <class Requests>
 std::span<IoRequest> span_of(Requests& requests) {
   return {requests.data(), requests.size()};
 }
@@ -56,11 +57,10 @@ Result<void> Volume::Impl::repeat_on_target(std::span<const Segment> segments,
   return ok();
 }
 
-/// Runs `requests`, which write `segments`, and judges what failed: on the target it goes to the
+/// Judges what failed of `requests`, which have written `segments`: on the target it goes to the
 /// hook, on a member it is returned; which of the two is the member may have to be waited for.
-Result<void> Volume::Impl::run_writes(const Map& map, std::span<const Segment> segments,
-                                      std::span<IoRequest> requests) {
-  engine.run(requests);
+Result<void> Volume::Impl::judge_writes(const Map& map, std::span<const Segment> segments,
+                                        std::span<IoRequest> requests) {
   uint64_t to_target = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (segments[i].to_target && requests[i].result) to_target += segments[i].length;
@@ -86,20 +86,124 @@ Result<void> Volume::Impl::run_writes(const Map& map, std::span<const Segment> s
   return ok();
 }
 
+Result<void> Volume::Impl::run_writes(const Map& map, std::span<const Segment> segments,
+                                      std::span<IoRequest> requests) {
+  engine.run(requests);
+  return judge_writes(map, segments, requests);
+}
+
+Result<void> Volume::Impl::Plan::add(const Map& map, const LogicalWrite& write) {
+  TRY(auto places, map.for_write({write.at, write.bytes.size()}));
+  for (const Segment& segment : places) {
+    segments.push_back(segment);
+    add_write(requests, segment, write.bytes);
+  }
+  return ok();
+}
+
 Result<void> Volume::Impl::write(const MapGuard& guard, std::span<const LogicalWrite> writes) {
   if (read_only) return Error(Errc::read_only);
-  const Map& map = guard.map();
-  boost::container::small_vector<Segment, 8> segments;
-  Requests requests;
+  Plan plan;
   for (const LogicalWrite& write : writes) {
-    TRY(auto places, map.for_write({write.at, write.bytes.size()}));
-    for (const Segment& segment : places) {
-      segments.push_back(segment);
-      add_write(requests, segment, write.bytes);
+    delayed.displace({write.at, write.bytes.size()});
+    TRY(plan.add(guard.map(), write));
+  }
+  return run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
+                    span_of(plan.requests));
+}
+
+// ---- Delayed writes
+
+Result<void> Volume::Impl::write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                                       uint64_t owner) {
+  if (read_only) return Error(Errc::read_only);
+  uint64_t bytes = 0;
+  for (const LogicalWrite& write : writes) bytes += write.bytes.size();
+  if (bytes > DelayedWrites::kMaxWriteBytes) return this->write(guard, writes);
+  for (const LogicalWrite& write : writes) {
+    delayed.displace({write.at, write.bytes.size()});
+    while (!delayed.add(write.at, write.bytes, owner)) {
+      if (const auto batch = delayed.take()) write_batch(*batch);
     }
   }
-  return run_writes(map, {segments.data(), segments.size()}, span_of(requests));
+  return ok();
 }
+
+void Volume::Impl::write_delayed() {
+  if (const auto batch = delayed.take()) write_batch(*batch);
+  delayed.wait_for_taken();
+}
+
+void Volume::Impl::write_batch(const DelayedWrites::Batch& batch) {
+  const MapGuard guard = mapper.acquire();
+  Plan plan = plan_batch(guard.map(), batch);
+  end_batch(guard, batch,
+            run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
+                       span_of(plan.requests)));
+}
+
+/// Neighbours go in one request. Where there is no chunk any more nothing is to be kept.
+Volume::Impl::Plan Volume::Impl::plan_batch(const Map& map,
+                                            const DelayedWrites::Batch& batch) const {
+  Plan plan;
+  LogicalWrite run;
+  const auto end_run = [&] {
+    if (run.bytes.empty() || map.chunk_of({run.at, run.bytes.size()}) == nullptr) return;
+    const auto planned = plan.add(map, run);
+    ASSERT(planned);
+  };
+  for (const DelayedWrites::Write& write : batch.writes) {
+    const uint64_t length = run.bytes.size() + write.bytes.size();
+    const bool continues = !run.bytes.empty() && run.at + run.bytes.size() == write.at &&
+                           run.bytes.data() + run.bytes.size() == write.bytes.data() &&
+                           map.chunk_of({run.at, length}) != nullptr;
+    if (continues) {
+      run.bytes = {run.bytes.data(), length};
+      continue;
+    }
+    end_run();
+    run = {write.at, write.bytes};
+  }
+  end_run();
+  return plan;
+}
+
+/// If something has failed, which? Each is tried once more by itself, and its owner remembered.
+void Volume::Impl::end_batch(const MapGuard& guard, const DelayedWrites::Batch& batch,
+                             const Result<void>& written) {
+  for (const DelayedWrites::Write& write : batch.writes) {
+    if (written) break;
+    if (guard.map().chunk_of({write.at, write.bytes.size()}) == nullptr) continue;
+    Plan plan;
+    auto again = plan.add(guard.map(), {write.at, write.bytes});
+    if (again) {
+      again = run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
+                         span_of(plan.requests));
+    }
+    if (again) continue;
+    log_error("inode {}: {} bytes are lost: {}", write.owner, write.bytes.size(),
+              again.error().message());
+    content_lost = true;
+    std::lock_guard lock(mutex);
+    write_failures.emplace(write.owner, again.error());
+  }
+  delayed.done(batch);
+}
+
+std::optional<Error> Volume::Impl::take_write_failure(std::optional<uint64_t> owner) {
+  std::lock_guard lock(mutex);
+  const auto found = owner ? write_failures.find(*owner) : write_failures.begin();
+  if (found == write_failures.end()) return std::nullopt;
+  const Error error = found->second;
+  if (owner) {
+    write_failures.erase(found);
+  } else {
+    write_failures.clear();
+  }
+  return error;
+}
+
+// ---- Reading
 
 void Volume::Impl::read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy) {
   struct Origin {
@@ -108,18 +212,25 @@ void Volume::Impl::read_batch(const MapGuard& guard, std::span<LogicalRead> read
   };
   boost::container::small_vector<Origin, 8> origins;
   Requests requests;
-  for (LogicalRead& read : reads) {
-    auto places = guard.map().for_read({read.at, read.into.size()}, copy);
-    read.result = ok();
+  const auto add = [&](LogicalRead& read, LogicalOffset at, Bytes into) {
+    auto places = guard.map().for_read({at, into.size()}, copy);
     if (!places) {
       read.result = places.error();
-      continue;
+      return;
     }
     for (const Segment& segment : places.value()) {
       origins.push_back({&read, segment});
       requests.push_back(
           IoRequest::make_read(segment.device, segment.offset.value,
-                               read.into.subspan(segment.buffer_offset, segment.length)));
+                               into.subspan(segment.buffer_offset, segment.length)));
+    }
+  };
+  for (LogicalRead& read : reads) {
+    read.result = ok();
+    if (delayed.empty()) {
+      add(read, read.at, read.into);
+    } else {
+      for (const auto& part : delayed.read(read.at, read.into)) add(read, part.at, part.into);
     }
   }
   engine.run(span_of(requests));

@@ -83,30 +83,43 @@ Result<void> Volume::Impl::flush_members(const Map& map) {
   return ok();
 }
 
-Result<void> Volume::Impl::write_log(std::span<const LogWrite> writes, bool flush_first) {
+/// Content and log in parallel: the order in which they reach the devices does not matter (L2).
+Result<bool> Volume::Impl::write_log(std::span<const LogWrite> writes, bool flush_first) {
   if (read_only) return Error(Errc::read_only);
-  const auto map = mapper.current();
+  const MapGuard guard = mapper.acquire();
+  const Map& map = guard.map();
   if (flush_first) {
-    TRY(flush_members(*map));
+    write_delayed();
+    TRY(flush_members(map));
   }
-  boost::container::small_vector<IoRequest, 4> requests;
+  const auto batch = delayed.take();
+  Plan plan;
+  if (batch) plan = plan_batch(map, *batch);
+  const size_t content = plan.requests.size();
   boost::container::small_vector<DeviceId, 4> whose;
   size_t carriers = 0;
-  for (const auto& [devid, device] : map->devices()) {
+  for (const auto& [devid, device] : map.devices()) {
     if (carriers++ == kLogDevices) break;
     for (const LogWrite& write : writes) {
-      requests.push_back(IoRequest::make_write(device.get(), write.offset, write.bytes.span()));
+      plan.requests.push_back(
+          IoRequest::make_write(device.get(), write.offset, write.bytes.span()));
       whose.push_back(devid);
     }
   }
-  engine.run({requests.data(), requests.size()});
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (!requests[i].result) {
-      return located(requests[i].result.error(), whose[i], requests[i].offset);
-    }
-    overhead_bytes += requests[i].length;
+  const std::span all(plan.requests.data(), plan.requests.size());
+  engine.run(all);
+  if (batch) {
+    const auto written =
+        judge_writes(map, {plan.segments.data(), plan.segments.size()}, all.first(content));
+    end_batch(guard, *batch, written);
   }
-  return flush_members(*map);
+  delayed.wait_for_taken();
+  for (size_t i = content; i < all.size(); ++i) {
+    if (!all[i].result) return located(all[i].result.error(), whose[i - content], all[i].offset);
+    overhead_bytes += all[i].length;
+  }
+  TRY(flush_members(map));
+  return !content_lost;
 }
 
 }  // namespace moltfs::alloc

@@ -374,3 +374,77 @@ TEST_CASE("discards follow the commit that removed a chunk") {
   REQUIRE(order.front() == "superblock");
   REQUIRE(volume->space().usage().data_chunk_bytes <= 4 * MiB);
 }
+
+TEST_CASE("small writes wait in memory until the next commit; reads get them from there") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a"});
+  auto volume = bench.open({"mem:a"}).value();
+  std::atomic<uint64_t> writes{0};
+  std::atomic<bool> bad_place{false};
+  uint64_t bad_offset = 0;
+  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op != IoOp::write || request.offset < kFirstChunkOffset) return ok();
+    ++writes;
+    const bool covers = request.offset <= bad_offset && bad_offset < request.offset + request.length;
+    if (bad_place && covers) return Error(Errc::io_error);
+    return ok();
+  });
+  const auto put_later = [&](uint8_t seed, uint64_t owner) {
+    auto bytes = pattern(seed);
+    auto range = volume->space().allocate_data(bytes.size(), Generation(3)).value();
+    auto guard = volume->acquire_map();
+    const LogicalWrite write{range.start, bytes.span()};
+    REQUIRE(volume->write_later(guard, {&write, 1}, owner));
+    volume->space().record_data(range);
+    return range.start;
+  };
+  const auto a = put_later(3, 300), b = put_later(4, 400);
+  REQUIRE(writes == 0);
+  REQUIRE(holds(*volume, a, 3).value());
+  REQUIRE(holds(*volume, at[1], 2).value());
+
+  SECTION("neighbours in one request") {
+    REQUIRE(commit(*volume, 3));
+    REQUIRE(writes == 1);
+    REQUIRE(holds(*volume, a, 3).value());
+    volume.reset();
+    bench.devices.set_hook(nullptr);
+    auto again = bench.open({"mem:a"}).value();
+    REQUIRE(holds(*again, a, 3).value());
+    REQUIRE(holds(*again, b, 4).value());
+  }
+  SECTION("a full batch is written at once") {
+    for (unsigned i = 0; i < 15; ++i) put_later(static_cast<uint8_t>(i), 5);
+    REQUIRE(writes == 1);
+    REQUIRE(holds(*volume, b, 4).value());
+  }
+  SECTION("with the fsync log") {
+    REQUIRE(volume->write_log({}, false).value());
+    REQUIRE(writes == 1);
+    put_later(5, 5);
+    REQUIRE(volume->write_log({}, true).value());
+    REQUIRE(writes == 2);
+  }
+  SECTION("what fails is told to its owner, once, and no log names it") {
+    bad_offset = volume->mapper().current()->for_write({b, kBlockSize}).value()[0].offset.value;
+    bad_place = true;
+    REQUIRE(!volume->write_log({}, false).value());
+    REQUIRE(holds(*volume, a, 3).value());
+    REQUIRE(!volume->take_write_failure(300));
+    REQUIRE(volume->take_write_failure(400)->code == Errc::io_error);
+    REQUIRE(!volume->take_write_failure(400));
+    bad_place = false;
+    REQUIRE(!volume->write_log({}, false).value());
+    REQUIRE(commit(*volume, 3));
+    bad_place = true;
+    bad_offset = 0;
+    REQUIRE(!volume->take_write_failure(std::nullopt));
+  }
+  SECTION("nothing is kept for a chunk that is gone") {
+    volume->space().free_data({a, 65536}, Generation(3), Generation(3));
+    volume->space().free_data({b, 65536}, Generation(3), Generation(3));
+    REQUIRE(commit(*volume, 3));
+    REQUIRE(!volume->take_write_failure(std::nullopt));
+  }
+  bench.devices.set_hook(nullptr);
+}

@@ -71,7 +71,7 @@ Result<void> BlockWriter::write(std::span<const Piece> pieces) {
   const auto writes = describe_writes(pieces);
   alloc::Volume& volume = core_.transactions.volume();
   guard_ = volume.acquire_map();
-  return volume.write(guard_, writes);
+  return volume.write_later(guard_, writes, ino_.value);
 }
 
 Result<void> BlockWriter::preallocate(std::span<const FileRange> holes) {

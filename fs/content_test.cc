@@ -238,18 +238,48 @@ TEST_CASE("a full volume: the file stays as it was, and all space comes back") {
 TEST_CASE("a write that fails on the device changes nothing") {
   World world;
   const InodeNumber ino = world.make_file("a");
-  world.write(ino, 0, pattern(50'000, 1));
+  world.write(ino, 0, pattern(150'000, 1));
   REQUIRE(world.filesystem->sync());
   const uint64_t used = world.volume->space().usage().data_used_bytes;
   world.devices.set_hook([](const alloc::IoRequest& request) -> Result<void> {
     if (request.op == alloc::IoOp::write) return Errc::io_error;
     return ok();
   });
-  CHECK(world.filesystem->write(ino, 1000, pattern(30'000, 2), {}).error() == Errc::io_error);
+  CHECK(world.filesystem->write(ino, 1000, pattern(130'000, 2), {}).error() == Errc::io_error);
   world.devices.set_hook({});
-  CHECK(world.read(ino, 0, 60'000) == pattern(50'000, 1));
+  CHECK(world.read(ino, 0, 160'000) == pattern(150'000, 1));
   CHECK(world.volume->space().usage().data_used_bytes == used);
   world.check_extents({ino});
+}
+
+TEST_CASE("a small write that fails later is told to the fsync of its file, and read as an error") {
+  Quiet quiet;
+  World world;
+  const InodeNumber bad = world.make_file("bad"), good = world.make_file("good");
+  world.write(good, 0, pattern(50'000, 1));
+  REQUIRE(world.filesystem->sync());
+  const uint64_t used = world.volume->space().usage().data_used_bytes;
+  std::atomic<uint64_t> place{0};
+  world.devices.set_hook([&](const alloc::IoRequest& request) -> Result<void> {
+    if (request.op != alloc::IoOp::write || request.offset < alloc::kFirstChunkOffset) return ok();
+    if (request.length == 2 * kBlockSize && place == 0) place = request.offset;
+    const bool covers = request.offset <= place && place < request.offset + request.length;
+    return place != 0 && covers ? Result<void>(Errc::io_error) : ok();
+  });
+  world.write(bad, 0, pattern(2 * kBlockSize, 2));
+  CHECK(world.read(bad, 0, 60'000) == pattern(2 * kBlockSize, 2));
+  CHECK(world.filesystem->sync(good));
+  CHECK(world.filesystem->sync(bad).error() == Errc::io_error);
+  CHECK(world.filesystem->sync(bad));  // it was told
+  CHECK(world.read(good, 0, 60'000) == pattern(50'000, 1));
+  std::vector<std::byte> into(kBlockSize);
+  CHECK(world.filesystem->read(bad, 0, into).error() == Errc::io_error);
+  CHECK(world.volume->space().usage().data_used_bytes == used + 2 * kBlockSize);
+  world.write(bad, 0, pattern(3 * kBlockSize, 3));  // elsewhere
+  CHECK(world.filesystem->sync(bad));
+  CHECK(world.read(bad, 0, 60'000) == pattern(3 * kBlockSize, 3));
+  world.devices.set_hook({});
+  world.check_extents({bad, good});
 }
 
 TEST_CASE("each request to the device fails in turn") {
@@ -258,24 +288,25 @@ TEST_CASE("each request to the device fails in turn") {
   options.cache_bytes = 64 << 20;  // no commit on the way: a failed one is fatal
   World world(options);
   const InodeNumber ino = world.make_file("a");
-  const auto old = pattern(50'000, 1);
+  const auto old = pattern(150'000, 1);
   const auto run = [&](int what) -> Result<void> {
     if (what == 0) {
-      TRY(world.filesystem->write(ino, 5000, pattern(30'000, 2), {}));
+      TRY(world.filesystem->write(ino, 5000, pattern(130'000, 2), {}));
       return ok();
     }
     if (what == 1) return world.resize(ino, 10'001);
-    return world.filesystem->allocate(ino, AllocateMode::zero_range, 5001, 30'000, false);
+    return world.filesystem->allocate(ino, AllocateMode::zero_range, 5001, 130'000, false);
   };
   std::vector<std::vector<std::byte>> expected(3, old);
-  const auto written = pattern(30'000, 2);
+  const auto written = pattern(130'000, 2);
   std::copy(written.begin(), written.end(), expected[0].begin() + 5000);
   expected[1].resize(10'001);
-  std::fill_n(expected[2].begin() + 5001, 30'000, std::byte{0});
+  std::fill_n(expected[2].begin() + 5001, 130'000, std::byte{0});
   for (int what = 0; what < 3; ++what) {
     for (int k = 1;; ++k) {
       REQUIRE(world.resize(ino, 0));
       world.write(ino, 0, old);
+      REQUIRE(world.filesystem->sync());
       std::atomic<int> count{0};
       world.devices.set_hook([&](const alloc::IoRequest&) -> Result<void> {
         if (++count == k) return Errc::io_error;
@@ -283,7 +314,7 @@ TEST_CASE("each request to the device fails in turn") {
       });
       const auto result = run(what);
       world.devices.set_hook({});
-      const auto now = world.read(ino, 0, 60'000);
+      const auto now = world.read(ino, 0, 160'000);
       world.check_extents({ino});
       if (result) {
         REQUIRE(now == expected[what]);
@@ -306,6 +337,7 @@ TEST_CASE("a rotten block") {
     World world(options);
     const InodeNumber ino = world.make_file("a");
     world.write(ino, 0, pattern(40'960, 1));
+    REQUIRE(world.filesystem->sync());
     const Extent extent = world.extents_of(ino).front();
     const auto place = world.volume->mapper().current()->for_read(extent.range(), 0).value()[0];
     world.devices.disk(World::kPath).corrupt(place.offset.value + 8192, 1);

@@ -118,6 +118,9 @@ Result<Batch> fetch_batch(Core& core, InodeNumber directory, uint64_t after, siz
                             }));
     if (fault) return *fault;
     if (!references) return batch;
+    std::vector<Key> inodes;
+    for (const DirEntry& entry : batch.entries) inodes.push_back(inode_key(entry.ino));
+    TRY(core.fs_tree().gather(access, inodes));
     for (const DirEntry& entry : batch.entries) {
       TRY(auto inode, load_named(core, access, entry));
       batch.attributes.push_back(inode.attributes());

@@ -112,6 +112,13 @@ class Filesystem::Impl {
     return changed;
   }
 
+  Result<void> lost_content(std::optional<InodeNumber> ino) {
+    const auto owner = ino ? std::optional(ino->value) : std::nullopt;
+    const auto failure = core.transactions.volume().take_write_failure(owner);
+    if (failure) return *failure;
+    return ok();
+  }
+
   Core core;
   Reclaimer reclaimer;
   RecordedExtents recorded;
@@ -304,13 +311,14 @@ Result<uint64_t> Filesystem::copy_range(InodeNumber from, uint64_t from_offset, 
       [&] { return copy_content(impl_->core, from, from_offset, to, to_offset, length); });
 }
 
-Result<void> Filesystem::sync() {
-  return impl_->core.transactions.sync();
+Result<void> Filesystem::sync(std::optional<InodeNumber> ino) {
+  TRY(impl_->core.transactions.sync());
+  return impl_->lost_content(ino);
 }
 
 Result<void> Filesystem::commit() {
   TRY(impl_->core.transactions.commit());
-  return ok();
+  return impl_->lost_content(std::nullopt);
 }
 
 Result<Statistics> Filesystem::statistics() {

@@ -15,8 +15,9 @@
 // kernel leaves to the filesystem: names, types, emptiness, limits, sticky set-id clearing, ACL
 // inheritance.
 //
-// Life of a write: see DESIGN "Life of a write": range lock -> allocate -> checksums -> map guard ->
-// device -> one critical section that swaps the records -> guard and lock released.
+// Life of a write: range lock -> allocate -> checksums -> map guard -> devices, or for small ones
+// memory (alloc/delayed_writes.h) -> one critical section that swaps the records -> guard and lock
+// released.
 //   ENOSPC: space is allocated before anything changes; no_space leaves the file as it was.
 // Life of a read: look up extents and checksums under the lock, read without it, verify. A mismatch
 //   with a record that has changed meanwhile is a race with a writer: look up again. Otherwise the
@@ -197,8 +198,9 @@ class Filesystem {
   Result<uint64_t> copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
                               uint64_t to_offset, uint64_t length);
   /// Everything done so far is durable: by the fsync log, or by a commit. Concurrent callers share.
-  Result<void> sync();
-  /// The same by a commit.
+  /// io_error, once, if content of `ino` (nothing: of any file) that was written before is lost.
+  Result<void> sync(std::optional<InodeNumber> ino = std::nullopt);
+  /// The same, for all files, by a commit.
   Result<void> commit();
 
   Result<Statistics> statistics();

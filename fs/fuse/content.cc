@@ -72,8 +72,8 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   fuse_reply_write(req, size);
 }
 
-void fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
-  reply_done(req, filesystem_of(req).sync());
+void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+  reply_done(req, filesystem_of(req).sync(InodeNumber(ino)));
 }
 
 void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

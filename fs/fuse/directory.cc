@@ -95,8 +95,8 @@ void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse
   for (const InodeNumber number : taken) filesystem.forget(number, 1);
 }
 
-void fsyncdir(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
-  reply_done(req, filesystem_of(req).sync());
+void fsyncdir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+  reply_done(req, filesystem_of(req).sync(InodeNumber(ino)));
 }
 
 }  // namespace

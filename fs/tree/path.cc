@@ -56,9 +56,25 @@ Result<void> Path::descend(const Key& key) {
   for (unsigned depth = 0; depth + 1 < length_; ++depth) {
     const unsigned slot = node(depth).child_slot(key);
     steps_[depth].slot = slot;
-    TRY(steps_[depth + 1].node, child(depth, slot));
+    auto next = child(depth, slot);
+    if (!next) {
+      if (depth + 2 == length_) ask_in_sequence(depth, slot);
+      return next.error();
+    }
+    steps_[depth + 1].node = next.value();
   }
   return ok();
+}
+
+/// REQUIRES: the leaf at `slot` was asked for.
+void Path::ask_in_sequence(unsigned depth, unsigned slot) {
+  Node& parent = node(depth);
+  unsigned last = slot;
+  if (state_.sequences.continues(tree_, missing_.front().lower)) {
+    last = std::min(parent.count() - 1, slot + kReadAheadNodes);
+    ask_ahead(depth, slot + 1, Key::max());
+  }
+  state_.sequences.expect(tree_, expectation(depth, last).upper);
 }
 
 void Path::ask_ahead(unsigned depth, unsigned first, const Key& last) {

@@ -16,7 +16,8 @@ class Path {
   Path(TreeState& state, TreeId tree, std::vector<NodeExpectation>& missing)
       : state_(state), tree_(tree), missing_(missing) {}
 
-  /// To the leaf whose range holds `key`.
+  /// To the leaf whose range holds `key`. If it is missing and those before it were, too, those
+  /// after it are asked for.
   Result<void> descend(const Key& key);
   /// To the neighbouring leaf; false (and no move) if there is none. On the way to the next leaf,
   /// further ones that hold keys up to `read_ahead` are asked for if the next is missing.
@@ -43,6 +44,7 @@ class Path {
   Error miss(unsigned depth, unsigned slot);
   NodeExpectation expectation(unsigned depth, unsigned slot) const;
   void ask_ahead(unsigned depth, unsigned first, const Key& last);
+  void ask_in_sequence(unsigned depth, unsigned slot);
 
   TreeState& state_;
   const TreeId tree_;

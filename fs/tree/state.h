@@ -3,6 +3,7 @@
 // transactions; what Tree works on.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -14,6 +15,29 @@
 #include "fs/tree/redo.h"
 
 namespace moltfs::fs {
+
+/// Sees by their misses who reads a tree from leaf to leaf, by looking up one key after the other.
+class Sequences {
+ public:
+  /// The leaf that begins at `first` is missing: true if somebody was expected there.
+  bool continues(TreeId tree, const Key& first) {
+    const auto found = std::find(next_.begin(), next_.end(), Place{tree, first});
+    if (found == next_.end()) return false;
+    found->key = Key::max();
+    return true;
+  }
+  /// Leaves before `next` are being loaded.
+  void expect(TreeId tree, const Key& next) { next_[turn_++ % next_.size()] = {tree, next}; }
+
+ private:
+  struct Place {
+    TreeId tree = TreeId::fs;
+    Key key = Key::max();  // no leaf begins there
+    bool operator==(const Place&) const = default;
+  };
+  std::array<Place, 8> next_;
+  size_t turn_ = 0;
+};
 
 struct TreeState {
   TreeState(alloc::Space& the_space, const Uuid& volume_uuid, uint64_t cache_bytes)
@@ -29,6 +53,7 @@ struct TreeState {
   /// Of the fsync log's chains: who is told which items change.
   std::array<ChangedKeys*, 2> listeners{};
   NodeCache cache;
+  Sequences sequences;
   /// Nodes born in the running transaction. Ordered, for they are written in this order.
   std::map<LogicalOffset, std::shared_ptr<Node>> dirty;
 

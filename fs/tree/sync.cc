@@ -56,6 +56,7 @@ Result<bool> Transactions::Impl::log_changes() {
   if (!possible) return false;
   auto written = volume.write_log(batches.writes, batches.flush_first);
   if (!written) return fail("an fsync", written.error());
+  if (!written.value()) return false;
 
   std::shared_ptr<const std::function<void()>> press;
   {

@@ -2,10 +2,15 @@
 // The B+trees: looking things up.
 #include "fs/tree/tree.h"
 
+#include <algorithm>
+
 #include "fs/tree/path.h"
 #include "fs/tree/transaction.h"
 
 namespace moltfs::fs {
+namespace {
+constexpr size_t kGatheredNodes = 64;
+}
 
 Result<std::optional<ConstBytes>> Tree::find(Access& access, const Key& key) const {
   Path path(access.state_, id_, access.missing_);
@@ -14,6 +19,24 @@ Result<std::optional<ConstBytes>> Tree::find(Access& access, const Key& key) con
   const unsigned slot = leaf.lower_bound(key);
   if (slot == leaf.count() || leaf.key(slot) != key) return std::nullopt;
   return std::optional(leaf.value(slot));
+}
+
+Result<void> Tree::gather(Access& access, std::span<const Key> keys) const {
+  std::vector<NodeExpectation> missing, all;
+  for (const Key& key : keys) {
+    Path path(access.state_, id_, missing);
+    auto found = path.descend(key);
+    if (found) continue;
+    if (found.error().code != Errc::node_missing) return found;
+    const bool is_new = std::none_of(all.begin(), all.end(), [&](const NodeExpectation& other) {
+      return other.pointer.address == missing.front().pointer.address;
+    });
+    if (is_new) all.push_back(missing.front());
+    if (all.size() == kGatheredNodes) break;
+  }
+  if (all.empty()) return ok();
+  access.missing_ = std::move(all);
+  return Errc::node_missing;
 }
 
 Result<std::optional<Item>> Tree::at_or_after(Access& access, const Key& key) const {

@@ -30,6 +30,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "alloc/base/bytes.h"
 #include "alloc/base/error.h"
@@ -54,6 +55,8 @@ class Tree {
 
   // Errors of all Results below: node_missing (T1), bad_node, bad_item.
   Result<std::optional<ConstBytes>> find(Access& access, const Key& key) const;
+  /// Leaves for all `keys` are in memory; else node_missing, and many of them are loaded together.
+  Result<void> gather(Access& access, std::span<const Key> keys) const;
   /// First item with a key >= `key`; last item with a key <= `key`.
   Result<std::optional<Item>> at_or_after(Access& access, const Key& key) const;
   Result<std::optional<Item>> at_or_before(Access& access, const Key& key) const;
