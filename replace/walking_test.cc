@@ -30,6 +30,7 @@ struct Watch {
 struct Copying : Machine {
   Copying() : Machine({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}}) {
     options.windows_in_flight = 4;
+    options.window_bytes = MiB / 4;  // enough of them, however busy the machine is
     make("mem:a");
     populate(8 * MiB, random);
     host->on_list = [this](LogicalRange) { watch.look(runtime); };
