@@ -69,6 +69,7 @@ class DataChunks {
   uint64_t recorded_bytes() const { return recorded_; }
   uint64_t in_flight_bytes() const { return in_flight_; }
   uint64_t pinned_bytes() const { return pinned_; }
+  uint64_t free_bytes() const { return chunk_bytes_ - recorded_ - in_flight_ - pinned_; }
   uint64_t used_bytes(LogicalOffset chunk) const;
 
  private:

@@ -145,6 +145,21 @@ uint64_t DeviceSpace::potential_after(Profile profile, const Placement& placemen
   return potential_of(profile, free);
 }
 
+uint64_t DeviceSpace::potential_without(Profile profile, uint64_t bytes) const {
+  std::vector<uint64_t> free;
+  for (const auto& [id, device] : devices_) free.push_back(device.free);
+  std::sort(free.begin(), free.end(), std::greater<>());
+  // The first `count` are brought down to one level, more and more of them.
+  for (size_t count = 1; count <= free.size() && bytes > 0; ++count) {
+    const uint64_t next = count < free.size() ? free[count] : 0;
+    const uint64_t taken = std::min(bytes, (free[0] - next) * count);
+    const uint64_t level = free[0] - round_up(taken, count * kUnit) / count;
+    std::fill_n(free.begin(), count, level);
+    bytes -= taken;
+  }
+  return potential_of(profile, free);
+}
+
 std::optional<DeviceSpace::Placement> DeviceSpace::place(Profile profile, uint64_t length) const {
   const Layout layout = layout_of(profile);
   const unsigned copies = copies_of(profile);

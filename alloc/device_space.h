@@ -44,6 +44,8 @@ class DeviceSpace {
   std::optional<Placement> place(Profile profile, uint64_t length) const;
   /// What potential(profile) would be with `placement` occupied.
   uint64_t potential_after(Profile profile, const Placement& placement) const;
+  /// The same with `bytes` taken (whole units), always from the device with most that is left.
+  uint64_t potential_without(Profile profile, uint64_t bytes) const;
 
   /// The lowest extent of a running chunk on `device` that overlaps `range`.
   std::optional<DeviceExtent> first_extent(DeviceId device, PhysicalRange range) const;

@@ -141,5 +141,20 @@ TEST_CASE("first_extent finds the lowest overlapping extent") {
   CHECK(find(20, 1) == 0);
 }
 
+TEST_CASE("what stays for pairs when some space is taken") {
+  DeviceSpace space;
+  space.set_end(DeviceId(1), kFirstChunkOffset + 100 * kMiB);
+  space.set_end(DeviceId(2), kFirstChunkOffset + 60 * kMiB);
+  const auto pairs = [&](uint64_t mib) {
+    return space.potential_without(Profile::dup, mib * kMiB) / kMiB;
+  };
+  CHECK(pairs(0) == space.potential(Profile::dup) / kMiB);
+  CHECK(pairs(1) == 79);   // 99, 60
+  CHECK(pairs(40) == 60);  // 60, 60
+  CHECK(pairs(50) == 54);  // 55, 55
+  CHECK(pairs(159) <= 1);
+  CHECK(pairs(160) == 0);
+}
+
 }  // namespace
 }  // namespace moltfs::alloc

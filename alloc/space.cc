@@ -21,8 +21,15 @@ namespace {
 constexpr uint64_t kGoodRun = 128 * 1024;
 constexpr uint64_t kMaxRun = BlockMap::kPageBlocks * kBlockSize;
 constexpr uint64_t kMaxMetadataChunk = 1024 * 1024 * 1024;
-constexpr uint64_t kMinReserve = 2 * 1024 * 1024;
+constexpr uint64_t kMinReserve = 96 * kNodeSize;
 constexpr uint64_t kMaxReserve = 512 * 1024 * 1024;
+/// So much data needs a byte of metadata at most: an extent of one block takes 98 bytes in two
+/// trees, whose leaves are half full at worst.
+constexpr uint64_t kDataPerMetadata = 21;
+/// Kept for that at most: on a volume of more than a terabyte not all will be in single blocks.
+constexpr uint64_t kMaxHeadroom = 64ull * 1024 * 1024 * 1024;
+/// Nodes that a small change takes.
+constexpr uint64_t kSmallChange = 32 * kNodeSize;
 
 uint64_t less(uint64_t a, uint64_t b) {
   return a - std::min(a, b);
@@ -46,9 +53,14 @@ class Space::Impl {
 
   bool make_chunk(ChunkKind kind);
   std::optional<DeviceSpace::Placement> place(ChunkKind kind) const;
-  bool leaves_reserve(const DeviceSpace::Placement& placement) const;
+  bool has_headroom(uint64_t potential, uint64_t data_chunk_bytes) const;
+  bool leaves_headroom(const DeviceSpace::Placement& placement) const;
   uint64_t metadata_chunk_size() const;
   uint64_t reserve() const;
+  uint64_t kept_from(Urgency urgency) const;
+  uint64_t takable(uint64_t wanted, Urgency urgency);
+  uint64_t new_data_bytes() const;
+  uint64_t recordable_bytes() const;
   /// Node bytes that are free (frozen or not) and promised to nobody.
   uint64_t free_node_bytes() const { return less(nodes.free(), outstanding) * kNodeSize; }
   void publish(std::shared_ptr<const ChunkList> list);
@@ -96,7 +108,20 @@ void Space::Impl::wake() {
 // ---- Making chunks
 
 uint64_t Space::Impl::reserve() const {
-  return std::clamp(round_down(devices.usable_bytes() / 64, kNodeSize), kMinReserve, kMaxReserve);
+  return std::clamp(round_down(devices.usable_bytes() / 256, kNodeSize), kMinReserve, kMaxReserve);
+}
+
+/// Node bytes that such an operation must leave free.
+uint64_t Space::Impl::kept_from(Urgency urgency) const {
+  switch (urgency) {
+    case Urgency::normal:
+      return reserve();
+    case Urgency::reclaiming:
+      return round_down(reserve() / 4, kNodeSize);
+    case Urgency::committing:
+      break;
+  }
+  return 0;
 }
 
 /// Smaller on small volumes, where one of full size would be a large part of the whole.
@@ -108,24 +133,60 @@ uint64_t Space::Impl::metadata_chunk_size() const {
   return size;
 }
 
-bool Space::Impl::leaves_reserve(const DeviceSpace::Placement& placement) const {
-  const uint64_t potential = devices.potential_after(geometry.metadata_profile, placement);
-  return free_node_bytes() + potential >= reserve();
+/// There is what metadata may come to need for so many bytes of data chunks. `potential`: what
+/// unallocated space gives.
+bool Space::Impl::has_headroom(uint64_t potential, uint64_t data_chunk_bytes) const {
+  const uint64_t worst = data_chunk_bytes / kDataPerMetadata;
+  const uint64_t growth = std::min(less(worst, nodes.allocated() * kNodeSize), kMaxHeadroom);
+  return free_node_bytes() + potential >= reserve() + growth;
 }
 
-/// Where a new chunk can lie. A data chunk is made shorter if need be, to leave the reserve.
+bool Space::Impl::leaves_headroom(const DeviceSpace::Placement& placement) const {
+  return has_headroom(devices.potential_after(geometry.metadata_profile, placement),
+                      data.chunk_bytes() + placement.length);
+}
+
+/// Data bytes that new chunks would give, as leaves_headroom() has it.
+uint64_t Space::Impl::new_data_bytes() const {
+  const uint64_t nodes_used = nodes.allocated() * kNodeSize;
+  const uint64_t node_space = free_node_bytes() + devices.potential(geometry.metadata_profile);
+  const uint64_t spare = less(node_space, reserve());
+  const uint64_t per_node_byte = copies_of(geometry.metadata_profile);
+  const uint64_t copies = copies_of(geometry.data_profile);
+  // x * copies / per_node_byte + (chunks + x) / kDataPerMetadata <= spare + nodes_used
+  const uint64_t room = less(spare + nodes_used, data.chunk_bytes() / kDataPerMetadata);
+  const uint64_t by_growth =
+      room * kDataPerMetadata / (copies * kDataPerMetadata + per_node_byte) * per_node_byte;
+  const uint64_t by_limit = less(spare, kMaxHeadroom) * per_node_byte / copies;
+  uint64_t bytes = std::min({std::max(by_growth, by_limit), spare * per_node_byte / copies,
+                             devices.unallocated_bytes() / copies});
+  // On each device a unit may be left without its pair.
+  for (bytes = round_down(bytes, DeviceSpace::kUnit); bytes > 0; bytes -= DeviceSpace::kUnit) {
+    const uint64_t potential = devices.potential_without(geometry.metadata_profile, bytes * copies);
+    if (has_headroom(potential, data.chunk_bytes() + bytes)) break;
+  }
+  return bytes;
+}
+
+/// Data bytes that there are nodes to record, if they come in single blocks.
+uint64_t Space::Impl::recordable_bytes() const {
+  const uint64_t node_space = free_node_bytes() + devices.potential(geometry.metadata_profile);
+  return less(node_space, reserve() + kSmallChange) * kDataPerMetadata;
+}
+
+/// Where a new chunk can lie. A data chunk is made shorter if need be, to leave the headroom.
 std::optional<DeviceSpace::Placement> Space::Impl::place(ChunkKind kind) const {
   if (kind == ChunkKind::metadata) {
     return devices.place(geometry.metadata_profile, metadata_chunk_size());
   }
   auto best = devices.place(geometry.data_profile, geometry.chunk_size);
-  if (!best || leaves_reserve(*best)) return best;
+  if (!best || leaves_headroom(*best)) return best;
   uint64_t fits = 0, too_long = best->length / DeviceSpace::kUnit;
   best.reset();
   while (too_long - fits > 1) {
     const uint64_t middle = fits + (too_long - fits) / 2;
     auto placement = devices.place(geometry.data_profile, middle * DeviceSpace::kUnit);
-    if (placement && leaves_reserve(*placement)) {
+    if (placement && leaves_headroom(*placement)) {
       best = std::move(placement);
       fits = middle;
     } else {
@@ -244,19 +305,30 @@ bool Space::Impl::load_one(std::unique_lock<std::mutex>& lock, uint64_t min_free
   return true;
 }
 
-Result<LogicalRange> Space::allocate_data(uint64_t wanted, Generation running) {
+/// How much of `wanted` leaves the data reserve. Makes chunks where there is not enough in those
+/// that are there.
+uint64_t Space::Impl::takable(uint64_t wanted, Urgency urgency) {
+  const uint64_t kept = urgency == Urgency::normal ? kDataReserve : 0;
+  while (data.free_bytes() < wanted + kept && make_chunk(ChunkKind::data)) {
+  }
+  return std::min(wanted, less(data.free_bytes(), kept));
+}
+
+Result<LogicalRange> Space::allocate_data(uint64_t wanted, Generation running, Urgency urgency) {
   ASSERT(wanted > 0 && wanted % kBlockSize == 0);
   Impl& s = *impl_;
   wanted = std::min(wanted, kMaxRun);
-  const uint64_t good = std::min(wanted, kGoodRun);
   std::unique_lock lock(s.mutex);
   s.note_running(running);
   while (true) {
-    if (auto range = s.data.take(wanted, wanted)) return *range;
-    if (auto range = s.data.take(wanted, good)) return *range;
+    const uint64_t most = s.takable(wanted, urgency);
+    if (most == 0) break;
+    const uint64_t good = std::min(most, kGoodRun);
+    if (auto range = s.data.take(most, most)) return *range;
+    if (auto range = s.data.take(most, good)) return *range;
     if (s.load_one(lock, good, true)) continue;
     if (s.make_chunk(ChunkKind::data)) continue;
-    if (auto range = s.data.take(wanted, kBlockSize)) return *range;
+    if (auto range = s.data.take(most, kBlockSize)) return *range;
     if (s.load_one(lock, kBlockSize, false)) continue;
     if (!s.data.frozen_could_serve()) break;
     s.wait(lock);
@@ -308,7 +380,7 @@ Result<NodeReservation> Space::reserve_nodes(uint64_t count, Urgency urgency, Ge
   Impl& s = *impl_;
   std::unique_lock lock(s.mutex);
   s.note_running(running);
-  const uint64_t kept = urgency == Urgency::normal ? s.reserve() / kNodeSize : 0;
+  const uint64_t kept = s.kept_from(urgency) / kNodeSize;
   while (true) {
     const uint64_t potential = s.devices.potential(s.geometry.metadata_profile) / kNodeSize;
     if (s.nodes.free() + potential < s.outstanding + count + kept) return Error(Errc::no_space);
@@ -610,12 +682,12 @@ SpaceUsage Space::usage() const {
   usage.data_used_bytes = s.data.recorded_bytes() + s.data.in_flight_bytes();
   usage.metadata_chunk_bytes = s.nodes.size() * kNodeSize;
   usage.metadata_used_bytes = s.nodes.allocated() * kNodeSize;
-  usage.pinned_bytes = s.data.pinned_bytes() + s.nodes.pinned() * kNodeSize;
+  usage.pinned_data_bytes = s.data.pinned_bytes();
+  usage.pinned_bytes = usage.pinned_data_bytes + s.nodes.pinned() * kNodeSize;
 
-  const uint64_t lacking = round_up(less(s.reserve(), s.free_node_bytes()), DeviceSpace::kUnit);
-  const uint64_t kept = lacking * copies_of(s.geometry.metadata_profile);
-  usage.available_bytes = less(usage.data_chunk_bytes, usage.data_used_bytes) +
-                          less(usage.unallocated_bytes, kept) / copies_of(s.geometry.data_profile);
+  const uint64_t free = less(usage.data_chunk_bytes, usage.data_used_bytes) + s.new_data_bytes();
+  usage.recordable_bytes = s.recordable_bytes();
+  usage.available_bytes = usage.recordable_bytes == 0 ? 0 : less(free, kDataReserve);
   return usage;
 }
 

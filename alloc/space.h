@@ -23,8 +23,12 @@
 // (AllocatedSource), outside all locks; until then only its used bytes are known, from the small
 // usage records.
 //
-// Reserve: normal operations keep `metadata_reserve()` of node space free, so that deleting and
-// committing always work; data may not take the last unallocated space that metadata could need.
+// Reserves, so that a full volume can be emptied, and has names to give until it is full:
+//   nodes  normal operations leave `metadata_reserve()` of node space free, what deletes and cuts a
+//          quarter of it, which is for commits;
+//   chunks data chunks take no unallocated space that metadata may come to need: so much for each
+//          byte of data that all of it can lie in single blocks, with their records and checksums;
+//   data   normal writes leave kDataReserve free, for what cuts blocks in the middle.
 //
 // Waiting: an allocation that only a frozen range could serve waits for the thaw; it is never
 // no_space. no_space while pinned_bytes() > 0 means that a commit may help: fs commits and retries.
@@ -70,10 +74,13 @@ struct SpaceUsage {
   uint64_t unallocated_bytes = 0;  ///< in no chunk
   uint64_t data_chunk_bytes = 0, data_used_bytes = 0;
   uint64_t metadata_chunk_bytes = 0, metadata_used_bytes = 0;  ///< logical: dup counts once
-  uint64_t pinned_bytes = 0;
-  /// What a user could still write, for statfs: free data space plus what new data chunks give,
-  /// less the metadata reserve.
+  uint64_t pinned_bytes = 0;       ///< data and nodes
+  uint64_t pinned_data_bytes = 0;  ///< a commit makes them free
+  /// What a user could still write, for statfs: free data space (what is pinned counts) plus what
+  /// new data chunks give, less the reserves; 0 if there are no nodes to record it.
   uint64_t available_bytes = 0;
+  /// Data for which there are nodes, though it comes in single blocks.
+  uint64_t recordable_bytes = 0;
 };
 
 class Space;
@@ -115,11 +122,15 @@ struct AllocatedNode {
   Generation birth;
 };
 
-/// normal: fails while only the reserve is left. reclaiming: deletes, truncates, commits.
-enum class Urgency : uint8_t { normal, reclaiming };
+/// Who may use which part of the reserves: normal none; reclaiming (deletes, truncates, attributes)
+/// what is not for commits; committing all.
+enum class Urgency : uint8_t { normal, reclaiming, committing };
 
 class Space {
  public:
+  /// Data that normal writes leave free.
+  static constexpr uint64_t kDataReserve = 256 * 1024;
+
   struct Geometry {
     uint64_t chunk_size = 0;
     Profile data_profile = Profile::single, metadata_profile = Profile::dup;
@@ -146,7 +157,8 @@ class Space {
   /// block, at most 16 MiB. It is *in flight*: used, but in no usage record, until record_data or
   /// cancel_data. `running` is the birth of a chunk that has to be made. Errors: no_space, and
   /// what AllocatedSource returned if nothing but an unreadable chunk could serve.
-  Result<LogicalRange> allocate_data(uint64_t wanted, Generation running);
+  Result<LogicalRange> allocate_data(uint64_t wanted, Generation running,
+                                     Urgency urgency = Urgency::normal);
   /// A record that names `range` (all or part of what allocate_data returned) goes into the
   /// running tree. Called in the critical section that inserts it.
   void record_data(LogicalRange range);

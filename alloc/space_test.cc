@@ -37,10 +37,10 @@ struct Volume {
     return sealed;
   }
   /// Data until no_space, commits tried; returns the bytes.
-  uint64_t fill() {
+  uint64_t fill(Urgency urgency = Urgency::reclaiming) {
     uint64_t bytes = 0;
     while (true) {
-      auto range = space.allocate_data(kMiB, running);
+      auto range = space.allocate_data(kMiB, running, urgency);
       if (!range) {
         REQUIRE(range.error() == Errc::no_space);
         return bytes;
@@ -67,7 +67,7 @@ TEST_CASE("a tiny volume gives most of itself to data, and deleting always works
   Volume v({64 * kMiB}, 8 * kMiB);
   CHECK(v.space.usage().available_bytes > 50 * kMiB);
   const uint64_t promised = v.space.usage().available_bytes;
-  const uint64_t filled = v.fill();
+  const uint64_t filled = v.fill(Urgency::normal);
   CHECK(filled > 50 * kMiB);
   CHECK(filled <= promised);
   CHECK(filled + 2 * kMiB >= promised);
@@ -97,11 +97,47 @@ TEST_CASE("a tiny volume gives most of itself to data, and deleting always works
   }
 }
 
+TEST_CASE("a full volume has nodes for its data in single blocks, and blocks for cutting") {
+  Volume v({kGiB}, 64 * kMiB);
+  const uint64_t filled = v.fill(Urgency::normal);
+  CHECK(filled > 900 * kMiB);
+  CHECK(v.space.usage().available_bytes == 0);
+  // Cuts have what normal writes have not, and no more than that.
+  uint64_t cut = 0;
+  while (auto range = v.space.allocate_data(4096, v.running, Urgency::reclaiming)) {
+    CHECK(range.value().length == 4096);
+    cut += 4096;
+  }
+  CHECK(cut == Space::kDataReserve);
+
+  // For each block of data 4096 / 21 bytes of metadata.
+  uint64_t nodes = 0;
+  while (auto reservation = v.space.reserve_nodes(1, Urgency::normal, v.running)) {
+    v.space.allocate_node(reservation.value(), v.running);
+    ++nodes;
+  }
+  CHECK(nodes * kNodeSize + kMiB > filled / 21);
+
+  // Then deletes go on for a while, and when they cannot commits still do.
+  uint64_t deletes = 0, commits = 0;
+  while (auto reservation = v.space.reserve_nodes(1, Urgency::reclaiming, v.running)) {
+    v.space.allocate_node(reservation.value(), v.running);
+    ++deletes;
+  }
+  while (auto reservation = v.space.reserve_nodes(1, Urgency::committing, v.running)) {
+    v.space.allocate_node(reservation.value(), v.running);
+    ++commits;
+  }
+  CHECK(deletes >= 3 * v.space.metadata_reserve() / kNodeSize / 4);
+  CHECK(commits >= v.space.metadata_reserve() / kNodeSize / 4);
+}
+
 TEST_CASE("space comes back: chunks too, all but one of each kind") {
   Volume v({256 * kMiB}, 8 * kMiB);
   const uint64_t before = v.space.usage().unallocated_bytes;
-  v.fill();
-  CHECK(v.space.usage().unallocated_bytes < 16 * kMiB);
+  const uint64_t filled = v.fill();
+  // But for what metadata may come to need, twice.
+  CHECK(v.space.usage().unallocated_bytes < 2 * (v.space.metadata_reserve() + filled / 21));
   v.commit();
   v.free_all();
   CHECK(v.space.allocate_data(kMiB, v.running).error() == Errc::no_space);  // S1: pinned
@@ -198,7 +234,7 @@ TEST_CASE("a volume of 16 TiB: little time, little memory") {
 
   // The same with every chunk in the table: nothing is loaded that is not needed.
   auto chunks = std::make_shared<ChunkList>();
-  for (uint64_t i = 0; i < 1020; ++i) {
+  for (uint64_t i = 0; i < 1000; ++i) {
     chunks->push_back(
         test::make_chunk(Profile::single, i * 16 * kGiB, 16 * kGiB, {{1, 4 + i * 16 * 1024}}));
   }
@@ -208,7 +244,7 @@ TEST_CASE("a volume of 16 TiB: little time, little memory") {
   auto reservation = full.reserve_nodes(8, Urgency::normal, Generation(2));
   REQUIRE(reservation);
   for (uint64_t i = 0; i < 100000; ++i) {
-    auto range = full.allocate_data(4096, Generation(2));
+    auto range = full.allocate_data(4096, Generation(2), Urgency::reclaiming);
     REQUIRE(range);
     full.record_data(range.value());
     if (i % 1000 == 0) full.committed(full.seal(Generation(2 + i / 1000)));
@@ -230,7 +266,7 @@ TEST_CASE("an allocation that only a frozen range could serve waits for the thaw
   std::atomic<bool> done = false;
   Result<LogicalRange> got = Error(Errc::io_error);
   auto task = v.runtime.spawn("writer", [&] {
-    got = v.space.allocate_data(4096, v.running);
+    got = v.space.allocate_data(4096, v.running, Urgency::reclaiming);
     done = true;
   });
   v.runtime.sleep(std::chrono::milliseconds(50));
@@ -247,7 +283,7 @@ TEST_CASE("node reservations wait for a thaw too, and a freeze leaves what is re
   // Reserve all there is.
   std::vector<NodeReservation> all;
   while (true) {
-    auto reservation = v.space.reserve_nodes(1, Urgency::reclaiming, v.running);
+    auto reservation = v.space.reserve_nodes(1, Urgency::committing, v.running);
     if (!reservation) break;
     all.push_back(std::move(reservation.value()));
   }
@@ -282,7 +318,7 @@ TEST_CASE("node reservations wait for a thaw too, and a freeze leaves what is re
   }
   std::atomic<bool> reserved = false;
   auto reserver = v.runtime.spawn("reserver", [&] {
-    auto reservation = v.space.reserve_nodes(1, Urgency::reclaiming, v.running);
+    auto reservation = v.space.reserve_nodes(1, Urgency::committing, v.running);
     reserved = reservation.has_value();
   });
   v.runtime.sleep(std::chrono::milliseconds(30));
@@ -344,8 +380,11 @@ TEST_CASE("large requests find large runs on a fragmented volume where there are
     }
   }
   v.commit();
-  for (int i = 0; i < 3; ++i) CHECK(v.space.allocate_data(kMiB, v.running).value().length == kMiB);
-  CHECK(v.space.allocate_data(kMiB, v.running).value().length <= 8192);
+  const auto allocate = [&] {
+    return v.space.allocate_data(kMiB, v.running, Urgency::reclaiming).value().length;
+  };
+  for (int i = 0; i < 3; ++i) CHECK(allocate() == kMiB);
+  CHECK(allocate() <= 8192);
 }
 
 // ---- Lazy loading
@@ -407,7 +446,7 @@ TEST_CASE("chunks are loaded on first use, one at a time, and only what the tree
   CHECK(m.space->usage().data_used_bytes == 48 * kMiB);
   CHECK(m.tree.loads == 0);
   uint64_t count = 0;
-  while (auto range = m.space->allocate_data(kMiB, Generation(2))) {
+  while (auto range = m.space->allocate_data(kMiB, Generation(2), Urgency::reclaiming)) {
     REQUIRE(range.value().length == 4096);
     REQUIRE(range.value().start.value % 16384 == 12288);
     m.space->record_data(range.value());

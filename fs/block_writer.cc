@@ -131,7 +131,7 @@ Result<void> BlockWriter::try_allocate(std::span<const FileRange> ranges, bool u
   for (const FileRange& range : ranges) {
     for (uint64_t at = range.first; at < range.end;) {
       const uint64_t wanted = std::min(range.end - at, kMaxExtentBytes);
-      TRY(auto got, core_.transactions.volume().space().allocate_data(wanted, running));
+      TRY(auto got, core_.transactions.volume().space().allocate_data(wanted, running, urgency_));
       New added;
       added.extent.file_offset = at;
       added.extent.logical = got.start;
@@ -209,7 +209,8 @@ Result<uint64_t> BlockWriter::record_section(uint64_t first, size_t limit,
   const uint64_t last_end = extents_.back().extent.file_end();
   // An inline file has no old extents.
   const unsigned others = 1 + (old_count_ == 0 ? InlineRemoval::kItemChanges : 0);
-  const Budget budget{others + ExtentChange::item_changes(old_count_ == 0 ? 0 : limit, limit)};
+  const Budget budget{others + ExtentChange::item_changes(old_count_ == 0 ? 0 : limit, limit),
+                      urgency_};
   return core_.transactions.write(budget, [&](Txn& txn) -> Result<uint64_t> {
     const Tree& fs_tree = core_.fs_tree();
     TRY(auto inode, prepare_inode(txn, fs_tree, ino_));

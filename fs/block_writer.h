@@ -57,7 +57,9 @@ Result<void> add_allocated(Inode& inode, uint64_t change);
 
 class BlockWriter {
  public:
-  BlockWriter(Core& core, InodeNumber ino) : core_(core), ino_(ino) {}
+  /// `urgency`: reclaiming for what has to be written so that space can be given back.
+  BlockWriter(Core& core, InodeNumber ino, alloc::Urgency urgency = alloc::Urgency::normal)
+      : core_(core), ino_(ino), urgency_(urgency) {}
   ~BlockWriter();
   BlockWriter(const BlockWriter&) = delete;
   BlockWriter& operator=(const BlockWriter&) = delete;
@@ -92,6 +94,7 @@ class BlockWriter {
 
   Core& core_;
   const InodeNumber ino_;
+  const alloc::Urgency urgency_;
   alloc::MapGuard guard_;
   std::vector<New> extents_;   // by file offset
   size_t old_count_ = 0;       // extents that the file has at their place

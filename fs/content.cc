@@ -132,7 +132,7 @@ Result<void> zero_partial_block(Core& core, const Inode& inode, uint64_t first, 
                     [&](const Extent& extent) { is_stored |= !extent.unwritten; }));
   if (!is_stored) return ok();
   TRY(auto image, compose(core, inode, first, ConstBytes(kZeros).first(end - first)));
-  BlockWriter writer(core, inode.ino);
+  BlockWriter writer(core, inode.ino, alloc::Urgency::reclaiming);
   TRY(writer.write(image.pieces));
   return writer.record({});
 }

@@ -132,7 +132,7 @@ Result<bool> cut_section(Core& core, InodeNumber ino, uint64_t size, BlockWriter
 
 Result<void> shrink(Core& core, const Inode& inode, uint64_t size, const Settlement& settlement) {
   TRY(auto image, cut_block(core, inode, size));
-  BlockWriter tail(core, inode.ino);
+  BlockWriter tail(core, inode.ino, alloc::Urgency::reclaiming);
   if (!image.pieces.empty()) {
     TRY(tail.write(image.pieces));
   }

@@ -52,8 +52,7 @@ Result<void> Transactions::Impl::run_commit() {
   auto closed = close();
   if (!closed) {
     if (closed.error().code == Errc::no_space) return closed.error();
-    return fail(fmt::format("the commit of generation {}", owner.running().value),
-                closed.error());
+    return fail(fmt::format("the commit of generation {}", owner.running().value), closed.error());
   }
   const TreeState::ClosedNodes& nodes = closed.value().nodes;
   const Generation generation = closed.value().sealed.generation;
@@ -113,15 +112,25 @@ Result<Transactions::Impl::Closed> Transactions::Impl::close() {
       TRY(owner.load_missing(txn));
       continue;
     }
+    TRY(reserve_for_usage(txn, std::min(left, kUsageBatch)));
+  }
+}
+
+/// Nodes for so many usage records or, where there are not so many nodes, for fewer.
+Result<void> Transactions::Impl::reserve_for_usage(Txn& txn, size_t records) {
+  for (;; records /= 2) {
     uint64_t count = 0;
     Generation running;
     {
       std::lock_guard lock(owner.mutex_);
       txn.reservation_ = {};
-      count = state.nodes_for(static_cast<unsigned>(std::min(left, kUsageBatch)));
+      count = state.nodes_for(static_cast<unsigned>(records));
       running = state.running;
     }
-    TRY(txn.reservation_, volume.space().reserve_nodes(count, alloc::Urgency::reclaiming, running));
+    auto reserved = volume.space().reserve_nodes(count, alloc::Urgency::committing, running);
+    if (!reserved && reserved.error() == Errc::no_space && records > 1) continue;
+    TRY(txn.reservation_, std::move(reserved));
+    return ok();
   }
 }
 

@@ -35,6 +35,7 @@ class Transactions::Impl {
   Result<void> run_commit();
   Result<Closed> close();
   Result<size_t> write_usage(Txn& txn);
+  Result<void> reserve_for_usage(Txn& txn, size_t records);
   Closed seal();
   Result<void> write_nodes(const TreeState::ClosedNodes& nodes);
   /// `what` (a commit, an fsync) has failed on a member: fatal.
