@@ -23,6 +23,7 @@
 #include "fs/daemon/client.h"
 #include "fs/daemon/detach.h"
 #include "fs/daemon/find_device.h"
+#include "fs/daemon/guardian.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
 #include "fs/daemon/unmount.h"
@@ -87,6 +88,7 @@ class Daemon {
     }
     raise_readahead();
     show_atime();
+    guardian_.start(device_number_, request_.mountpoint);
     return ok();
   }
 
@@ -106,6 +108,7 @@ class Daemon {
   Result<void> stop() {
     server_->shut_down();
     server_.reset();
+    guardian_.dismiss();
     auto closed = mount_->close();
     mount_.reset();
     return closed;
@@ -174,6 +177,7 @@ class Daemon {
   std::unique_ptr<Mount> mount_;
   std::unique_ptr<fuse::Server> server_;
   std::string device_number_;
+  Guardian guardian_;
 };
 
 /// With its devices found: those given by label or uuid.

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "alloc/base/log.h"
+#include "fs/daemon/guardian.h"
 #include "fs/tool/tool.h"
 
 namespace moltfs::fs::tool {
@@ -36,11 +37,16 @@ constexpr Command kCommands[] = {
     {"dump", dump_command, "print what is on the devices"},
 };
 
-/// Other names of the program (links to it), which other programs call.
+/// Other names of the program (links to it), which other programs call; the last is the daemon's
+/// own.
 constexpr Command kNames[] = {
-    {"mkfs.moltfs", mkfs_command, ""},    {"fsck.moltfs", fsck_command, ""},
-    {"mount.moltfs", mount_helper, ""},   {"mount.fuse.moltfs", mount_helper, ""},
-    {"umount.moltfs", umount_helper, ""}, {"umount.fuse.moltfs", umount_helper, ""},
+    {"mkfs.moltfs", mkfs_command, ""},
+    {"fsck.moltfs", fsck_command, ""},
+    {"mount.moltfs", mount_helper, ""},
+    {"mount.fuse.moltfs", mount_helper, ""},
+    {"umount.moltfs", umount_helper, ""},
+    {"umount.fuse.moltfs", umount_helper, ""},
+    {"moltfs-guardian", daemon::guard_connection, ""},
 };
 
 template <size_t N>
