@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fs/attributes.h"
+#include "fs/block_writer.h"
 #include "fs/content.h"
 #include "fs/directory.h"
 #include "fs/extents.h"
@@ -80,9 +81,14 @@ class Filesystem::Impl {
   auto with_space(const F& operation) -> std::invoke_result_t<F> {
     auto result = operation();
     if (result || result.error().code != Errc::no_space || !reclaimer.busy()) return result;
-    reclaimer.wait_idle();
-    TRY(core.transactions.commit());
+    TRY(reclaim());
     return operation();
+  }
+  Result<void> reclaim() {
+    if (reclaimer.busy()) reclaimer.wait_idle();
+    if (space().pinned_bytes() == 0) return ok();
+    TRY(core.transactions.commit());
+    return ok();
   }
 
   /// Names have changed: durable now, if the policy says so.
@@ -335,6 +341,17 @@ Result<Statistics> Filesystem::statistics() {
   }));
   statistics.inode_count = used + statistics.free_inode_count;
   return statistics;
+}
+
+Result<void> Filesystem::reclaim() {
+  return impl_->reclaim();
+}
+
+Result<bool> Filesystem::has_preallocated(InodeNumber ino) {
+  bool found = false;
+  TRY(visit_extents(impl_->core, ino, 0, kMaxFileBytes,
+                    [&](const Extent& extent) { found |= extent.unwritten; }));
+  return found;
 }
 
 Transactions& Filesystem::transactions() {

@@ -204,6 +204,10 @@ class Filesystem {
   Result<void> commit();
 
   Result<Statistics> statistics();
+  /// Gives back what waits for the removal of orphans or for a commit. Errors as of commit().
+  Result<void> reclaim();
+  /// The file has space in which nothing is stored yet.
+  Result<bool> has_preallocated(InodeNumber ino);
   Transactions& transactions();
   Runtime& runtime();
 

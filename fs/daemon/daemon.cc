@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <set>
 
@@ -25,6 +24,7 @@
 #include "fs/daemon/find_device.h"
 #include "fs/daemon/guardian.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
 #include "fs/daemon/unmount.h"
 #include "fs/fuse/server.h"
@@ -86,7 +86,9 @@ class Daemon {
     if (const auto entry = find_moltfs(request_.mountpoint)) {
       device_number_ = entry.value().device_number;
     }
-    raise_readahead();
+    if (request_.readahead_bytes != 0) set_readahead(device_number_, request_.readahead_bytes);
+    TRY(const auto statistics, mount_->filesystem().statistics());
+    server_->set_cache_limit(limit_cache(device_number_, statistics.total_bytes));
     show_atime();
     guardian_.start(device_number_, request_.mountpoint);
     return ok();
@@ -125,13 +127,6 @@ class Daemon {
       if (runtime_.now() >= patient_until || is_mounted(request_.devices)) return opened;
       runtime_.sleep(kBetweenTries);
     }
-  }
-
-  /// The kernel's read-ahead of this mount, where that may be set.
-  void raise_readahead() const {
-    if (device_number_.empty() || request_.readahead_bytes == 0) return;
-    std::ofstream file(fmt::format("/sys/class/bdi/{}/read_ahead_kb", device_number_));
-    if (file) file << request_.readahead_bytes / 1024 << std::flush;
   }
 
   /// The kernel's table of mounts says so too, from where "-o remount" takes it; libfuse has no

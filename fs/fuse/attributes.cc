@@ -6,6 +6,7 @@
 
 #include "fs/attributes.h"
 #include "fs/fuse/front.h"
+#include "fs/fuse/space_guard.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -15,13 +16,9 @@ Time to_time(const timespec& t) {
   return {t.tv_sec, static_cast<uint32_t>(t.tv_nsec)};
 }
 
-void reply_attributes(fuse_req_t req, const Result<Attributes>& result) {
-  if (!result) return reply_error(req, result.error());
-  const struct stat s = to_stat(result.value());
-  fuse_reply_attr(req, &s, kCacheSeconds);
-}
-
-void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  const bool may_write = fi != nullptr && fi->fh == kWriter;
+  if (may_write && front_of(req).guard->ask(req, ino)) return;
   reply_attributes(req, filesystem_of(req).attributes(InodeNumber(ino)));
 }
 
@@ -86,7 +83,9 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   if (set.kill_suidgid && !may_clear_set_id(req, ino, to_set, set.outside_group)) {
     return void(fuse_reply_err(req, EPERM));
   }
-  reply_attributes(req, filesystem_of(req).set_attributes(InodeNumber(ino), set));
+  Front& front = front_of(req);
+  reply_attributes(req, front.filesystem.set_attributes(InodeNumber(ino), set));
+  front.guard->attributes_are_known(ino);
 }
 
 void statfs(fuse_req_t req, fuse_ino_t) {

@@ -10,10 +10,17 @@
 #include <cstring>
 
 #include "fs/fuse/flusher.h"
+#include "fs/fuse/space_guard.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
 namespace {
+
+void released(Front& front, fuse_ino_t ino, int flags) {
+  if (!opens_for_writing(flags)) return;
+  front.writers.released(ino, flags);
+  if (!front.writers.any(ino)) front.guard->closed(ino);
+}
 
 // Opening is answered, not refused with ENOSYS ("no open"): the control file needs direct I/O, and
 // a seek must know who writes.
@@ -29,12 +36,14 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (reads && (flags & O_NOATIME) == 0 && front.filesystem.note_access(InodeNumber(ino))) {
     front.forget_attributes(ino);
   }
+  fi->fh = opens_for_writing(flags) ? kWriter : kReader;
   front.writers.opened(ino, flags);
-  if (fuse_reply_open(req, fi) != 0) front.writers.released(ino, flags);
+  if (opens_for_writing(flags)) front.guard->opened(ino);
+  if (fuse_reply_open(req, fi) != 0) released(front, ino, flags);
 }
 
 void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  front_of(req).writers.released(ino, fi->flags);
+  released(front_of(req), ino, fi->flags);
   fuse_reply_err(req, 0);
 }
 
@@ -66,14 +75,20 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   flags.kill_suidgid = (write_flags() & kWriteKillSuidgid) != 0;
   flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
+  Front& front = front_of(req);
   const auto written =
-      filesystem_of(req).write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
+      front.filesystem.write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
+  front.writers.wrote(ino);
+  front.guard->wrote(ino, size, fi->writepage != 0);
   if (!written) return reply_error(req, written.error());
   fuse_reply_write(req, size);
 }
 
 void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
-  reply_done(req, filesystem_of(req).sync(InodeNumber(ino)));
+  Front& front = front_of(req);
+  const auto synced = front.filesystem.sync(InodeNumber(ino));
+  if (front.writers.take_new_blocks(ino)) front.forget_blocks(ino);
+  reply_done(req, synced);
 }
 
 void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -92,8 +107,13 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
     default:
       return void(fuse_reply_err(req, EOPNOTSUPP));
   }
-  reply_done(req, filesystem_of(req).allocate(InodeNumber(ino), what, static_cast<uint64_t>(offset),
+  Front& front = front_of(req);
+  const auto run = [=, &front] {
+    reply_done(req, front.filesystem.allocate(InodeNumber(ino), what, static_cast<uint64_t>(offset),
                                               static_cast<uint64_t>(length), keep_size));
+  };
+  if (what == AllocateMode::punch_hole) return run();
+  front.guard->run_taking_space(req, run);
 }
 
 void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
@@ -112,11 +132,14 @@ void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_fi
   if (is_control_inode(to)) return void(fuse_reply_err(req, EPERM));
   // The reply has 32 bits for the count.
   const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
-  const auto copied =
-      filesystem_of(req).copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
+  Front& front = front_of(req);
+  front.guard->run_taking_space(req, [=, &front] {
+    const auto copied =
+        front.filesystem.copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
                                     InodeNumber(to), static_cast<uint64_t>(to_offset), most);
-  if (!copied) return reply_error(req, copied.error());
-  fuse_reply_write(req, copied.value());
+    if (!copied) return reply_error(req, copied.error());
+    fuse_reply_write(req, copied.value());
+  });
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ class Listing {
   bool add(const DirEntry& entry, const Attributes* attributes) {
     fuse_entry_param param{};
     if (attributes != nullptr) {
-      param = to_entry(*attributes);
+      param = to_entry(front_of(req_), *attributes);
     } else {
       param.attr = stat_of(entry);  // "." and "..": no lookup, only a number and a type
     }

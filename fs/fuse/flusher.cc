@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The thread that has pages written back before a seek is answered.
+// The thread on which write-back is waited for.
 #include "fs/fuse/flusher.h"
 
 #include <pthread.h>
+
+#include <utility>
 
 #include "fs/fuse/content.h"
 #include "fs/fuse/receive.h"
@@ -25,14 +27,25 @@ void Flusher::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool Flusher::seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence) {
+bool Flusher::post(Job job) {
   {
     std::lock_guard lock(mutex_);
     if (!running_) return false;
-    jobs_.push_back({req, ino, offset, whence, reply_descriptor()});
+    jobs_.push_back({std::move(job), reply_descriptor()});
   }
   wake_.notify_one();
   return true;
+}
+
+bool Flusher::seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence) {
+  return post([=, this] {
+    write_back(ino);
+    answer_seek(req, front_.filesystem, ino, offset, whence);
+  });
+}
+
+void Flusher::write_back(fuse_ino_t ino) const {
+  fuse_lowlevel_notify_inval_inode(session_, ino, 0, 0);
 }
 
 void Flusher::run() {
@@ -41,12 +54,13 @@ void Flusher::run() {
   for (;;) {
     wake_.wait(lock, [this] { return !jobs_.empty() || !running_; });
     if (jobs_.empty()) return;
-    const Job job = jobs_.front();
+    const Waiting next = std::move(jobs_.front());
     jobs_.pop_front();
     lock.unlock();
-    fuse_lowlevel_notify_inval_inode(session_, job.ino, 0, 0);
-    const ReplyDescriptor reply_to(job.reply_fd);
-    answer_seek(job.req, front_.filesystem, job.ino, job.offset, job.whence);
+    {
+      const ReplyDescriptor reply_to(next.reply_fd);
+      next.job();
+    }
     lock.lock();
   }
 }

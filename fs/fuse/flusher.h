@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
-// SEEK_DATA and SEEK_HOLE on a file with pages in the writeback cache.
+// A thread that serves no requests, for what waits until the kernel has written back cached pages:
+// the write-back is made of requests, which the receive threads must be free to take.
 //
-// The kernel passes such a seek on without writing those pages back, so the answer would not know
-// of them. Here a thread that serves no requests (the write-back is made of requests, which the
-// receive threads must be free to take) asks the kernel to write back and drop the pages, then
-// answers. Only for inodes that somebody has open for writing.
+// SEEK_DATA and SEEK_HOLE on a file with pages in the writeback cache: the kernel passes such a
+// seek on without writing those pages back, so the answer would not know of them. Here the pages
+// are written back and dropped first. Only for inodes that somebody has open for writing.
 #pragma once
 
 #include <sys/types.h>
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -20,22 +21,26 @@ namespace moltfs::fs::fuse {
 
 class Flusher {
  public:
+  using Job = std::function<void()>;
+
   explicit Flusher(Front& front) : front_(front) {}
   ~Flusher() { stop(); }
 
-  /// From now on seeks can be given.
+  /// From now on jobs can be given.
   void start(fuse_session* session);
-  /// Answers what is waiting, then ends. The receive threads must still be serving.
+  /// Does what is waiting, then ends. The receive threads must still be serving.
   void stop();
+  /// Has `job` run on the thread, after those that were given before; it answers a request of the
+  /// calling thread. False if stopped.
+  bool post(Job job);
   /// Takes over the request; false if stopped.
   bool seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence);
+  /// Has the kernel write back and drop the inode's pages. For jobs.
+  void write_back(fuse_ino_t ino) const;
 
  private:
-  struct Job {
-    fuse_req_t req;
-    fuse_ino_t ino;
-    off_t offset;
-    int whence;
+  struct Waiting {
+    Job job;
     int reply_fd;
   };
   void run();
@@ -44,7 +49,7 @@ class Flusher {
   fuse_session* session_ = nullptr;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> jobs_;  // guarded by mutex_, as running_
+  std::deque<Waiting> jobs_;  // guarded by mutex_, as running_
   bool running_ = false;
   std::thread thread_;
 };

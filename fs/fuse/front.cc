@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "fs/fuse/space_guard.h"
+
 namespace moltfs::fs::fuse {
 namespace {
 
@@ -37,6 +39,14 @@ Caller caller_of(fuse_req_t req) {
 
 void Front::forget_attributes(fuse_ino_t ino) const {
   fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+}
+
+/// Of what the kernel lets us tell it only a "store" behind the end of the file does that alone.
+/// This one stores nothing.
+void Front::forget_blocks(fuse_ino_t ino) const {
+  fuse_bufvec nothing = FUSE_BUFVEC_INIT(0);
+  fuse_lowlevel_notify_store(
+      session, ino, static_cast<off_t>(round_down(kMaxFileBytes, kBlockSize)), &nothing, {});
 }
 
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
@@ -77,12 +87,12 @@ struct stat to_stat(const Attributes& a) {
   return s;
 }
 
-fuse_entry_param to_entry(const Attributes& attributes) {
+fuse_entry_param to_entry(const Front& front, const Attributes& attributes) {
   fuse_entry_param entry{};
   entry.ino = attributes.ino.value;
   entry.generation = attributes.generation;
   entry.attr = to_stat(attributes);
-  entry.attr_timeout = kCacheSeconds;
+  entry.attr_timeout = front.guard->attribute_seconds(entry.ino);
   entry.entry_timeout = kCacheSeconds;
   return entry;
 }
@@ -90,8 +100,14 @@ fuse_entry_param to_entry(const Attributes& attributes) {
 void reply_entry(fuse_req_t req, const Result<Attributes>& result) {
   if (!result) return reply_error(req, result.error());
   Filesystem& filesystem = filesystem_of(req);
-  const fuse_entry_param entry = to_entry(result.value());
+  const fuse_entry_param entry = to_entry(front_of(req), result.value());
   if (fuse_reply_entry(req, &entry) != 0) filesystem.forget(result.value().ino, 1);
+}
+
+void reply_attributes(fuse_req_t req, const Result<Attributes>& result) {
+  if (!result) return reply_error(req, result.error());
+  const struct stat s = to_stat(result.value());
+  fuse_reply_attr(req, &s, front_of(req).guard->attribute_seconds(s.st_ino));
 }
 
 }  // namespace moltfs::fs::fuse

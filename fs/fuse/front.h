@@ -9,9 +9,10 @@
 // control_files.cc. They do all their work on the receive thread and reply before they return.
 //
 // What the kernel caches. All changes of the volume come through this mount, so names and
-// attributes are given to the kernel for a year. With the writeback cache the kernel owns size and
-// times of regular files: cached writes arrive late, with times kept (WriteFlags::keep_times), and
-// the kernel sends the times itself.
+// attributes are given to the kernel for a year, but for files that are written while there is
+// little space (space_guard.h). With the writeback cache the kernel owns size and times of regular
+// files: cached writes arrive late, with times kept (WriteFlags::keep_times), and the kernel sends
+// the times itself.
 #pragma once
 
 #define FUSE_USE_VERSION 314
@@ -31,8 +32,11 @@ namespace moltfs::fs::fuse {
 
 inline constexpr double kCacheSeconds = 365.0 * 86400;
 inline constexpr uint32_t kMaxWriteBytes = 1 << 20;
+/// What a handle of a file says.
+inline constexpr uint64_t kReader = 0, kWriter = 1;
 
 class Flusher;
+class SpaceGuard;
 
 /// What every operation needs; the user data of the session.
 struct Front {
@@ -41,12 +45,16 @@ struct Front {
   Filesystem& filesystem;
   Control control;
   Writers writers;
-  Flusher* flusher = nullptr;  ///< set before serving
+  Flusher* flusher = nullptr;   ///< set before serving
+  SpaceGuard* guard = nullptr;  ///< likewise
   fuse_lowlevel_ops file_operations{};
   fuse_lowlevel_ops control_operations{};
   fuse_session* session = nullptr;  ///< set before serving
   /// What the kernel has cached of the inode's attributes is no longer true.
   void forget_attributes(fuse_ino_t ino) const;
+  /// What the kernel has cached of the inode's blocks is no longer true. (It asks for the rest of
+  /// the attributes no more often.)
+  void forget_blocks(fuse_ino_t ino) const;
   std::atomic<bool> setxattr_is_extended{false};  ///< agreed in FUSE_INIT
   /// Set when the answer to FUSE_INIT has gone to the kernel.
   std::atomic<bool> initialized{false};
@@ -88,7 +96,7 @@ void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name);
 
 // ---- Translation.
 struct stat to_stat(const Attributes& attributes);
-fuse_entry_param to_entry(const Attributes& attributes);
+fuse_entry_param to_entry(const Front& front, const Attributes& attributes);
 
 // ---- Replies.
 inline void reply_error(fuse_req_t req, const Error& error) {
@@ -99,6 +107,7 @@ inline void reply_done(fuse_req_t req, const Result<void>& result) {
 }
 /// For operations marked (entry): gives the reference back if the kernel does not take the reply.
 void reply_entry(fuse_req_t req, const Result<Attributes>& result);
+void reply_attributes(fuse_req_t req, const Result<Attributes>& result);
 
 /// The request being handled on this thread, for fields that libfuse does not pass on.
 std::span<const std::byte> current_request();

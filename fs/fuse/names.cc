@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include "fs/fuse/front.h"
+#include "fs/fuse/space_guard.h"
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
@@ -73,14 +74,16 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   const auto made = make_inode(req, parent, name, (mode & 07777) | S_IFREG, 0);
   if (!made) return reply_error(req, made.error());
   Front& front = front_of(req);
-  const fuse_entry_param entry = to_entry(made.value());
   fi->keep_cache = 1;
   const int flags = fi->flags;
-  front.writers.opened(entry.ino, flags);
+  fi->fh = opens_for_writing(flags) ? kWriter : kReader;
+  front.writers.opened(made.value().ino.value, flags);
+  const fuse_entry_param entry = to_entry(front, made.value());
   if (fuse_reply_create(req, &entry, fi) != 0) {
     front.writers.released(entry.ino, flags);
     front.filesystem.forget(made.value().ino, 1);
   }
+  front.guard->attributes_are_known(entry.ino);
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
@@ -90,12 +93,17 @@ void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* 
 
 void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
   if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
-  reply_entry(req, filesystem_of(req).link(InodeNumber(ino), InodeNumber(parent), name));
+  Front& front = front_of(req);
+  reply_entry(req, front.filesystem.link(InodeNumber(ino), InodeNumber(parent), name));
+  front.guard->attributes_are_known(ino);
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
   if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
-  reply_done(req, filesystem_of(req).unlink(InodeNumber(parent), name));
+  Front& front = front_of(req);
+  const auto unlinked = front.filesystem.unlink(InodeNumber(parent), name);
+  front.guard->removed();
+  reply_done(req, unlinked);
 }
 
 void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -126,8 +134,11 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
   }
   const auto mode = rename_mode_of(flags);
   if (!mode) return reply_error(req, mode.error());
-  reply_done(req, filesystem_of(req).rename(InodeNumber(parent), name, InodeNumber(new_parent),
-                                            new_name, mode.value(), caller_of(req)));
+  Front& front = front_of(req);
+  const auto renamed = front.filesystem.rename(InodeNumber(parent), name, InodeNumber(new_parent),
+                                               new_name, mode.value(), caller_of(req));
+  front.guard->removed();
+  reply_done(req, renamed);
 }
 
 void readlink(fuse_req_t req, fuse_ino_t ino) {

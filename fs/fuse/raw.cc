@@ -9,12 +9,17 @@
 #include <cstring>
 #include <optional>
 
+#include "fs/fuse/space_guard.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
 namespace {
 
 constexpr uint64_t kCacheWholeSeconds = static_cast<uint64_t>(kCacheSeconds);
+
+uint64_t whole_attribute_seconds(const Front& front, uint64_t ino) {
+  return static_cast<uint64_t>(front.guard->attribute_seconds(ino));
+}
 
 /// A structure that follows the request's header.
 template <class T>
@@ -75,15 +80,18 @@ void answer_tmpfile(Front& front, const fuse_in_header& header, std::span<const 
   const Attributes& attributes = made.value();
   out.entry.nodeid = attributes.ino.value;
   out.entry.generation = attributes.generation;
-  out.entry.entry_valid = out.entry.attr_valid = kCacheWholeSeconds;
-  out.entry.attr = to_wire(to_stat(attributes));
-  out.open.open_flags = FOPEN_KEEP_CACHE;
   const int flags = static_cast<int>(in->flags);
   front.writers.opened(attributes.ino.value, flags);
+  out.entry.entry_valid = kCacheWholeSeconds;
+  out.entry.attr_valid = whole_attribute_seconds(front, attributes.ino.value);
+  out.entry.attr = to_wire(to_stat(attributes));
+  out.open.open_flags = FOPEN_KEEP_CACHE;
+  out.open.fh = opens_for_writing(flags) ? kWriter : kReader;
   if (!send(fd, header.unique, 0, &out, sizeof out)) {
     front.writers.released(attributes.ino.value, flags);
     front.filesystem.forget(attributes.ino, 1);
   }
+  front.guard->attributes_are_known(attributes.ino.value);
 }
 
 StatxTime to_wire(const Time& time) {
@@ -96,7 +104,7 @@ void answer_statx(Front& front, const fuse_in_header& header, int fd) {
   const Attributes& a = result.value();
   const struct stat s = to_stat(a);
   StatxOut out{};
-  out.valid_seconds = kCacheWholeSeconds;
+  out.valid_seconds = whole_attribute_seconds(front, a.ino.value);
   out.mask = STATX_BASIC_STATS | STATX_BTIME;
   out.block_size = kBlockSize;
   out.links = a.links;

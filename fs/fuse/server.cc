@@ -17,6 +17,7 @@
 #include "fs/fuse/front.h"
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
+#include "fs/fuse/space_guard.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -86,7 +87,11 @@ class Server::Impl {
       : options_(options),
         serving_(mount.serving()),
         front_(mount, options.owner),
-        flusher_(front_) {}
+        flusher_(front_),
+        guard_(front_) {
+    front_.flusher = &flusher_;
+    front_.guard = &guard_;
+  }
   ~Impl() { shut_down(); }
 
   Result<void> mount() {
@@ -114,13 +119,13 @@ class Server::Impl {
 
   void start() {
     flusher_.start(session_.get());
-    front_.flusher = &flusher_;
     front_.session = session_.get();
     receiver_->start();
   }
 
   bool initialized() const { return front_.initialized; }
   int ended_fd() const { return receiver_->ended_fd(); }
+  void set_cache_limit(uint64_t bytes) { guard_.set_limit(bytes); }
 
   void shut_down() {
     flusher_.stop();  // while requests are still served
@@ -162,6 +167,7 @@ class Server::Impl {
   Serving& serving_;
   Front front_;
   Flusher flusher_;
+  SpaceGuard guard_;
   Session session_;
   std::unique_ptr<Receiver> receiver_;
 };
@@ -189,6 +195,10 @@ bool Server::wait_until_initialized(unsigned seconds) {
 
 int Server::ended_fd() const {
   return impl_->ended_fd();
+}
+
+void Server::set_cache_limit(uint64_t bytes) {
+  impl_->set_cache_limit(bytes);
 }
 
 void Server::shut_down() {

@@ -9,37 +9,70 @@
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace moltfs::fs::fuse {
+
+/// By the flags of open(2).
+inline bool opens_for_writing(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
 
 class Writers {
  public:
   /// `flags`: as in open(2). Each opened() is followed by one released() with the same flags.
   void opened(uint64_t ino, int flags) {
-    if (!writes(flags)) return;
+    if (!opens_for_writing(flags)) return;
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
-    ++shard.counts[ino];
+    ++shard.inodes[ino].count;
   }
   void released(uint64_t ino, int flags) {
-    if (!writes(flags)) return;
+    if (!opens_for_writing(flags)) return;
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
-    const auto found = shard.counts.find(ino);
-    if (found != shard.counts.end() && --found->second == 0) shard.counts.erase(found);
+    const auto found = shard.inodes.find(ino);
+    if (found != shard.inodes.end() && --found->second.count == 0) shard.inodes.erase(found);
   }
   bool any(uint64_t ino) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
-    return shard.counts.contains(ino);
+    return shard.inodes.contains(ino);
+  }
+  std::vector<uint64_t> all() {
+    std::vector<uint64_t> found;
+    for (Shard& shard : shards_) {
+      std::lock_guard lock(shard.mutex);
+      for (const auto& [ino, state] : shard.inodes) found.push_back(ino);
+    }
+    return found;
+  }
+
+  /// Content has come, and with it blocks that the kernel does not know of.
+  void wrote(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found != shard.inodes.end()) found->second.has_new_blocks = true;
+  }
+  /// Whether wrote() was called since the last time.
+  bool take_new_blocks(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    return found != shard.inodes.end() && std::exchange(found->second.has_new_blocks, false);
   }
 
  private:
+  struct State {
+    uint32_t count = 0;
+    bool has_new_blocks = false;
+  };
   struct Shard {
     std::mutex mutex;
-    std::unordered_map<uint64_t, uint32_t> counts;  // guarded by mutex
+    std::unordered_map<uint64_t, State> inodes;  // guarded by mutex
   };
-  static bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
   Shard& shard_of(uint64_t ino) { return shards_[ino % shards_.size()]; }
 
   std::array<Shard, 16> shards_;
