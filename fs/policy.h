@@ -8,7 +8,8 @@
 
 namespace moltfs::fs {
 
-struct Policy {
+/// Aligned to its size, so that an atomic one needs no library with any compiler.
+struct alignas(4) Policy {
   enum class Atime : uint8_t { relative, never, strict };
   Atime atime = Atime::relative;  ///< relatime, noatime, strictatime
   bool directory_atime = true;    ///< diratime, nodiratime
@@ -16,6 +17,7 @@ struct Policy {
   bool sync_all = false;          ///< sync, async: those of attributes, too
   bool operator==(const Policy&) const = default;
 };
+static_assert(sizeof(Policy) == 4);
 
 /// What one word of "-o" says of it; false if it is none of the words above (or dirsync).
 bool take_policy_word(std::string_view word, Policy& policy);
