@@ -86,13 +86,14 @@ Result<void> Volume::Impl::flush_members(const Map& map) {
 /// Content and log in parallel: the order in which they reach the devices does not matter (L2).
 Result<bool> Volume::Impl::write_log(std::span<const LogWrite> writes, bool flush_first) {
   if (read_only) return Error(Errc::read_only);
-  const MapGuard guard = mapper.acquire();
-  const Map& map = guard.map();
   if (flush_first) {
     write_delayed();
-    TRY(flush_members(map));
+    TRY(flush_members(*mapper.current()));
   }
   const auto batch = delayed.take();
+  // Not before: a chunk may have been made for what is in the batch.
+  const MapGuard guard = mapper.acquire();
+  const Map& map = guard.map();
   Plan plan;
   if (batch) plan = plan_batch(map, *batch);
   const size_t content = plan.requests.size();

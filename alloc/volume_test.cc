@@ -398,8 +398,16 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     volume->space().record_data(range);
     return range.start;
   };
+  const auto on_device = [&](LogicalOffset where, uint8_t seed) {
+    const auto place = volume->mapper().current()->for_read({where, 65536}, 0).value()[0];
+    std::vector<std::byte> bytes(65536);
+    bench.devices.disk("mem:a").read(place.offset.value, bytes);
+    const auto expected = pattern(seed);
+    return std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0;
+  };
   const auto a = put_later(3, 300), b = put_later(4, 400);
   REQUIRE(writes == 0);
+  REQUIRE(!on_device(a, 3));
   REQUIRE(holds(*volume, a, 3).value());
   REQUIRE(holds(*volume, at[1], 2).value());
 
@@ -424,6 +432,18 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     put_later(5, 5);
     REQUIRE(volume->write_log({}, true).value());
     REQUIRE(writes == 2);
+  }
+  SECTION("with the fsync log, though their chunk was made a moment ago") {
+    std::optional<LogicalOffset> late;
+    bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      if (request.op != IoOp::flush || late) return ok();
+      late = LogicalOffset();
+      const size_t chunks = volume->mapper().current()->chunks().size();
+      while (volume->mapper().current()->chunks().size() == chunks) late = put_later(6, 6);
+      return ok();
+    });
+    REQUIRE(volume->write_log({}, true).value());
+    REQUIRE(on_device(*late, 6));
   }
   SECTION("what fails is told to its owner, once, and no log names it") {
     bad_offset = volume->mapper().current()->for_write({b, kBlockSize}).value()[0].offset.value;
