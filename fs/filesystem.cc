@@ -63,6 +63,9 @@ class RecordedExtents final : public alloc::AllocatedSource {
   Transactions& transactions_;
 };
 
+/// Bytes that a commit would give back. Fewer are but what each commit replaces of the trees.
+constexpr uint64_t kWorthACommit = 1 << 20;
+
 }  // namespace
 
 class Filesystem::Impl {
@@ -88,6 +91,10 @@ class Filesystem::Impl {
     if (reclaimer.busy()) reclaimer.wait_idle();
     if (space().pinned_bytes() == 0) return ok();
     TRY(core.transactions.commit());
+    // What it has freed can leave chunks empty, which only a later commit gives back.
+    for (int i = 0; i < 2 && space().pinned_bytes() >= kWorthACommit; ++i) {
+      TRY(core.transactions.commit(true));
+    }
     return ok();
   }
 
