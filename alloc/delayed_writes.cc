@@ -32,7 +32,7 @@ bool DelayedWrites::add(LogicalOffset at, ConstBytes bytes, uint64_t owner) {
   std::lock_guard lock(mutex_);
   if (!open_) {
     open_ = std::make_shared<Memory>();
-    open_->number = ++last_number_;
+    ++last_number_;
   }
   if (open_->used + bytes.size() > open_->bytes.size()) return false;
   const Bytes copy = open_->bytes.span().subspan(open_->used, bytes.size());
@@ -48,11 +48,11 @@ std::optional<DelayedWrites::Batch> DelayedWrites::take() {
   std::lock_guard lock(mutex_);
   if (!open_) return std::nullopt;
   Batch batch;
-  batch.number = open_->number;
+  batch.number = last_number_;
   for (const auto& [at, slot] : slots_) {
     if (slot.memory == open_) batch.writes.push_back({at, slot.bytes, slot.owner});
   }
-  taken_.emplace(open_->number, std::move(open_));
+  taken_.emplace(last_number_, std::move(open_));
   open_.reset();
   return batch;
 }

@@ -26,7 +26,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <span>
 #include <vector>
 
@@ -80,7 +79,6 @@ class DelayedWrites {
 
  private:
   struct Memory {
-    uint64_t number = 0;
     AlignedBuffer bytes{kBatchBytes};
     uint64_t used = 0;
   };
@@ -102,7 +100,7 @@ class DelayedWrites {
   Slots slots_;  // by their place; do not overlap
   std::shared_ptr<Memory> open_;
   std::map<uint64_t, std::shared_ptr<Memory>> taken_;  // by number
-  uint64_t last_number_ = 0;
+  uint64_t last_number_ = 0;  // open_ has it, if there is one
 };
 
 }  // namespace moltfs::alloc

@@ -97,7 +97,6 @@ TEST_CASE("D2: a new owner of a place makes what waits for it forgotten") {
   REQUIRE(delayed.add(block(10), blocks(8, 1).span(), kOwner));
   delayed.displace({block(12), 2 * kBlockSize});
   REQUIRE(delayed.add(block(12), blocks(1, 2).span(), 8));
-  delayed.displace({block(0), 100 * 0});
   const auto batch = delayed.take();
   REQUIRE(batch->writes.size() == 3);
   REQUIRE(batch->writes[0].at == block(10));

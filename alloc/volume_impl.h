@@ -90,22 +90,22 @@ class Volume::Impl {
 
  private:
   using Requests = boost::container::small_vector<IoRequest, 8>;
-  /// Mapped writes, planned and not judged yet.
+  /// Mapped writes: the first requests write the segments; others may follow.
   struct Plan {
     boost::container::small_vector<Segment, 8> segments;
     Requests requests;
+    void add(const Segment& segment, ConstBytes bytes);
     Result<void> add(const Map& map, const LogicalWrite& write);
   };
   void write_batch(const DelayedWrites::Batch& batch);
   Plan plan_batch(const Map& map, const DelayedWrites::Batch& batch) const;
   void end_batch(const MapGuard& guard, const DelayedWrites::Batch& batch,
                  const Result<void>& written);
-  Result<void> judge_writes(const Map& map, std::span<const Segment> segments,
-                            std::span<IoRequest> requests);
+  void find_lost(const MapGuard& guard, const DelayedWrites::Batch& batch);
+  Result<void> judge_writes(const Map& map, Plan& plan);
   Result<void> repeat_on_target(std::span<const Segment> segments,
                                 std::span<IoRequest> requests);
-  Result<void> run_writes(const Map& map, std::span<const Segment> segments,
-                          std::span<IoRequest> requests);
+  Result<void> run_writes(const Map& map, Plan& plan);
   FoundLog read_log_from(Device& device);
   Result<void> flush_members(const Map& map);
 };

@@ -9,12 +9,6 @@ namespace moltfs::alloc {
 namespace {
 
 template <class Requests>
-void add_write(Requests& requests, const Segment& segment, ConstBytes bytes) {
-  requests.push_back(IoRequest::make_write(segment.device, segment.offset.value,
-                                           bytes.subspan(segment.buffer_offset, segment.length)));
-}
-
-template <class Requests>
 std::span<IoRequest> span_of(Requests& requests) {
   return {requests.data(), requests.size()};
 }
@@ -57,10 +51,11 @@ Result<void> Volume::Impl::repeat_on_target(std::span<const Segment> segments,
   return ok();
 }
 
-/// Judges what failed of `requests`, which have written `segments`: on the target it goes to the
-/// hook, on a member it is returned; which of the two is the member may have to be waited for.
-Result<void> Volume::Impl::judge_writes(const Map& map, std::span<const Segment> segments,
-                                        std::span<IoRequest> requests) {
+/// Judges what failed of a plan that was carried out: on the target it goes to the hook, on a member
+/// it is returned; which of the two is the member may have to be waited for.
+Result<void> Volume::Impl::judge_writes(const Map& map, Plan& plan) {
+  const std::span<const Segment> segments(plan.segments.data(), plan.segments.size());
+  const std::span<IoRequest> requests = span_of(plan.requests).first(segments.size());
   uint64_t to_target = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (segments[i].to_target && requests[i].result) to_target += segments[i].length;
@@ -86,18 +81,20 @@ Result<void> Volume::Impl::judge_writes(const Map& map, std::span<const Segment>
   return ok();
 }
 
-Result<void> Volume::Impl::run_writes(const Map& map, std::span<const Segment> segments,
-                                      std::span<IoRequest> requests) {
-  engine.run(requests);
-  return judge_writes(map, segments, requests);
+Result<void> Volume::Impl::run_writes(const Map& map, Plan& plan) {
+  engine.run(span_of(plan.requests));
+  return judge_writes(map, plan);
+}
+
+void Volume::Impl::Plan::add(const Segment& segment, ConstBytes bytes) {
+  segments.push_back(segment);
+  requests.push_back(IoRequest::make_write(segment.device, segment.offset.value,
+                                           bytes.subspan(segment.buffer_offset, segment.length)));
 }
 
 Result<void> Volume::Impl::Plan::add(const Map& map, const LogicalWrite& write) {
   TRY(auto places, map.for_write({write.at, write.bytes.size()}));
-  for (const Segment& segment : places) {
-    segments.push_back(segment);
-    add_write(requests, segment, write.bytes);
-  }
+  for (const Segment& segment : places) add(segment, write.bytes);
   return ok();
 }
 
@@ -108,8 +105,7 @@ Result<void> Volume::Impl::write(const MapGuard& guard, std::span<const LogicalW
     delayed.displace({write.at, write.bytes.size()});
     TRY(plan.add(guard.map(), write));
   }
-  return run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
-                    span_of(plan.requests));
+  return run_writes(guard.map(), plan);
 }
 
 // ---- Delayed writes
@@ -137,9 +133,7 @@ void Volume::Impl::write_delayed() {
 void Volume::Impl::write_batch(const DelayedWrites::Batch& batch) {
   const MapGuard guard = mapper.acquire();
   Plan plan = plan_batch(guard.map(), batch);
-  end_batch(guard, batch,
-            run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
-                       span_of(plan.requests)));
+  end_batch(guard, batch, run_writes(guard.map(), plan));
 }
 
 /// Neighbours go in one request. Where there is no chunk any more nothing is to be kept.
@@ -168,18 +162,19 @@ Volume::Impl::Plan Volume::Impl::plan_batch(const Map& map,
   return plan;
 }
 
-/// If something has failed, which? Each is tried once more by itself, and its owner remembered.
 void Volume::Impl::end_batch(const MapGuard& guard, const DelayedWrites::Batch& batch,
                              const Result<void>& written) {
+  if (!written) find_lost(guard, batch);
+  delayed.done(batch);
+}
+
+/// Something has failed: which? Each is tried once more by itself, and its owner remembered.
+void Volume::Impl::find_lost(const MapGuard& guard, const DelayedWrites::Batch& batch) {
   for (const DelayedWrites::Write& write : batch.writes) {
-    if (written) break;
     if (guard.map().chunk_of({write.at, write.bytes.size()}) == nullptr) continue;
     Plan plan;
     auto again = plan.add(guard.map(), {write.at, write.bytes});
-    if (again) {
-      again = run_writes(guard.map(), {plan.segments.data(), plan.segments.size()},
-                         span_of(plan.requests));
-    }
+    if (again) again = run_writes(guard.map(), plan);
     if (again) continue;
     log_error("inode {}: {} bytes are lost: {}", write.owner, write.bytes.size(),
               again.error().message());
@@ -187,7 +182,6 @@ void Volume::Impl::end_batch(const MapGuard& guard, const DelayedWrites::Batch& 
     std::lock_guard lock(mutex);
     write_failures.emplace(write.owner, again.error());
   }
-  delayed.done(batch);
 }
 
 std::optional<Error> Volume::Impl::take_write_failure(std::optional<uint64_t> owner) {
@@ -254,11 +248,9 @@ Result<void> Volume::Impl::repair(const MapGuard& guard, LogicalOffset at, Const
   if (read_only) return Error(Errc::read_only);
   const Map& map = guard.map();
   TRY(auto places, map.for_read({at, bytes.size()}, copy));
-  Segments segments;
-  Requests requests;
+  Plan plan;
   for (const Segment& place : places) {
-    segments.push_back(place);
-    add_write(requests, place, bytes);
+    plan.add(place, bytes);
     // R1 holds for this write, too.
     const auto& duplication = map.duplication();
     if (!duplication || place.devid != duplication->source) continue;
@@ -266,10 +258,9 @@ Result<void> Volume::Impl::repair(const MapGuard& guard, LogicalOffset at, Const
     Segment twin = place;
     twin.device = duplication->target.get();
     twin.to_target = true;
-    segments.push_back(twin);
-    add_write(requests, twin, bytes);
+    plan.add(twin, bytes);
   }
-  return run_writes(map, {segments.data(), segments.size()}, span_of(requests));
+  return run_writes(map, plan);
 }
 
 }  // namespace moltfs::alloc

@@ -96,7 +96,7 @@ Result<bool> Volume::Impl::write_log(std::span<const LogWrite> writes, bool flus
   const Map& map = guard.map();
   Plan plan;
   if (batch) plan = plan_batch(map, *batch);
-  const size_t content = plan.requests.size();
+  const size_t content = plan.segments.size();
   boost::container::small_vector<DeviceId, 4> whose;
   size_t carriers = 0;
   for (const auto& [devid, device] : map.devices()) {
@@ -109,11 +109,7 @@ Result<bool> Volume::Impl::write_log(std::span<const LogWrite> writes, bool flus
   }
   const std::span all(plan.requests.data(), plan.requests.size());
   engine.run(all);
-  if (batch) {
-    const auto written =
-        judge_writes(map, {plan.segments.data(), plan.segments.size()}, all.first(content));
-    end_batch(guard, *batch, written);
-  }
+  if (batch) end_batch(guard, *batch, judge_writes(map, plan));
   delayed.wait_for_taken();
   for (size_t i = content; i < all.size(); ++i) {
     if (!all[i].result) return located(all[i].result.error(), whose[i - content], all[i].offset);
