@@ -78,6 +78,7 @@ class Daemon {
     options.options = kernel_option_list(request_, geteuid() == 0);
     options.base_threads = request_.threads;
     options.owner = getuid();
+    options.idle_polling = request_.idle_polling;
     TRY(server_, fuse::Server::mount(*mount_, options));
     server_->start();
     if (!server_->wait_until_initialized(kInitSeconds)) {

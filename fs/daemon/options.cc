@@ -107,6 +107,9 @@ std::optional<Result<void>> take_value(std::string_view word, MountRequest& requ
       request.threads = static_cast<unsigned>(threads);
     } else if (name == "readahead") {
       TRY(request.readahead_bytes, size_of(word, value, 0, 64 << 20));
+    } else if (name == "idlepoll") {
+      if (value != "on" && value != "off") return bad_value(word, "on or off");
+      request.idle_polling = value == "on";
     } else if (name == "device") {
       if (value.empty()) return bad_value(word, "device=PATH");
       request.mount.device_hints.push_back(absolute_path(std::string(value)));
@@ -163,6 +166,8 @@ std::string mount_options_help() {
          "  dirsync, sync         changes of names (and of all else) are durable at once\n"
          "  threads=N             threads that wait for requests (default: one for each CPU)\n"
          "  readahead=SIZE        read-ahead of the mount (default 1M)\n"
+         "  idlepoll=on|off       while requests are many, idle CPUs wait for work without halting\n"
+         "                        (default on; up to 16 CPUs, as root)\n"
          "  foreground            stay in the foreground, messages on standard error\n"
          "  remount               change ro, rw, nosuid, nodev, noexec, the rule for access\n"
          "                        times, and turn on dirsync or sync\n"

@@ -19,6 +19,7 @@ struct MountRequest {
   bool foreground = false;
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
   uint64_t readahead_bytes = 1 << 20;  ///< of the mount
+  bool idle_polling = true;            ///< idle CPUs poll while requests are many
   bool remount = false;
   std::vector<std::string> policy_words;  ///< those that make mount.policy, in order
   bool nofail = false;  ///< for mount(8): a device that is not there is no failure

@@ -34,11 +34,12 @@ bool contains_word(const std::string& list, const std::string& word) {
 
 TEST_CASE("our options") {
   const MountRequest r = parsed(
-      "cache=64M,commit=30,threads=4,readahead=2M,device=/dev/sdb,device=/dev/sdc,abandon-replace,"
+      "cache=64M,commit=30,threads=4,readahead=2M,idlepoll=off,device=/dev/sdb,device=/dev/sdc,abandon-replace,"
       "foreground,noatime");
   CHECK(r.mount.cache_bytes == 64u << 20);
   CHECK(r.mount.commit_interval == std::chrono::seconds(30));
   CHECK(r.threads == 4);
+  CHECK_FALSE(r.idle_polling);
   CHECK(r.readahead_bytes == 2u << 20);
   CHECK(r.mount.device_hints == std::vector<std::string>{"/dev/sdb", "/dev/sdc"});
   CHECK(r.mount.abandon_swap);
@@ -96,7 +97,7 @@ TEST_CASE("words of fstab are skipped, unknown ones and bad values refused by na
   CHECK(refusal("frobnicate").find("\"frobnicate\"") != std::string::npos);
   CHECK(refusal("ro,cache=lots").find("\"cache=lots\"") != std::string::npos);
   for (const char* bad : {"cache", "cache=1", "commit=0", "commit=x", "commit=-1", "threads=1",
-                          "threads=1000", "device=", "commit=3s", "cache=99999999999999999999"}) {
+                          "threads=1000", "idlepoll=", "idlepoll=1", "device=", "commit=3s", "cache=99999999999999999999"}) {
     refusal(bad);
   }
 }

@@ -10,11 +10,13 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "alloc/base/log.h"
 #include "fs/fuse/flusher.h"
 #include "fs/fuse/front.h"
+#include "fs/fuse/idle_polling.h"
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
 #include "fs/fuse/space_guard.h"
@@ -118,6 +120,7 @@ class Server::Impl {
   }
 
   void start() {
+    if (options_.idle_polling) idle_polling_.emplace();
     flusher_.start(session_.get());
     front_.session = session_.get();
     receiver_->start();
@@ -145,6 +148,7 @@ class Server::Impl {
   void handle(std::span<std::byte> request) {
     fuse_in_header header;
     std::memcpy(&header, request.data(), sizeof header);
+    if (idle_polling_) idle_polling_->count_request();
     Serving::Request serving(serving_);
     serving_on_this_thread = &serving;
     if (is_control_inode(header.nodeid)) leave_out_of_serving();
@@ -169,6 +173,7 @@ class Server::Impl {
   Flusher flusher_;
   SpaceGuard guard_;
   Session session_;
+  std::optional<IdlePolling> idle_polling_;
   std::unique_ptr<Receiver> receiver_;
 };
 

@@ -23,6 +23,7 @@ class Server {
     unsigned base_threads = 0;  ///< 0: by the number of CPUs
     unsigned max_threads = 16;
     uint32_t owner = 0;  ///< the user who mounts
+    bool idle_polling = true;  ///< idle_polling.h
   };
 
   /// Mounts; requests wait until start(). `mount` must live longer. libfuse may print a reason to
