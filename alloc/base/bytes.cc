@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <mutex>
 #include <new>
 #include <utility>
+#include <vector>
 
 // XXH3 picks the widest vector instructions at run time where the library can.
 #if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
@@ -22,33 +24,35 @@
 #include <xxhash.h>
 #endif
 
+#include "alloc/base/sanitizer.h"
+
 namespace moltfs {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kPooled = false;  // so that a use after free is seen
-#else
-constexpr bool kPooled = true;
-#endif
-
+/// Not with AddressSanitizer, so that it sees a use after free.
+constexpr bool kPooled = !kAddressSanitizer;
 /// Sizes of pooled buffers: the powers of two from a block to 1 MiB, and 1 MiB with a header block.
 constexpr size_t kClassSizes[] = {4096,   8192,   16384,  32768,   65536,
                                   131072, 262144, 524288, 1048576, 1052672};
 constexpr size_t kClassCount = std::size(kClassSizes);
-/// No class keeps more than this many unused bytes.
+/// No class keeps more than this many unused bytes in memory.
 constexpr size_t kIdleBytesMax = size_t{32} << 20;
+/// Small buffers are carved from lots of this size: malloc would take a page more for each, to
+/// align it, which is a quarter for a node of a tree.
+constexpr size_t kLotBytes = size_t{1} << 20;
 
-/// Unused buffers of one size, linked through their first bytes. Never destroyed: buffers may
-/// outlive it.
+/// Unused buffers of one size. Address space is never given back, memory is.
 struct SizeClass {
-  struct Free {
-    Free* next;
-  };
   std::mutex mutex;
-  Free* first = nullptr;  // guarded by mutex, as the next
-  size_t count = 0;
+  std::vector<std::byte*> warm, cold;  // guarded by mutex; the kernel has the memory of cold ones
+  size_t all = 0;                      // guarded by mutex: used ones, too
 };
-constinit SizeClass pool[kClassCount];
+
+/// Never destroyed: buffers may outlive everything.
+std::array<SizeClass, kClassCount>& pool() {
+  static auto& classes = *new std::array<SizeClass, kClassCount>;
+  return classes;
+}
 
 /// kClassCount for sizes that are not pooled.
 size_t class_of(size_t size) {
@@ -70,33 +74,42 @@ std::byte* allocate_from_system(size_t size) {
   return static_cast<std::byte*>(memory);
 }
 
+/// Makes cold buffers; room for noting each as unused, too, so that a release cannot fail.
+void add_lot(SizeClass& sizes, size_t size) {
+  const size_t count = std::max(kLotBytes / size, size_t{1});
+  sizes.warm.reserve(sizes.all + count);
+  sizes.cold.reserve(sizes.all + count);
+  void* const lot =
+      mmap(nullptr, count * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (lot == MAP_FAILED) throw std::bad_alloc();
+  sizes.all += count;
+  for (size_t i = count; i-- > 0;) sizes.cold.push_back(static_cast<std::byte*>(lot) + i * size);
+}
+
 std::byte* allocate(size_t size) {
   const size_t index = class_of(size);
   if (!kPooled || index == kClassCount) return allocate_from_system(size);
-  SizeClass& sizes = pool[index];
-  {
-    std::lock_guard lock(sizes.mutex);
-    if (SizeClass::Free* taken = sizes.first; taken != nullptr) {
-      sizes.first = taken->next;
-      --sizes.count;
-      return reinterpret_cast<std::byte*>(taken);
-    }
-  }
-  return allocate_from_system(kClassSizes[index]);
+  SizeClass& sizes = pool()[index];
+  std::lock_guard lock(sizes.mutex);
+  if (sizes.warm.empty() && sizes.cold.empty()) add_lot(sizes, kClassSizes[index]);
+  auto& unused = sizes.warm.empty() ? sizes.cold : sizes.warm;
+  std::byte* const taken = unused.back();
+  unused.pop_back();
+  return taken;
 }
 
 void release(std::byte* data, size_t size) {
   const size_t index = class_of(size);
-  if (kPooled && index < kClassCount) {
-    SizeClass& sizes = pool[index];
+  if (!kPooled || index == kClassCount) return std::free(data);
+  SizeClass& sizes = pool()[index];
+  const size_t class_size = kClassSizes[index];
+  {
     std::lock_guard lock(sizes.mutex);
-    if ((sizes.count + 1) * kClassSizes[index] <= kIdleBytesMax) {
-      sizes.first = new (data) SizeClass::Free{sizes.first};
-      ++sizes.count;
-      return;
-    }
+    if ((sizes.warm.size() + 1) * class_size <= kIdleBytesMax) return sizes.warm.push_back(data);
   }
-  std::free(data);
+  madvise(data, class_size, MADV_DONTNEED);
+  std::lock_guard lock(sizes.mutex);
+  sizes.cold.push_back(data);
 }
 
 int hex_digit(char c) {

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "alloc/base/bytes.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "alloc/base/sanitizer.h"
 #include "test/support/catch.h"
 
 namespace moltfs {
@@ -69,6 +74,29 @@ TEST_CASE("buffers that live at the same time do not overlap") {
     }
     buffers.clear();
   }
+}
+
+TEST_CASE("many buffers take no more memory than their sizes, unused ones little") {
+  if (kAddressSanitizer) return;
+  constexpr size_t kSize = 16384, kCount = 4096;
+  const auto resident_pages = [](std::byte* data) {
+    unsigned char pages[kSize / kBlockSize] = {};
+    if (mincore(data, kSize, pages) != 0) return size_t{0};  // not even mapped
+    return static_cast<size_t>(std::count_if(pages, std::end(pages), [](int p) { return p & 1; }));
+  };
+  std::vector<AlignedBuffer> buffers;
+  std::vector<std::byte*> places;
+  for (size_t i = 0; i < kCount; ++i) {
+    buffers.emplace_back(kSize).fill_zero();
+    places.push_back(buffers.back().data());
+  }
+  std::sort(places.begin(), places.end());
+  size_t neighbours = 0, resident = 0;
+  for (size_t i = 1; i < kCount; ++i) neighbours += places[i] == places[i - 1] + kSize;
+  CHECK(neighbours > kCount * 9 / 10);
+  buffers.clear();
+  for (std::byte* place : places) resident += resident_pages(place);
+  CHECK(resident * kBlockSize <= size_t{32} << 20);
 }
 
 TEST_CASE("the pool serves several threads") {
