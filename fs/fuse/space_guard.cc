@@ -19,8 +19,15 @@ constexpr uint64_t kPromise = kMaxWriteBytes + 2 * kBlockSize;
 /// RELEASE and FORGET of a file that was removed come a little after close(2) and unlink(2).
 constexpr Nanoseconds kForgetsWithin = std::chrono::milliseconds(500);
 constexpr Nanoseconds kBetweenLooks = std::chrono::milliseconds(5);
+/// From the answer to the last byte in the kernel's cache, on a busy machine too.
+constexpr Nanoseconds kStoresWithin = std::chrono::seconds(1);
+constexpr Nanoseconds kBetweenWriteBacks = std::chrono::milliseconds(20);
 
 }  // namespace
+
+Nanoseconds SpaceGuard::now() const {
+  return front_.filesystem.runtime().now();
+}
 
 /// What can be written now, without a commit.
 uint64_t SpaceGuard::free_bytes() const {
@@ -51,19 +58,33 @@ void SpaceGuard::attributes_are_known(fuse_ino_t ino) {
 
 bool SpaceGuard::ask(fuse_req_t req, fuse_ino_t ino) {
   if (tight_) look();
-  if (!tight_ || promise(ino)) return false;
+  if (!tight_) return false;
+  const pid_t thread = fuse_req_ctx(req)->pid;
+  has_stored(thread, ino);
+  if (promise(ino, thread)) return false;
   if (!front_.flusher->post([=, this] { settle_and_answer(req, ino); })) {
     fuse_reply_err(req, ENOTCONN);
   }
   return true;
 }
 
-bool SpaceGuard::promise(fuse_ino_t ino) {
+bool SpaceGuard::promise(fuse_ino_t ino, pid_t thread) {
   std::lock_guard lock(mutex_);
   if (taking_ || free_bytes() < promised_ + unknown_ + kPromise) return false;
   promises_[ino].fresh += kPromise;
   promised_ += kPromise;
+  storing_.push_back({thread, ino, now() + kStoresWithin});
   return true;
+}
+
+/// The thread makes a request, so no write(2) of its is under way. Threads of foreign pid
+/// namespaces are all called 0: for them the newest promise of each file stands for all.
+void SpaceGuard::has_stored(pid_t thread, fuse_ino_t ino) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(storing_, [&, moment = now()](const Storing& storing) {
+    const bool is_same = storing.thread == thread && (thread != 0 || storing.ino == ino);
+    return is_same || storing.until <= moment;
+  });
 }
 
 bool SpaceGuard::may_be_preallocated(fuse_ino_t ino) const {
@@ -73,45 +94,65 @@ bool SpaceGuard::may_be_preallocated(fuse_ino_t ino) const {
 
 /// On the flusher's thread.
 void SpaceGuard::settle_and_answer(fuse_req_t req, fuse_ino_t ino) {
-  bool granted = promise(ino);
-  if (!granted) {
-    write_back_promised();
-    granted = promise(ino);
-  }
-  if (!granted) granted = reclaim_and_promise(ino) || may_be_preallocated(ino);
-  if (granted) {
+  if (settle(ino, fuse_req_ctx(req)->pid) || may_be_preallocated(ino)) {
     reply_attributes(req, front_.filesystem.attributes(InodeNumber(ino)));
   } else {
     fuse_reply_err(req, ENOSPC);
   }
 }
 
-void SpaceGuard::write_back_promised() {
+bool SpaceGuard::settle(fuse_ino_t ino, pid_t thread) {
+  if (promise(ino, thread)) return true;
+  for (;;) {
+    const bool is_last = write_back_promised();
+    if (promise(ino, thread) || reclaim_and_promise(ino, thread)) return true;
+    if (is_last) return false;
+    front_.filesystem.runtime().sleep(kBetweenWriteBacks);
+  }
+}
+
+/// Ends the promises whose bytes have come. True: all have, nobody was storing (G2).
+bool SpaceGuard::write_back_promised() {
   std::vector<uint64_t> inodes;
-  bool knows_all = false;
+  bool knows_all = false, all_stored = false;
+  uint64_t still_unknown = 0;
+  Nanoseconds tight_until{0};
   {
     std::lock_guard lock(mutex_);
-    knows_all = unknown_ == 0;
+    const Nanoseconds moment = now();
+    std::erase_if(storing_, [=](const Storing& storing) { return storing.until <= moment; });
     for (auto& [ino, promise] : promises_) {
       promise.settling += std::exchange(promise.fresh, 0);
       inodes.push_back(ino);
     }
+    for (const Storing& storing : storing_) {
+      Promise& promise = promises_[storing.ino];
+      const uint64_t kept = std::min(kPromise, promise.settling);
+      promise.settling -= kept;
+      promise.fresh += kept;
+    }
+    knows_all = unknown_ == 0;
+    tight_until = unknown_storing_until_;
+    if (!knows_all && moment < tight_until) still_unknown = front_.writers.all().size() * kPromise;
+    all_stored = storing_.empty() && still_unknown == 0;
   }
   if (!knows_all) inodes = front_.writers.all();
   for (const uint64_t ino : inodes) front_.flusher->write_back(ino);
 
   std::lock_guard lock(mutex_);
-  if (!knows_all) unknown_ = 0;
+  // Unless it has become tight anew meanwhile.
+  if (tight_until == unknown_storing_until_) unknown_ = std::min(unknown_, still_unknown);
   for (auto& [ino, promise] : promises_) promised_ -= std::exchange(promise.settling, 0);
   std::erase_if(promises_, [](const auto& entry) { return entry.second.fresh == 0; });
+  return all_stored;
 }
 
-bool SpaceGuard::reclaim_and_promise(fuse_ino_t ino) {
+bool SpaceGuard::reclaim_and_promise(fuse_ino_t ino, pid_t thread) {
   for (;;) {
-    const bool is_last = front_.filesystem.runtime().now().count() >= forgets_until_;
+    const bool is_last = now().count() >= forgets_until_;
     // An error is for those whose data it concerns: they meet it at fsync.
     const auto reclaimed = front_.filesystem.reclaim();
-    if (promise(ino)) return true;
+    if (promise(ino, thread)) return true;
     if (is_last || !reclaimed) return false;
     front_.filesystem.runtime().sleep(kBetweenLooks);
   }
@@ -120,9 +161,10 @@ bool SpaceGuard::reclaim_and_promise(fuse_ino_t ino) {
 void SpaceGuard::run_taking_space(fuse_req_t req, std::function<void()> operation) {
   look();
   if (!tight_) return operation();
+  has_stored(fuse_req_ctx(req)->pid, 0);
   const bool posted = front_.flusher->post([this, operation = std::move(operation)] {
     set_taking(true);
-    write_back_promised();
+    while (!write_back_promised()) front_.filesystem.runtime().sleep(kBetweenWriteBacks);
     operation();
     set_taking(false);
   });
@@ -154,6 +196,7 @@ void SpaceGuard::wrote(fuse_ino_t ino, uint64_t bytes, bool cached) {
 void SpaceGuard::closed(fuse_ino_t ino) {
   if (!tight_) return;
   std::lock_guard lock(mutex_);
+  std::erase_if(storing_, [=](const Storing& storing) { return storing.ino == ino; });
   const auto found = promises_.find(ino);
   if (found == promises_.end()) return;
   promised_ -= found->second.fresh + found->second.settling;
@@ -161,7 +204,7 @@ void SpaceGuard::closed(fuse_ino_t ino) {
 }
 
 void SpaceGuard::removed() {
-  if (tight_) forgets_until_ = (front_.filesystem.runtime().now() + kForgetsWithin).count();
+  if (tight_) forgets_until_ = (now() + kForgetsWithin).count();
 }
 
 void SpaceGuard::look() {
@@ -177,6 +220,7 @@ void SpaceGuard::become_tight() {
     std::lock_guard lock(mutex_);
     if (tight_) return;
     unknown_ = limit_;
+    unknown_storing_until_ = now() + kStoresWithin;
     // Before looking who writes: an opening either is in that list or sees that it is tight.
     tight_ = true;
   }
@@ -187,6 +231,7 @@ void SpaceGuard::relax() {
   std::lock_guard lock(mutex_);
   tight_ = false;
   promises_.clear();
+  storing_.clear();
   promised_ = unknown_ = 0;
 }
 

@@ -25,6 +25,10 @@
 // what only waits for a commit, for the removal of orphans, or for the kernel to forget what was
 // removed a moment ago. What fallocate and copy_file_range take is taken there, too: nothing
 // promised is taken away.
+//   G2 a promise outlives the write-back while its write(2) may still be *storing*: the program has
+//      the kernel's answer, but its bytes are not in the cache yet. It is over when its thread asks
+//      again, when the file is closed, and after kStoresWithin. The same holds for what is unknown:
+//      writes that began before the guard became tight.
 // A file with preallocated space is not refused: what is written may have its space.
 //
 // Concurrency: any thread. Lock order: mutex_ before those of Writers and of the filesystem.
@@ -35,6 +39,7 @@
 #include <functional>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "fs/fuse/front.h"
 
@@ -73,13 +78,21 @@ class SpaceGuard {
     uint64_t fresh = 0;
     uint64_t settling = 0;  // given before the write-back that is under way
   };
+  struct Storing {
+    pid_t thread = 0;
+    fuse_ino_t ino = 0;
+    Nanoseconds until{0};
+  };
+  Nanoseconds now() const;
   uint64_t free_bytes() const;
-  bool promise(fuse_ino_t ino);
+  bool promise(fuse_ino_t ino, pid_t thread);
+  void has_stored(pid_t thread, fuse_ino_t ino);
   bool may_be_preallocated(fuse_ino_t ino) const;
   void settle_and_answer(fuse_req_t req, fuse_ino_t ino);
-  void write_back_promised();
+  bool settle(fuse_ino_t ino, pid_t thread);
+  bool write_back_promised();
   void set_taking(bool taking);
-  bool reclaim_and_promise(fuse_ino_t ino);
+  bool reclaim_and_promise(fuse_ino_t ino, pid_t thread);
   void look();
   void become_tight();
   void relax();
@@ -91,8 +104,10 @@ class SpaceGuard {
   std::mutex mutex_;
   std::unordered_map<fuse_ino_t, Promise> promises_;  // guarded by mutex_, as below
   uint64_t promised_ = 0;                             // the sum of all
+  std::vector<Storing> storing_;                      // G2: the newest promise of each thread
   uint64_t unknown_ = 0;
-  bool taking_ = false;  // an operation takes space: nothing is promised meanwhile
+  Nanoseconds unknown_storing_until_{0};  // G2: later by kStoresWithin than it became tight
+  bool taking_ = false;                   // an operation takes space: nothing is promised meanwhile
 };
 
 }  // namespace moltfs::fs::fuse
