@@ -149,6 +149,15 @@ class Moltfs(Peer):
         return state == "finished"
 
 
+class MoltfsHalting(Moltfs):
+    """Idle CPUs halt, as for all the other peers."""
+    name = "moltfs-halting"
+    mount_options = "cache=256M,idlepoll=off"
+
+    def __init__(self, context):
+        super().__init__(context, name=self.name)
+
+
 class Btrfs(Peer):
     name = "btrfs"
     programs = ("mkfs.btrfs", "btrfs")

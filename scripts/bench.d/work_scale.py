@@ -271,7 +271,7 @@ AXES = {"volume": scale_volume, "threads": scale_threads, "fragments": scale_fra
 def run_scale(peer, media, context, wanted):
     """Ours alone, once; on no media but its own."""
     del media, wanted
-    if not peer.name.startswith("moltfs") or context.round > 0:
+    if peer.name.partition("@")[0] != "moltfs" or context.round > 0:
         return {}
 
     def keep(axis, size, figures):
