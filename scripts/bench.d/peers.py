@@ -124,6 +124,9 @@ class Moltfs(Peer):
         usage = json.loads(run(self.program, "usage", "--json", self.mountpoint))
         return usage["data_used_bytes"] + 2 * usage["metadata_used_bytes"]
 
+    def data_used(self):
+        return json.loads(run(self.program, "usage", "--json", self.mountpoint))["data_used_bytes"]
+
     def status(self):
         return json.loads(os.getxattr(self.mountpoint, "user.moltfs.replace"))
 
