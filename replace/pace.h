@@ -12,8 +12,8 @@
 // for the whole, and programs gained little.)
 //
 // A request of a program waits for what the copier has handed to the device before it: hence the
-// short windows, and half as much rest will do. But where a window costs a seek, short ones would
-// do little else: there they stay long.
+// short windows. But where a window costs a seek, short ones would do little else: there they stay
+// long.
 //
 // Guarded by the engine's mutex.
 #pragma once
@@ -65,8 +65,8 @@ class Pace {
     quick_ = static_cast<double>(bytes) >= kQuick * seconds.count();
   }
   /// After so much work.
-  Nanoseconds rest_after(Nanoseconds work) const {
-    return std::min(quick_ ? work / 2 : work, kLongestRest);
+  static Nanoseconds rest_after(Nanoseconds work) {
+    return std::min(work, kLongestRest);
   }
 
  private:

@@ -166,7 +166,7 @@ Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
       pace_.worked(step.window->length, work);
       worked += work;
     }
-    if (worked >= Pace::kLeastRest && !must_end()) return {pace_.rest_after(worked), true, false};
+    if (worked >= Pace::kLeastRest && !must_end()) return {Pace::rest_after(worked), true, false};
     --lanes_at_work_;
   }
 }
