@@ -49,7 +49,7 @@ void require_recovered(World& world, const DirState& old, const DirState& fresh)
 /// Of the member, for operations and commits: op, sync, unmount with a fault of the k-th request.
 std::string op_with_fault(const Operation& op, const std::pair<DirState, DirState>& states,
                           uint64_t k, Fault fault, bool& sprung) {
-  const auto& [old, fresh] = states;
+  const DirState &old = states.first, &fresh = states.second;
   Images durable;
   const std::string wrong = in_world(prepared(), k, [&](World& world) {
     auto mount = open(world, "a");
