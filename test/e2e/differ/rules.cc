@@ -42,7 +42,19 @@ bool cached_reads(const Difference& d, Peer) {
   return is_read(d) && (type_of(d) == "10" || type_of(d) == "12");
 }
 
+/// "a=1 b=2" without the word that begins with `key`.
+std::string without(std::string words, const std::string& key) {
+  const size_t begin = words.find(key);
+  if (begin != std::string::npos) words.erase(begin, words.find(' ', begin) - begin);
+  return words;
+}
+
 bool special_file_times(const Difference& d, Peer) {
+  if (is_kind(d, "statx") && d.fact == "answer") {
+    const bool is_special =
+        d.ours.find("mode=01") != std::string::npos || d.ours.find("mode=02") != std::string::npos;
+    return is_special && without(d.ours, "mtime=") == without(d.theirs, "mtime=");
+  }
   const std::string type = type_of(d);
   if (type != "01" && type != "02") return false;
   // A time that was set to another age stays so, where others move it.
@@ -54,6 +66,17 @@ bool special_file_times(const Difference& d, Peer) {
 bool whiteout_of_ext4(const Difference& d, Peer peer) {
   return peer == Peer::ext4 && is_kind(d, "renameat2") && (d.call->number(0) & RENAME_WHITEOUT) &&
          ends_with(d.fact, "moved") && d.our_facts->at("result") != "0";
+}
+
+/// POSIX asks for new times where the size changes.
+bool same_size_of_ext4(const Difference& d, Peer peer) {
+  return peer == Peer::ext4 && is_kind(d, "truncate") && d.our_facts->at("result") == "0" &&
+         ends_with(d.fact, "moved") && d.ours == "none" && d.theirs == "mc";
+}
+
+bool same_value_of_ext4(const Difference& d, Peer peer) {
+  return peer == Peer::ext4 && is_kind(d, "setxattr") && d.our_facts->at("result") == "0" &&
+         ends_with(d.fact, "moved") && d.ours == "c" && d.theirs == "none";
 }
 
 bool trusted_names(const Difference& d, Peer peer) {
@@ -81,6 +104,14 @@ constexpr Rule kRules[] = {
      "reads of files and symlinks from the kernel's cache are not told to a FUSE filesystem: "
      "opening a file for reading moves its atime (where relatime would), later reads may not",
      cached_reads},
+    {"same-size-of-ext4",
+     "truncate(2) to the size that a file has moves its times on ext4; on moltfs and btrfs it does "
+     "not",
+     same_size_of_ext4},
+    {"same-value-of-ext4",
+     "setting an attribute to the value that it has leaves ctime alone on ext4; moltfs and btrfs "
+     "move it",
+     same_value_of_ext4},
     {"special-file-times",
      "the kernel moves no times of a FUSE filesystem's fifos and devices when they are read or "
      "written",
@@ -111,8 +142,7 @@ bool is_left_out(const Call& call, Peer peer) {
     return peer == Peer::btrfs && static_cast<int64_t>(call.number(0)) < 0;
   }
   // btrfs punches no hole where there is one, and then neither moves times nor clears set-id bits.
-  return peer == Peer::btrfs && kind == "fallocate" &&
-         (call.number(0) & FALLOC_FL_PUNCH_HOLE) != 0;
+  return peer == Peer::btrfs && kind == "fallocate" && (call.number(0) & FALLOC_FL_PUNCH_HOLE) != 0;
 }
 
 const Rule* explanation_of(const Difference& difference, Peer peer) {
