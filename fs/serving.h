@@ -20,6 +20,7 @@ class Serving {
       if (counts_) serving_.nanoseconds_ += (serving_.runtime_.now() - begun_).count();
     }
     void leave_out() { counts_ = false; }
+    bool counts() const { return counts_; }
     Request(const Request&) = delete;
     Request& operator=(const Request&) = delete;
 

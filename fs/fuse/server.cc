@@ -148,12 +148,13 @@ class Server::Impl {
   void handle(std::span<std::byte> request) {
     fuse_in_header header;
     std::memcpy(&header, request.data(), sizeof header);
-    if (idle_polling_) idle_polling_->count_request();
     Serving::Request serving(serving_);
     serving_on_this_thread = &serving;
     if (is_control_inode(header.nodeid)) leave_out_of_serving();
     if (!answer_raw(front_, request, reply_descriptor())) hand_to_libfuse(request);
     serving_on_this_thread = nullptr;
+    // Who asks for the progress of a replace, however often, waits for nothing.
+    if (idle_polling_ && serving.counts()) idle_polling_->count_request();
     if (header.opcode == FUSE_INIT) front_.initialized = true;
   }
 
