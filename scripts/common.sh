@@ -3,6 +3,8 @@
 # that is cleaned up whatever happens. Source it; it sets `root_dir`.
 # shellcheck shell=bash
 
+export PATH  # without one in the environment bash has its own, but cmake finds itself by it
+
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s\n' "$*"; }
