@@ -77,12 +77,13 @@ std::byte* allocate_from_system(size_t size) {
 /// Makes cold buffers; room for noting each as unused, too, so that a release cannot fail.
 void add_lot(SizeClass& sizes, size_t size) {
   const size_t count = std::max(kLotBytes / size, size_t{1});
-  sizes.warm.reserve(sizes.all + count);
-  sizes.cold.reserve(sizes.all + count);
+  sizes.warm.reserve(kIdleBytesMax / size);
+  const size_t all = sizes.all + count;
+  if (sizes.cold.capacity() < all) sizes.cold.reserve(std::max(all, 2 * sizes.cold.capacity()));
   void* const lot =
       mmap(nullptr, count * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (lot == MAP_FAILED) throw std::bad_alloc();
-  sizes.all += count;
+  sizes.all = all;
   for (size_t i = count; i-- > 0;) sizes.cold.push_back(static_cast<std::byte*>(lot) + i * size);
 }
 

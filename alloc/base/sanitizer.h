@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Whether this is a build with AddressSanitizer: gcc and clang tell it in different ways.
+// Whether this is a build with AddressSanitizer: gcc defines a macro, clang knows a feature.
 #pragma once
+
+#if defined(__SANITIZE_ADDRESS__)
+#define MOLTFS_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MOLTFS_ADDRESS_SANITIZER 1
+#endif
+#endif
+#ifndef MOLTFS_ADDRESS_SANITIZER
+#define MOLTFS_ADDRESS_SANITIZER 0
+#endif
 
 namespace moltfs {
 
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAddressSanitizer = true;
-#elif defined(__has_feature)
-inline constexpr bool kAddressSanitizer = __has_feature(address_sanitizer);
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
+inline constexpr bool kAddressSanitizer = MOLTFS_ADDRESS_SANITIZER != 0;
 
 }  // namespace moltfs

@@ -2,13 +2,11 @@
 // When looking for the next request pays, and when it does harm.
 #include "fs/fuse/eagerness.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <fstream>
 #include <thread>
 
 #include "test/support/catch.h"
+#include "test/support/scratch_device.h"
 
 using namespace moltfs;
 using namespace moltfs::fs::fuse;
@@ -18,10 +16,9 @@ namespace {
 
 /// In the place of /proc/loadavg.
 struct FakeLoad {
-  FakeLoad() { close(mkstemp(path)); }
-  ~FakeLoad() { unlink(path); }
   void set(const std::string& text) { std::ofstream(path) << text; }
-  char path[32] = "/tmp/moltfs-load-XXXXXX";
+  const test::ScratchDirectory directory;
+  const std::string path = directory.image("loadavg", 0);
 };
 
 }  // namespace

@@ -2,13 +2,12 @@
 // The wish for CPUs that do not halt: made when requests are many, withdrawn when they are not.
 #include "fs/fuse/idle_polling.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "test/support/catch.h"
+#include "test/support/scratch_device.h"
 
 using namespace moltfs;
 using namespace moltfs::fs::fuse;
@@ -18,8 +17,6 @@ namespace {
 
 /// In the place of /dev/cpu_dma_latency: keeps all that is written.
 struct FakeDevice {
-  FakeDevice() { close(mkstemp(path)); }
-  ~FakeDevice() { unlink(path); }
   std::vector<int32_t> wishes() const {
     std::ifstream file(path, std::ios::binary);
     std::vector<int32_t> all;
@@ -35,7 +32,8 @@ struct FakeDevice {
     }
     return wishes();
   }
-  char path[32] = "/tmp/moltfs-qos-XXXXXX";
+  const test::ScratchDirectory directory;
+  const std::string path = directory.image("latency", 0);
 };
 
 void count(IdlePolling& polling, unsigned requests) {

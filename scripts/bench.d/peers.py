@@ -95,8 +95,8 @@ class Moltfs(Peer):
     replaces = True
     mount_options = "cache=256M"
 
-    def __init__(self, context, programs=None, name="moltfs"):
-        self.name = name
+    def __init__(self, context, programs=None, name=None):
+        self.name = name or self.name
         super().__init__(context)
         self.program = pathlib.Path(programs or context.programs) / "fs/tool/moltfs"
 
@@ -121,11 +121,11 @@ class Moltfs(Peer):
 
     def allocated(self):
         """Bytes a replace has to bring over."""
-        usage = json.loads(run(self.program, "usage", "--json", self.mountpoint))
+        usage = self.usage()
         return usage["data_used_bytes"] + 2 * usage["metadata_used_bytes"]
 
-    def data_used(self):
-        return json.loads(run(self.program, "usage", "--json", self.mountpoint))["data_used_bytes"]
+    def usage(self):
+        return json.loads(run(self.program, "usage", "--json", self.mountpoint))
 
     def status(self):
         return json.loads(os.getxattr(self.mountpoint, "user.moltfs.replace"))
@@ -155,10 +155,7 @@ class Moltfs(Peer):
 class MoltfsHalting(Moltfs):
     """Idle CPUs halt, as for all the other peers."""
     name = "moltfs-halting"
-    mount_options = "cache=256M,idlepoll=off"
-
-    def __init__(self, context):
-        super().__init__(context, name=self.name)
+    mount_options = Moltfs.mount_options + ",idlepoll=off"
 
 
 class Btrfs(Peer):

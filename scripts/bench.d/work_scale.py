@@ -70,7 +70,7 @@ class Scale:
         """Seconds until a commit has freed the space, too: that is done in the background."""
         start = time.monotonic()
         os.unlink(path)
-        while self.peer.data_used() > 0:
+        while self.peer.usage()["data_used_bytes"] > 0:
             self.peer.sync()
         return time.monotonic() - start
 

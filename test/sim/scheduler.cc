@@ -6,17 +6,10 @@
 #include <list>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/sanitizer.h"
 
-// AddressSanitizer has to be told of every change of stacks. It is asked for by compiler: gcc
-// defines the first, clang knows the second.
-#if defined(__SANITIZE_ADDRESS__)
-#define MOLTFS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MOLTFS_ASAN 1
-#endif
-#endif
-#ifdef MOLTFS_ASAN
+// AddressSanitizer has to be told of every change of stacks.
+#if MOLTFS_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -28,14 +21,14 @@ namespace {
 /// Before a switch to `stack`; `fake` takes what the sanitizer keeps for the stack that is left,
 /// and is null when that one is left for good.
 void leave_stack([[maybe_unused]] void** fake, [[maybe_unused]] const StackBounds& stack) {
-#ifdef MOLTFS_ASAN
+#if MOLTFS_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(fake, stack.bottom, stack.size);
 #endif
 }
 
 /// First thing on the stack switched to; `from` becomes the bounds of the one that was left.
 void enter_stack([[maybe_unused]] void* fake, [[maybe_unused]] StackBounds* from) {
-#ifdef MOLTFS_ASAN
+#if MOLTFS_ADDRESS_SANITIZER
   __sanitizer_finish_switch_fiber(fake, from == nullptr ? nullptr : &from->bottom,
                                   from == nullptr ? nullptr : &from->size);
 #endif
@@ -51,7 +44,7 @@ struct StackAllocator {
     return stack;
   }
   void deallocate(boost::context::stack_context& stack) {
-#ifdef MOLTFS_ASAN
+#if MOLTFS_ADDRESS_SANITIZER
     // The outermost functions never returned, and have left their marks; something else may come
     // to lie there.
     __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
