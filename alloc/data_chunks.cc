@@ -45,7 +45,7 @@ void DataChunks::set_used(LogicalOffset chunk, uint64_t bytes) {
   Entry& entry = at->second;
   const uint64_t used = std::min(bytes, entry.chunk->length);
   recorded_ += used - entry.recorded;
-  entry.recorded = entry.sealed = used;
+  entry.recorded = entry.in_usage_record = used;
   update(entry);
 }
 
@@ -86,7 +86,7 @@ void DataChunks::update(Entry& entry) {
   } else {
     empty_.erase(start);
   }
-  if (entry.recorded != entry.sealed) {
+  if (entry.recorded != entry.in_usage_record) {
     changed_.insert(start);
   } else {
     changed_.erase(start);
@@ -255,12 +255,15 @@ std::vector<Space::UsageChange> DataChunks::usage_changes() const {
   return changes;
 }
 
-void DataChunks::seal() {
-  for (LogicalOffset start : changed_) {
+void DataChunks::usage_is_recorded(const std::vector<Space::UsageChange>& changes) {
+  for (const auto& [start, bytes] : changes) {
     Entry& entry = chunks_.find(start)->second;
-    entry.sealed = entry.recorded;
+    entry.in_usage_record = bytes;
+    update(entry);
   }
-  changed_.clear();
+}
+
+void DataChunks::seal() {
   if (!any_failed_) return;
   any_failed_ = false;
   for (auto& [start, entry] : chunks_) {

@@ -60,7 +60,8 @@ class DataChunks {
   bool frozen_could_serve() const;
 
   std::vector<Space::UsageChange> usage_changes() const;
-  /// The usage records now say what usage_changes() said.
+  void usage_is_recorded(const std::vector<Space::UsageChange>& changes);
+  /// Bitmaps that could not be loaded may be tried again.
   void seal();
   /// Chunks with nothing allocated, pinned, in flight, loading or frozen.
   std::vector<std::shared_ptr<const Chunk>> removable() const;
@@ -92,7 +93,7 @@ class DataChunks {
     uint64_t recorded = 0;   // bytes that records of the running trees name
     uint64_t in_flight = 0;  // bytes handed out and not yet recorded
     uint64_t pinned = 0;
-    uint64_t sealed = 0;  // what the usage record says
+    uint64_t in_usage_record = 0;
     std::vector<LogicalRange> freed_while_loading;
     Index* index = nullptr;  // where it stands now, under `key`
     Key key;

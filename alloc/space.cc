@@ -445,6 +445,11 @@ std::vector<Space::UsageChange> Space::usage_changes() const {
   return impl_->data.usage_changes();
 }
 
+void Space::usage_is_recorded(const std::vector<UsageChange>& changes) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->data.usage_is_recorded(changes);
+}
+
 /// Empty chunks, but for one of each kind; metadata chunks only where enough stays.
 std::vector<std::shared_ptr<const Chunk>> Space::Impl::chunks_to_remove() const {
   auto removed = data.removable();

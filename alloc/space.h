@@ -185,14 +185,16 @@ class Space {
   /// Nodes of the running trees within `range` (pinned ones are not listed), ascending.
   std::vector<AllocatedNode> nodes_in(LogicalRange range) const;
 
-  // ---- Commit. All three are called by the one committer, in this order.
+  // ---- Commit. All are called by the one committer, in this order.
   struct UsageChange {
     LogicalOffset chunk;
     uint64_t used_bytes = 0;  ///< 0: the record can go
   };
-  /// Data chunks whose used bytes (those with records) differ from their last sealed usage
-  /// record. Called in the critical section of seal().
+  /// Data chunks whose used bytes (those with records) differ from what their usage record says.
   std::vector<UsageChange> usage_changes() const;
+  /// The usage records of the running trees say this now. Called in one critical section with
+  /// usage_changes(); the last time, when none are left, in that of seal().
+  void usage_is_recorded(const std::vector<UsageChange>& changes);
   struct Sealed {
     Generation generation;
     std::shared_ptr<const ChunkList> chunks;  ///< the table as this commit writes it

@@ -151,7 +151,7 @@ class World final : AllocatedSource {
       case 11:
         return free_nodes(1 + below(20));
       case 12:
-        return seal();
+        return below(3) ? seal() : record_usage(3);
       case 13:
         return below(2) ? commit() : freeze();
       case 14:
@@ -300,12 +300,21 @@ class World final : AllocatedSource {
     }
   }
 
-  void seal() {
-    if (sealed_) return;
+  /// Brings some of the usage records up to date, one in `n`: a commit does it in several sections.
+  void record_usage(uint64_t n) {
+    std::vector<Space::UsageChange> some;
     for (const auto& change : space_->usage_changes()) {
+      if (below(n) != 0) continue;
       trees_.usage[change.chunk] = change.used_bytes;
       if (change.used_bytes == 0) trees_.usage.erase(change.chunk);
+      some.push_back(change);
     }
+    space_->usage_is_recorded(some);
+  }
+
+  void seal() {
+    if (sealed_) return;
+    record_usage(1);
     auto before = mapper_->current()->shared_chunks();
     sealed_ = space_->seal(running_);
     sealed_trees_ = trees_;

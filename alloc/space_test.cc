@@ -31,6 +31,7 @@ struct Volume {
     commit();
   }
   Space::Sealed commit() {
+    space.usage_is_recorded(space.usage_changes());
     auto sealed = space.seal(running);
     ++running;
     space.committed(sealed);

@@ -3,6 +3,7 @@
 // that no log, however it was spoilt, keeps a volume from being mounted.
 #include <atomic>
 #include <random>
+#include <thread>
 
 #include "fs/dump.h"
 #include "fs/names_test_util.h"
@@ -134,6 +135,26 @@ TEST_CASE("new chunks come back by the log, and usage is right") {
   must(m.fs().unlink(kRootInode, "big3"));
   must(m.fs().sync());
   m.write("more", 0, pattern('m', 6 << 20));
+  m.close();
+  CHECK(m.check_closed().clean());
+}
+
+TEST_CASE("chunks that fill and empty while a commit writes usage records leave none behind") {
+  Machine m;
+  constexpr uint64_t kMuch = 90ull << 20;  // more chunks than the commit records in one section
+  const InodeNumber file = m.file("f");
+  std::atomic<bool> stop{false};
+  std::thread commits([&] {
+    while (!stop) must(m.fs().commit());
+  });
+  SetAttributes empty;
+  empty.size = 0;
+  for (int i = 0; i < 300; ++i) {
+    must(m.fs().allocate(file, AllocateMode::allocate, 0, kMuch, false));
+    must(m.fs().set_attributes(file, empty));
+  }
+  stop = true;
+  commits.join();
   m.close();
   CHECK(m.check_closed().clean());
 }

@@ -138,7 +138,7 @@ Result<void> Transactions::Impl::reserve_for_usage(Txn& txn, size_t records) {
 /// Changes nothing if it fails. REQUIRES: the lock.
 Result<size_t> Transactions::Impl::write_usage(Txn& txn) {
   const Tree& tree = owner.extent_tree_;
-  std::vector<alloc::Space::UsageChange> stale;
+  std::vector<alloc::Space::UsageChange> stale, recorded;
   for (const auto& change : volume.space().usage_changes()) {
     ChunkUsageOnDisk wanted{};
     wanted.used_bytes = change.used_bytes;
@@ -146,7 +146,7 @@ Result<size_t> Transactions::Impl::write_usage(Txn& txn) {
     const bool right = found ? change.used_bytes != 0 && found->size() == sizeof(wanted) &&
                                    std::memcmp(found->data(), &wanted, sizeof(wanted)) == 0
                              : change.used_bytes == 0;
-    if (!right) stale.push_back(change);
+    (right ? recorded : stale).push_back(change);
   }
   size_t count = std::min(stale.size(), kUsageBatch);
   while (count > 0 && state.nodes_for(static_cast<unsigned>(count)) > txn.reservation_.left()) {
@@ -166,6 +166,10 @@ Result<size_t> Transactions::Impl::write_usage(Txn& txn) {
       tree.put(txn, usage_key(stale[i].chunk), std::as_bytes(std::span(&value, 1)));
     }
   }
+  // Sections that follow must see what these records say: until the last one chunks may fill and
+  // empty again.
+  recorded.insert(recorded.end(), stale.begin(), stale.begin() + static_cast<ptrdiff_t>(count));
+  volume.space().usage_is_recorded(recorded);
   return stale.size() - count;
 }
 
