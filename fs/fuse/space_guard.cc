@@ -212,7 +212,7 @@ void SpaceGuard::look() {
   if (limit == 0) return;
   const uint64_t free = free_bytes();
   if (!tight_ && free < limit) become_tight();
-  if (tight_ && free >= 2 * limit) relax();
+  if (tight_ && free >= 2 * limit) tight_ = false;
 }
 
 void SpaceGuard::become_tight() {
@@ -225,14 +225,6 @@ void SpaceGuard::become_tight() {
     tight_ = true;
   }
   for (const uint64_t ino : front_.writers.all()) front_.forget_attributes(ino);
-}
-
-void SpaceGuard::relax() {
-  std::lock_guard lock(mutex_);
-  tight_ = false;
-  promises_.clear();
-  storing_.clear();
-  promised_ = unknown_ = 0;
 }
 
 }  // namespace moltfs::fs::fuse

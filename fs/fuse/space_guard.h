@@ -27,8 +27,10 @@
 // promised is taken away.
 //   G2 a promise outlives the write-back while its write(2) may still be *storing*: the program has
 //      the kernel's answer, but its bytes are not in the cache yet. It is over when its thread asks
-//      again, when the file is closed, and after kStoresWithin. The same holds for what is unknown:
-//      writes that began before the guard became tight.
+//      again, when the file is closed, and after kStoresWithin: who stalls for longer may lose it,
+//      and learns it from fsync or close. The same holds for what is unknown: writes that began
+//      before the guard became tight.
+// When there is plenty again nothing is asked; promises that are left end with the next settling.
 // A file with preallocated space is not refused: what is written may have its space.
 //
 // Concurrency: any thread. Lock order: mutex_ before those of Writers and of the filesystem.
@@ -95,7 +97,6 @@ class SpaceGuard {
   bool reclaim_and_promise(fuse_ino_t ino, pid_t thread);
   void look();
   void become_tight();
-  void relax();
 
   Front& front_;
   std::atomic<uint64_t> limit_{0};
