@@ -125,7 +125,8 @@ std::string describe(const Inode& inode) {
   if (inode.is_inline()) out += ", inline";
   for (const auto& [flag, word] :
        {std::pair{kInodeImmutable, "immutable"}, std::pair{kInodeAppendOnly, "append-only"},
-        std::pair{kInodeNoDump, "no dump"}, std::pair{kInodeNoAtime, "no atime"}}) {
+        std::pair{kInodeNoDump, "no dump"}, std::pair{kInodeNoAtime, "no atime"},
+        std::pair{kInodeDirSync, "dirsync"}}) {
     if ((inode.flags & flag) != 0) out += fmt::format(", {}", word);
   }
   return out + fmt::format(", generation {}, atime {}, mtime {}, ctime {}, btime {}",

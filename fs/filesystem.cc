@@ -98,19 +98,21 @@ class Filesystem::Impl {
     return ok();
   }
 
-  /// Names have changed: durable now, if the policy says so.
-  Result<void> after_names() {
+  bool syncs_names_of(InodeNumber directory) {
     const Policy policy = core.policy;
-    return policy.sync_names || policy.sync_all ? core.transactions.sync() : ok();
+    if (policy.sync_names || policy.sync_all) return true;
+    const auto attributes = load_attributes(core, directory);
+    return attributes && (attributes.value().flags & kInodeDirSync) != 0;
   }
-  Result<void> after_names(const Result<void>& changed) {
+  /// A name in `directory` has changed: durable now, if the policy or the directory says so.
+  Result<void> after_name(InodeNumber directory, const Result<void>& changed = ok()) {
     TRY(changed);
-    return after_names();
+    return syncs_names_of(directory) ? core.transactions.sync() : ok();
   }
   /// The same for one that took a reference to an inode.
-  Result<Attributes> after_names(Result<Attributes> made) {
+  Result<Attributes> after_name(InodeNumber directory, Result<Attributes> made) {
     if (!made) return made;
-    const auto durable = after_names();
+    const auto durable = after_name(directory);
     if (durable) return made;
     forget_inode(core, made.value().ino, 1);
     return durable.error();
@@ -202,8 +204,9 @@ Result<Attributes> Filesystem::lookup(InodeNumber parent, std::string_view name)
 
 Result<Attributes> Filesystem::make(InodeNumber parent, std::string_view name, uint32_t mode,
                                     uint64_t device, const Caller& caller) {
-  return impl_->after_names(impl_->with_space(
-      [&] { return make_inode(impl_->core, parent, name, mode, device, caller); }));
+  return impl_->after_name(parent, impl_->with_space([&] {
+    return make_inode(impl_->core, parent, name, mode, device, caller);
+  }));
 }
 
 Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
@@ -213,27 +216,29 @@ Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
 
 Result<Attributes> Filesystem::symlink(InodeNumber parent, std::string_view name,
                                        std::string_view target, const Caller& caller) {
-  return impl_->after_names(
-      impl_->with_space([&] { return make_symlink(impl_->core, parent, name, target, caller); }));
+  return impl_->after_name(parent, impl_->with_space([&] {
+    return make_symlink(impl_->core, parent, name, target, caller);
+  }));
 }
 
 Result<Attributes> Filesystem::link(InodeNumber ino, InodeNumber parent, std::string_view name) {
-  return impl_->after_names(
-      impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); }));
+  return impl_->after_name(
+      parent, impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); }));
 }
 
 Result<void> Filesystem::unlink(InodeNumber parent, std::string_view name) {
-  return impl_->after_names(unlink_name(impl_->core, parent, name));
+  return impl_->after_name(parent, unlink_name(impl_->core, parent, name));
 }
 
 Result<void> Filesystem::remove_directory(InodeNumber parent, std::string_view name) {
-  return impl_->after_names(remove_empty_directory(impl_->core, parent, name));
+  return impl_->after_name(parent, remove_empty_directory(impl_->core, parent, name));
 }
 
 Result<void> Filesystem::rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
                                 std::string_view new_name, RenameMode mode, const Caller& caller) {
-  return impl_->after_names(impl_->with_space(
-      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); }));
+  const auto renamed = impl_->with_space(
+      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); });
+  return impl_->after_name(impl_->syncs_names_of(parent) ? parent : new_parent, renamed);
 }
 
 Result<std::string> Filesystem::read_symlink(InodeNumber ino) {
@@ -264,8 +269,8 @@ Result<Attributes> Filesystem::set_attributes(InodeNumber ino, const SetAttribut
       impl_->with_space([&] { return change_attributes(impl_->core, ino, set); }));
 }
 
-Result<Attributes> Filesystem::set_flags(InodeNumber ino, uint32_t flags) {
-  return impl_->after_attributes(change_flags(impl_->core, ino, flags));
+Result<Attributes> Filesystem::set_flags(InodeNumber ino, uint32_t flags, uint32_t which) {
+  return impl_->after_attributes(change_flags(impl_->core, ino, flags, which));
 }
 
 Result<void> Filesystem::check_open(InodeNumber ino, bool writes, bool appends) {

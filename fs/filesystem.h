@@ -158,9 +158,9 @@ class Filesystem {
   /// generation (0: any).
   Result<Attributes> by_number(InodeNumber ino, uint64_t generation);
   Result<Attributes> set_attributes(InodeNumber ino, const SetAttributes& set);
-  /// Sets those of kInodeSettable to `flags`. Who may is the kernel's business; what they forbid
-  /// is enforced here (fs/inode_flags.h).
-  Result<Attributes> set_flags(InodeNumber ino, uint32_t flags);
+  /// Sets those of kInodeSettable that are in `which` to `flags`. Who may is the kernel's business;
+  /// what they demand is done here (fs/inode_flags.h).
+  Result<Attributes> set_flags(InodeNumber ino, uint32_t flags, uint32_t which = kInodeSettable);
   /// Whether the inode's flags allow opening it so; not_permitted. Names, attributes and content
   /// are checked by the operations themselves, but for write(): who has it open may.
   Result<void> check_open(InodeNumber ino, bool writes, bool appends);

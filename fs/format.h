@@ -79,8 +79,9 @@ inline constexpr uint32_t kInodeImmutable = 2;
 inline constexpr uint32_t kInodeAppendOnly = 4;
 inline constexpr uint32_t kInodeNoDump = 8;
 inline constexpr uint32_t kInodeNoAtime = 16;
+inline constexpr uint32_t kInodeDirSync = 32;
 inline constexpr uint32_t kInodeSettable =
-    kInodeImmutable | kInodeAppendOnly | kInodeNoDump | kInodeNoAtime;
+    kInodeImmutable | kInodeAppendOnly | kInodeNoDump | kInodeNoAtime | kInodeDirSync;
 
 /// Value of a dir_entry item: this, then the name. One entry for each key: entries whose hashes
 /// are equal but for the low 8 bits take the next free slot number.

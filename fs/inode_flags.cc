@@ -52,16 +52,17 @@ Result<void> may_open(Core& core, InodeNumber ino, bool writes, bool appends) {
   return unless(inode.is_immutable() || (inode.is_append_only() && !appends));
 }
 
-uint32_t inherited_flags(const Inode& directory) {
-  return directory.flags & (kInodeNoDump | kInodeNoAtime);
+uint32_t inherited_flags(const Inode& directory, bool is_directory) {
+  const uint32_t by_all = kInodeNoDump | kInodeNoAtime;
+  return directory.flags & (is_directory ? by_all | kInodeDirSync : by_all);
 }
 
-Result<Attributes> change_flags(Core& core, InodeNumber ino, uint32_t flags) {
-  if ((flags & ~kInodeSettable) != 0) return Errc::not_supported;
+Result<Attributes> change_flags(Core& core, InodeNumber ino, uint32_t flags, uint32_t which) {
+  if ((flags & ~which) != 0 || (which & ~kInodeSettable) != 0) return Errc::not_supported;
   const Budget budget{1, alloc::Urgency::reclaiming};
   return core.transactions.write(budget, [&](Txn& txn) -> Result<Attributes> {
     TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
-    inode.flags = (inode.flags & ~kInodeSettable) | flags;
+    inode.flags = (inode.flags & ~which) | flags;
     inode.ctime = core.now();
     store_inode(txn, core.fs_tree(), inode);
     return inode.attributes();

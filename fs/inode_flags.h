@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: what the flags of chattr(1) forbid. The rules are Linux's, which its kernel does
+// Inside fs only: what the flags of chattr(1) demand. The rules are Linux's, which its kernel does
 // not apply to FUSE: it knows of the flags only what passes through it when they are set.
 //
 // immutable: no names come or go in it, it neither gets nor loses one, nothing of it changes.
 // append-only: files are opened for writing only to append; directories get names but lose none;
 //   it loses no name, and its attributes stay but for times that become now.
+// dirsync: of a directory, changes of its names are durable when they are answered.
 // What was open before goes on being written, as on btrfs: the pages that the kernel writes back
 // late must find their place.
 #pragma once
@@ -23,7 +24,8 @@ Result<void> may_change_xattrs(const Inode& inode);
 Result<void> may_open(Core& core, InodeNumber ino, bool writes, bool appends);
 
 /// Of an inode made in `directory`.
-uint32_t inherited_flags(const Inode& directory);
-Result<Attributes> change_flags(Core& core, InodeNumber ino, uint32_t flags);
+uint32_t inherited_flags(const Inode& directory, bool is_directory);
+/// Of those in `which`, the inode has `flags` then.
+Result<Attributes> change_flags(Core& core, InodeNumber ino, uint32_t flags, uint32_t which);
 
 }  // namespace moltfs::fs

@@ -76,7 +76,7 @@ TEST_CASE("what cannot be an inode is refused") {
     d.flags = 0;
     d.links = kMaxLinks + 1;  // subdirectories there may be more of
   }));
-  CHECK(refused([](auto& d) { d.flags = 32; }));
+  CHECK(refused([](auto& d) { d.flags = 64; }));
   CHECK(refused([](auto& d) { d.flags = kInodeInline; }));  // too big for that
   CHECK(refused([](auto& d) { d.mtime.nanoseconds = 1'000'000'000; }));
   CHECK(refused([](auto& d) { d.reserved = 1; }));

@@ -49,7 +49,7 @@ Result<NewInode> NewInode::prepare(const Core& core, Txn& txn, const Inode& pare
   inode.uid = caller.uid;
   inode.gid = caller.gid;
   inode.links = inode.is_directory() ? 2 : 1;
-  inode.flags = inherited_flags(parent);
+  inode.flags = inherited_flags(parent, inode.is_directory());
   inode.atime = inode.mtime = inode.ctime = inode.btime = now;
   if (inode.is_directory()) inode.parent = parent.ino;
   if ((parent.mode & S_ISGID) != 0) {

@@ -24,7 +24,17 @@ constexpr Flag kFlags[] = {
     {kInodeAppendOnly, FS_APPEND_FL, FS_XFLAG_APPEND},
     {kInodeNoDump, FS_NODUMP_FL, FS_XFLAG_NODUMP},
     {kInodeNoAtime, FS_NOATIME_FL, FS_XFLAG_NOATIME},
+    {kInodeDirSync, FS_DIRSYNC_FL, 0},
 };
+
+/// What can be said in one of the two ways.
+uint32_t sayable(uint32_t Flag::*kind) {
+  uint32_t ours = 0;
+  for (const Flag& flag : kFlags) {
+    if (flag.*kind != 0) ours |= flag.ours;
+  }
+  return ours;
+}
 
 uint32_t translated(uint32_t flags, uint32_t Flag::*from, uint32_t Flag::*to) {
   uint32_t out = 0;
@@ -72,7 +82,7 @@ void set_flags(const Call& call, uint32_t flags, uint32_t Flag::*kind) {
   if (translated(ours, &Flag::ours, kind) != flags) {
     return void(fuse_reply_err(call.req, EOPNOTSUPP));
   }
-  const auto set = front.filesystem.set_flags(InodeNumber(call.ino), ours);
+  const auto set = front.filesystem.set_flags(InodeNumber(call.ino), ours, sayable(kind));
   if (!set) return reply_error(call.req, set.error());
   front.forget_attributes(call.ino);
   fuse_reply_ioctl(call.req, 0, nullptr, 0);

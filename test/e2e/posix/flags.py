@@ -12,9 +12,9 @@ from check import ANN, BEN, directory, expect, libc, main, make, moved, outcome
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602
 FSGETXATTR, FSSETXATTR = 0x801c581f, 0x401c5820
 GETVERSION, FITRIM, UNKNOWN = 0x80087601, 0xc0185879, 0x8008f7f7
-IMMUTABLE, APPEND, NODUMP, NOATIME = 0x10, 0x20, 0x40, 0x80
+IMMUTABLE, APPEND, NODUMP, NOATIME, DIRSYNC = 0x10, 0x20, 0x40, 0x80, 0x10000
 X_IMMUTABLE, X_APPEND, X_NOATIME, X_NODUMP = 0x8, 0x10, 0x40, 0x80
-KNOWN = IMMUTABLE | APPEND | NODUMP | NOATIME
+KNOWN = IMMUTABLE | APPEND | NODUMP | NOATIME | DIRSYNC
 W, A, T = os.O_WRONLY, os.O_APPEND, os.O_TRUNC
 
 
@@ -67,6 +67,11 @@ def setting():
         tell(path, FSSETXATTR, struct.pack("I24x", X_NODUMP | X_IMMUTABLE))
         expect(f"set as extended, of {path}", flags_of(path), NODUMP | IMMUTABLE)
         tell(path, FSSETXATTR, struct.pack("I24x", 0))
+    set_flags("dir", DIRSYNC | NODUMP)
+    expect("a directory with dirsync", flags_of("dir"), DIRSYNC | NODUMP)
+    tell("dir", FSSETXATTR, struct.pack("I24x", X_NOATIME))
+    expect("extended flags leave it alone", flags_of("dir"), DIRSYNC | NOATIME)
+    set_flags("dir", 0)
     subprocess.run(["chattr", "+id", "file"], check=True)
     shown = subprocess.run(["lsattr", "file"], check=True, capture_output=True, text=True).stdout
     expect("lsattr", ("i" in shown.split()[0], "d" in shown.split()[0]), (True, True))
