@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Which call moves which time, and what times can be set."""
+import ctypes
 import mmap
 import os
+import struct
 import time
 
-from check import (AT_FDCWD, TICK, directory, expect, libc, main, make, moved, outcome, times_of)
+from check import (AT_FDCWD, LIBC, TICK, directory, expect, libc, main, make, moved, outcome,
+                   times_of)
 
 NS = 1_000_000_000
 
@@ -93,6 +96,45 @@ def fresh():
         os.rmdir("n") if os.path.isdir("n") else os.unlink("n")
 
 
+def birth_of(path):
+    """By statx(2), in ns."""
+    buffer = ctypes.create_string_buffer(256)
+    btime = 0x800
+    LIBC.statx(AT_FDCWD, path.encode(), 0x100, btime, buffer)
+    if struct.unpack_from("I", buffer, 0)[0] & btime == 0:
+        return None
+    seconds, nanoseconds = struct.unpack_from("qI", buffer, 80)
+    return seconds * NS + nanoseconds
+
+
+def births():
+    directory("d")
+    for what, call in (("creat", lambda: make("n", content=b"x")), ("mkdir", lambda: os.mkdir("n")),
+                       ("mkfifo", lambda: os.mkfifo("n")), ("symlink", lambda: os.symlink("x", "n"))):
+        time.sleep(TICK)
+        call()
+        born = birth_of("n")
+        expect(f"{what}: born now", born <= os.lstat("n").st_mtime_ns <= born + NS, True)
+        time.sleep(TICK)
+        os.utime("n", ns=(1, 2), follow_symlinks=False)
+        os.chown("n", 1, 1, follow_symlinks=False)
+        if what == "creat":
+            os.link("n", "d/link")
+            with open("n", "ab") as file:
+                file.write(b"more")
+                os.fsync(file.fileno())
+            os.truncate("n", 1)
+        os.rename("n", "d/n")
+        expect(f"{what}: born only once", birth_of("d/n"), born)
+        if what == "mkdir":
+            os.rmdir("d/n")
+        else:
+            make("over")
+            os.rename("over", "d/n")
+            expect(f"{what}: what is renamed over it is another", birth_of("d/n") > born, True)
+            os.unlink("d/n")
+
+
 def settable():
     make("f")
     directory("d")
@@ -162,4 +204,4 @@ def reads():
     expect("another", moved(lambda: os.listdir("d"), "d"), [""])
 
 
-main(files, parents, fresh, settable, in_order, reads)
+main(files, parents, fresh, births, settable, in_order, reads)
