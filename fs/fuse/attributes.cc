@@ -19,7 +19,11 @@ Time to_time(const timespec& t) {
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   const bool may_write = fi != nullptr && fi->fh == kWriter;
   if (may_write && front_of(req).guard->ask(req, ino)) return;
-  reply_attributes(req, filesystem_of(req).attributes(InodeNumber(ino)));
+  const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
+  if (fi == nullptr && attributes && !S_ISDIR(attributes.value().mode)) {
+    front_of(req).listing_habit.file_looked_at(fuse_req_ctx(req)->pid);
+  }
+  reply_attributes(req, attributes);
 }
 
 bool is_regular(fuse_req_t req, fuse_ino_t ino) {

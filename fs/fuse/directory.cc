@@ -37,7 +37,7 @@ class Listing {
     if (attributes != nullptr) {
       param = to_entry(front_of(req_), *attributes);
     } else {
-      param.attr = stat_of(entry);  // "." and "..": no lookup, only a number and a type
+      param.attr = stat_of(entry);  // no lookup, only a number and a type
     }
     return take(fuse_add_direntry_plus(req_, next(), left(), entry.name.c_str(), &param,
                                        static_cast<off_t>(entry.cookie)));
@@ -81,6 +81,9 @@ void readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
 
 void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   Filesystem& filesystem = filesystem_of(req);
+  const InodeNumber directory(ino);
+  const bool wanted =
+      offset != 0 || front_of(req).listing_habit.begins(directory, fuse_req_ctx(req)->pid);
   Listing listing(req, size);
   std::vector<InodeNumber> taken;
   const auto visit = [&](const DirEntry& entry, const Attributes* attributes) {
@@ -88,8 +91,8 @@ void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse
     if (attributes != nullptr) taken.push_back(attributes->ino);
     return true;
   };
-  const auto result = filesystem.read_directory(InodeNumber(ino), static_cast<uint64_t>(offset),
-                                                true, visit, fi->fh != kNoAccess);
+  const auto result = filesystem.read_directory(directory, static_cast<uint64_t>(offset), wanted,
+                                                visit, fi->fh != kNoAccess);
   if (!result && listing.empty()) return reply_error(req, result.error());
   if (listing.reply() == 0) return;
   for (const InodeNumber number : taken) filesystem.forget(number, 1);

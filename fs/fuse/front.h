@@ -26,6 +26,7 @@
 
 #include "fs/filesystem.h"
 #include "fs/fuse/control.h"
+#include "fs/fuse/listing_habit.h"
 #include "fs/fuse/writers.h"
 
 namespace moltfs::fs::fuse {
@@ -45,6 +46,7 @@ struct Front {
   Filesystem& filesystem;
   Control control;
   Writers writers;
+  ListingHabit listing_habit;
   Flusher* flusher = nullptr;   ///< set before serving
   SpaceGuard* guard = nullptr;  ///< likewise
   fuse_lowlevel_ops file_operations{};

@@ -38,6 +38,9 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   }
   const auto found = filesystem.lookup(InodeNumber(parent), text);
   if (!found && found.error() == Errc::not_found) return reply_no_entry(req);
+  if (found && !S_ISDIR(found.value().mode)) {
+    front_of(req).listing_habit.file_looked_up(InodeNumber(parent));
+  }
   reply_entry(req, found);
 }
 
