@@ -15,6 +15,9 @@ namespace {
 /// Each of some writers passes the limit by a little before it is made to wait.
 constexpr uint64_t kOvershoot = 8 << 20;
 constexpr uint64_t kLeastCache = 8 << 20;
+/// Enough for who writes not to wait for the device all the time: the kernel slows down those who
+/// come near its limit, and by much in the first second, when it does not know the device yet.
+constexpr uint64_t kUsualCache = 128 << 20;
 /// Of which max_ratio_fine tells a part.
 constexpr uint64_t kWhole = 1'000'000;
 
@@ -67,8 +70,10 @@ void set_readahead(const std::string& device_number, uint64_t bytes) {
 uint64_t limit_cache(const std::string& device_number, uint64_t volume_bytes) {
   if (!keeps_to_share(device_number)) return dirty_limit() + kOvershoot;
   const std::string most = bdi_path(device_number, "max_bytes");
-  const uint64_t enough = std::max(volume_bytes / 64, kLeastCache);
-  if (number_in(most).value_or(0) > enough) write_number(most, enough);
+  if (const auto offered = number_in(most)) {
+    const uint64_t usual = std::max(*offered, std::min(kUsualCache, dirty_limit() / 16));
+    write_number(most, std::min(usual, std::max(volume_bytes / 16, kLeastCache)));
+  }
   return dirty_limit() / kWhole * share(device_number) + kOvershoot;
 }
 
