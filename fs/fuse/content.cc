@@ -47,32 +47,61 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
+/// What follows the header of the request on this thread; libfuse does not pass all of it on.
+template <class T>
+T current_argument() {
+  T in{};
+  const auto request = current_request();
+  if (request.size() >= sizeof(fuse_in_header) + sizeof in) {
+    std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
+  }
+  return in;
+}
+
+/// Around the page cache, that is: only then does the kernel say who reads or writes.
+bool is_direct_read() {
+  return (current_argument<fuse_read_in>().read_flags & FUSE_READ_LOCKOWNER) != 0;
+}
+bool is_direct(uint32_t write_flags) {
+  return (write_flags & FUSE_WRITE_LOCKOWNER) != 0;
+}
+
 void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   // Through a descriptor for writing the kernel may read just to fill up a page.
   const bool is_access = (fi->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY;
   // Whole blocks, so that the device can write straight into the buffer.
   AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
+  Front& front = front_of(req);
+  if (!is_direct_read()) front.writers.cached(ino, static_cast<uint64_t>(offset), size);
   const auto got =
-      filesystem_of(req).read(InodeNumber(ino), static_cast<uint64_t>(offset),
-                              buffer.span().first(std::min(size, buffer.size())), is_access);
+      front.filesystem.read(InodeNumber(ino), static_cast<uint64_t>(offset),
+                            buffer.span().first(std::min(size, buffer.size())), is_access);
   if (!got) return reply_error(req, got.error());
   fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), got.value());
 }
 
-/// The flags of the FUSE_WRITE on this thread; libfuse passes only one of them on.
-uint32_t write_flags() {
-  const auto request = current_request();
-  if (request.size() < kWriteHeaderBytes) return 0;
-  fuse_write_in in;
-  std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
-  return in.write_flags;
+/// Replies to a direct write. The kernel dropped its pages before it sent the write, and does so
+/// again when it has waited for the reply. For asynchronous direct I/O nobody waits, and what was
+/// read into the cache meanwhile would stay, with old content: it is dropped from here.
+void reply_direct_write(fuse_req_t req, fuse_ino_t ino, off_t offset, size_t size) {
+  Front& front = front_of(req);
+  const auto drop_and_reply = [=, &front] {
+    front.flusher->drop(ino, offset, size);
+    fuse_reply_write(req, size);
+  };
+  if (front.writers.may_be_cached(ino, static_cast<uint64_t>(offset), size) &&
+      front.flusher->post(drop_and_reply)) {
+    return;
+  }
+  fuse_reply_write(req, size);
 }
 
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
            fuse_file_info* fi) {
   Filesystem::WriteFlags flags;
   flags.keep_times = fi->writepage != 0;
-  flags.kill_suidgid = (write_flags() & kWriteKillSuidgid) != 0;
+  const uint32_t kernel_flags = current_argument<fuse_write_in>().write_flags;
+  flags.kill_suidgid = (kernel_flags & kWriteKillSuidgid) != 0;
   flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
   Front& front = front_of(req);
@@ -81,6 +110,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   front.writers.wrote(ino);
   front.guard->wrote(ino, size, fi->writepage != 0);
   if (!written) return reply_error(req, written.error());
+  if (is_direct(kernel_flags)) return reply_direct_write(req, ino, offset, size);
   fuse_reply_write(req, size);
 }
 

@@ -48,6 +48,10 @@ void Flusher::write_back(fuse_ino_t ino) const {
   fuse_lowlevel_notify_inval_inode(session_, ino, 0, 0);
 }
 
+void Flusher::drop(fuse_ino_t ino, off_t offset, size_t size) const {
+  fuse_lowlevel_notify_inval_inode(session_, ino, offset, static_cast<off_t>(size));
+}
+
 void Flusher::run() {
   pthread_setname_np(pthread_self(), "moltfs-flush");
   std::unique_lock lock(mutex_);

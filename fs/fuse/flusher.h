@@ -5,6 +5,8 @@
 // SEEK_DATA and SEEK_HOLE on a file with pages in the writeback cache: the kernel passes such a
 // seek on without writing those pages back, so the answer would not know of them. Here the pages
 // are written back and dropped first. Only for inodes that somebody has open for writing.
+//
+// Direct writes to parts of a file that are being read into the page cache: see content.cc.
 #pragma once
 
 #include <sys/types.h>
@@ -37,6 +39,9 @@ class Flusher {
   bool seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence);
   /// Has the kernel write back and drop the inode's pages. For jobs.
   void write_back(fuse_ino_t ino) const;
+  /// Has the kernel drop its pages of a part of the file, which is not empty. For jobs: it waits
+  /// for pages that the kernel is reading.
+  void drop(fuse_ino_t ino, off_t offset, size_t size) const;
 
  private:
   struct Waiting {

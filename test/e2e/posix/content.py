@@ -231,6 +231,43 @@ def direct():
     os.close(cached)
 
 
+def direct_asynchronous():
+    """Direct writes by io_submit(2), many at once, while others read the file through the cache."""
+    block, count = 65536, 16
+    setup, getevents, submit = 206, 208, 209
+    page = mmap.mmap(-1, block)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    context = ctypes.c_ulong(0)
+    if os.uname().machine != "x86_64" or LIBC.syscall(setup, count, ctypes.byref(context)) != 0:
+        return
+    fd, cached = os.open("file", RW | C | os.O_DIRECT), os.open("file", os.O_RDONLY)
+    os.ftruncate(fd, block * count)
+    readers = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            while os.pread(cached, block * count, 0):
+                pass
+        readers.append(child)
+    stale = 0
+    for letter in range(1, 41):
+        page[:] = bytes([letter]) * block
+        blocks = [ctypes.create_string_buffer(struct.pack(
+            "<QIIHhIQQqQII", 0, 0, 0, 1, 0, fd, start, block, i * block, 0, 0, 0))
+            for i in range(count)]
+        where = (ctypes.c_void_p * count)(*map(ctypes.addressof, blocks))
+        events = ctypes.create_string_buffer(32 * count)
+        expect("submitted", LIBC.syscall(submit, context, count, where), count)
+        expect("done", LIBC.syscall(getevents, context, count, count, events, None), count)
+        stale += os.pread(cached, block * count, 0) != page[:] * count
+    expect("cached reads after the write that are stale", stale, 0)
+    for child in readers:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    os.close(fd)
+    os.close(cached)
+
+
 def mapped_pages(fd, flags=mmap.MAP_SHARED):
     """Two pages, whatever the size of the file."""
     size = os.fstat(fd).st_size
@@ -375,5 +412,5 @@ def extended_stat():
 
 
 if __name__ == "__main__":
-    main(seeking, copying, allocating, sizes, limits, appending, direct, mapping, own_pages,
-         far_mapping, running, reading, extended_stat)
+    main(seeking, copying, allocating, sizes, limits, appending, direct, direct_asynchronous, mapping,
+         own_pages, far_mapping, running, reading, extended_stat)
