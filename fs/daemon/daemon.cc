@@ -27,6 +27,7 @@
 #include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
 #include "fs/daemon/unmount.h"
+#include "fs/daemon/utab.h"
 #include "fs/fuse/server.h"
 
 namespace moltfs::fs::daemon {
@@ -214,6 +215,7 @@ int run(const MountRequest& wanted) {
   Daemon daemon(request.value());
   const auto started = daemon.start();
   if (!started) return start_failed(started.error());
+  enter_in_utab(request.value());
   detacher.ready();
   daemon.announce();
   daemon.wait(signals);

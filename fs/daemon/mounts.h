@@ -22,6 +22,9 @@ struct MountEntry {
   std::string options;  ///< of the mount and the superblock, with a comma in between
 };
 
+/// Blanks, tabs, newlines and backslashes in paths are written "\040" and so on.
+std::string unescape(std::string_view text);
+
 /// Lines of /proc/self/mountinfo; those that do not parse are left out.
 std::vector<MountEntry> parse_mountinfo(std::string_view text);
 std::vector<MountEntry> mounts();

@@ -124,6 +124,9 @@ std::optional<Result<void>> take_value(std::string_view word, MountRequest& requ
 }
 
 Result<void> take_word(const std::string& word, MountRequest& request) {
+  if (word == "_netdev" || word.starts_with("x-") || word.starts_with("X-")) {
+    request.utab_words.push_back(word);
+  }
   if (word.empty() || contains(kSkippedWords, word) || has_prefix(kSkippedPrefixes, word)) {
     return ok();
   }
@@ -166,7 +169,8 @@ std::string mount_options_help() {
          "  dirsync, sync         changes of names (and of all else) are durable at once\n"
          "  threads=N             threads that wait for requests (default: one for each CPU)\n"
          "  readahead=SIZE        read-ahead of the mount (default 1M)\n"
-         "  idlepoll=on|off       while requests are many, idle CPUs wait for work without halting\n"
+         "  idlepoll=on|off       while requests are many, idle CPUs wait for work without "
+         "halting\n"
          "                        (default on; up to 16 CPUs, as root)\n"
          "  foreground            stay in the foreground, messages on standard error\n"
          "  remount               change ro, rw, nosuid, nodev, noexec, the rule for access\n"

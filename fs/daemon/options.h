@@ -22,7 +22,8 @@ struct MountRequest {
   bool idle_polling = true;            ///< idle CPUs poll while requests are many
   bool remount = false;
   std::vector<std::string> policy_words;  ///< those that make mount.policy, in order
-  bool nofail = false;  ///< for mount(8): a device that is not there is no failure
+  bool nofail = false;                  ///< for mount(8): a device that is not there is no failure
+  std::vector<std::string> utab_words;  ///< for those who read mount(8)'s table: x-..., _netdev
   /// Words that the kernel (or libfuse) understands, in order: "ro", "noexec", "context=…".
   std::vector<std::string> kernel_options;
 };

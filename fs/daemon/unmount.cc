@@ -4,9 +4,7 @@
 
 #include <errno.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +15,8 @@
 #include "alloc/base/log.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/spawn.h"
+#include "fs/daemon/utab.h"
 
 namespace moltfs::fs::daemon {
 namespace {
@@ -35,21 +35,11 @@ Error unmount_error(int err, const std::string& mountpoint) {
 
 /// For users without the right to unmount: the helper of libfuse, which has it for their own.
 Result<void> fusermount(const std::string& mountpoint, bool lazy) {
-  std::string program = "fusermount3", unmount = "-u", lazily = "-z", dashes = "--",
-              path = mountpoint;
-  std::vector<char*> arguments = {program.data(), unmount.data()};
-  if (lazy) arguments.push_back(lazily.data());
-  arguments.insert(arguments.end(), {dashes.data(), path.data(), nullptr});
-  pid_t child = 0;
-  const int err =
-      posix_spawnp(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ);
-  if (err != 0) {
-    return Error(errc_from_errno(err), fmt::format("cannot run fusermount3: {}", strerror(err)));
-  }
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ok();
+  std::vector<std::string> words = {"fusermount3", "-u"};
+  if (lazy) words.push_back("-z");
+  words.insert(words.end(), {"--", mountpoint});
+  TRY(const int status, run_program(std::move(words)));
+  if (status == 0) return ok();
   return Error(Errc::busy, fmt::format("fusermount3 did not unmount {}", mountpoint));
 }
 
@@ -78,6 +68,7 @@ Result<void> unmount(const std::string& path, const UnmountOptions& options) {
     }
   }
   TRY(detach_mount(entry.mountpoint, options));
+  remove_from_utab(entry.mountpoint);
   if (!process || options.lazy || is_mounted(entry.device_number)) return ok();
   if (process->wait(kPatienceMs)) return ok();
   log_warning("waiting for the last commit (process {})", process->pid());
