@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -77,18 +78,28 @@ class Watched {
   std::vector<Place> places_;
 };
 
-/// Whether setting an attribute to what it is already moves ctime, or removing an ACL that is not
-/// there, is each filesystem's own; but relatime goes by it when somebody reads later. So both have
-/// it move.
-void settle_ctime(const World& world, const Call& call) {
+/// After a call, and after it has been compared: what it can leave different by rights must not
+/// show in calls that follow.
+///   - Whether setting an attribute to what it is already moves ctime, or removing an ACL that is
+///     not there, is each filesystem's own; relatime goes by it. Both have it move.
+///   - A chown to nobody that is refused has cost a file of FUSE its capability: the kernel removes
+///     it before it asks. Both lose it.
+void settle(const World& world, const Call& call) {
   const std::string_view kind = call.kind->name;
-  if (kind != "setxattr" && kind != "removexattr") return;
-  struct stat s;
+  const bool sets_attribute = kind == "setxattr" || kind == "removexattr";
+  const auto is_nobody = [&](size_t i) { return static_cast<uid_t>(call.number(i)) == UINT32_MAX; };
+  const bool is_chown_to_nobody = kind.ends_with("chown") && is_nobody(0) && is_nobody(1);
+  if (!sets_attribute && !is_chown_to_nobody) return;
+  std::string path = world.full(call.path);
   if (call.slot >= 0) {
-    const int fd = world.fds[static_cast<size_t>(call.slot)];
-    if (fstat(fd, &s) == 0) (void)fchmod(fd, s.st_mode & 07777);
-  } else if (stat(world.full(call.path).c_str(), &s) == 0) {
-    (void)chmod(world.full(call.path).c_str(), s.st_mode & 07777);
+    path = fmt::format("/proc/self/fd/{}", world.fds[static_cast<size_t>(call.slot)]);
+  }
+  struct stat s;
+  if (stat(path.c_str(), &s) != 0) return;
+  if (sets_attribute) {
+    (void)chmod(path.c_str(), s.st_mode & 07777);
+  } else {
+    (void)removexattr(path.c_str(), "security.capability");
   }
 }
 
@@ -167,7 +178,7 @@ std::optional<Finding> Lives::step(size_t at, const Call& call) {
   if (call.timed) usleep(kTickMicroseconds);
   const Facts ours = make_and_look(ours_, call);
   const Facts theirs = make_and_look(theirs_, call);
-  for (const World* world : {&ours_, &theirs_}) settle_ctime(*world, call);
+  for (const World* world : {&ours_, &theirs_}) settle(*world, call);
   if (trace_) fmt::print("{}: {}: {}\n", at + 1, describe(call), theirs.at("result"));
   return compare(at, call, false, ours, theirs);
 }
@@ -183,7 +194,7 @@ bool Lives::still_shows(const std::vector<Call>& calls, const Finding& wanted) {
     if (is_left_out(calls[i], peer_)) continue;
     for (World* world : {&ours_, &theirs_}) {
       make(*world, calls[i]);
-      settle_ctime(*world, calls[i]);
+      settle(*world, calls[i]);
     }
   }
   auto found = step(calls.size() - 1, calls.back());
