@@ -105,9 +105,11 @@ class Filesystem::Impl {
     return attributes && (attributes.value().flags & kInodeDirSync) != 0;
   }
   /// A name in `directory` has changed: durable now, if the policy or the directory says so.
-  Result<void> after_name(InodeNumber directory, const Result<void>& changed = ok()) {
-    TRY(changed);
+  Result<void> after_name(InodeNumber directory) {
     return syncs_names_of(directory) ? core.transactions.sync() : ok();
+  }
+  Result<void> after_name(InodeNumber directory, Result<void> changed) {
+    return changed ? after_name(directory) : changed;
   }
   /// The same for one that took a reference to an inode.
   Result<Attributes> after_name(InodeNumber directory, Result<Attributes> made) {
