@@ -21,9 +21,10 @@ constexpr std::string_view kKernelWords[] = {
 constexpr std::string_view kKernelPrefixes[] = {
     "context=", "fscontext=", "defcontext=", "rootcontext=", "fsname=", "max_read="};
 constexpr std::string_view kSkippedWords[] = {
-    "defaults", "auto",       "noauto", "user",   "nouser",   "users",      "owner",
-    "group",    "_netdev",    "loud",   "silent", "atime",    "norelatime", "nostrictatime",
-    "lazytime", "nolazytime", "mand",   "nomand", "iversion", "noiversion"};
+    "defaults",   "auto",          "noauto",   "user",       "nouser", "users",
+    "owner",      "group",         "_netdev",  "loud",       "silent", "atime",
+    "norelatime", "nostrictatime", "lazytime", "nolazytime", "mand",   "nomand",
+    "iversion",   "noiversion",    "acl",      "user_xattr"};
 // The last two stand in /proc/mounts, from where mount(8) takes them for "-o remount".
 constexpr std::string_view kSkippedPrefixes[] = {
     "x-", "X-", "comment=", "uhelper=", "helper=", "subtype=", "user_id=", "group_id="};

@@ -67,7 +67,7 @@ TEST_CASE("the last word on read-only and atime counts") {
 
 TEST_CASE("what the daemon obeys itself") {
   CHECK(parsed("ro").policy_words.empty());
-  CHECK(parsed("relatime,lazytime,ro,dirsync").policy_words ==
+  CHECK(parsed("relatime,lazytime,acl,user_xattr,ro,dirsync").policy_words ==
         std::vector<std::string>{"relatime", "dirsync"});
   CHECK(parsed("dirsync").mount.policy.sync_names);
   CHECK(contains_word(kernel_option_list(parsed("dirsync"), true), "dirsync"));
