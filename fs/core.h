@@ -31,6 +31,9 @@ struct Core {
   std::atomic<Policy> policy;
   /// Gives an orphan that nobody holds to the background task. Callable in a critical section.
   std::function<void(InodeNumber)> reclaim;
+  /// A name was changed in a directory whose names are durable at once (kInodeDirSync). Until then
+  /// nobody has to look whether one is.
+  std::atomic<bool> met_synced_directory{false};
   InodeTable inodes;        ///< lookup references, live orphans
   RangeLocks ranges;
 

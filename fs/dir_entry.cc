@@ -136,10 +136,11 @@ Result<bool> is_empty_directory(const Core& core, Access& access, InodeNumber di
   return !item || item->key.object != first.object || item->key.type != first.type;
 }
 
-Result<Inode> prepare_directory(const Core& core, Txn& txn, InodeNumber directory) {
+Result<Inode> prepare_directory(Core& core, Txn& txn, InodeNumber directory) {
   TRY(auto inode, prepare_inode(txn, core.fs_tree(), directory));
   if (!inode.is_directory()) return Errc::not_a_directory;
   if (inode.links == 0) return Errc::not_found;
+  if ((inode.flags & kInodeDirSync) != 0) core.met_synced_directory = true;
   return inode;
 }
 

@@ -43,7 +43,7 @@ void put_entry(const Core& core, Txn& txn, InodeNumber directory, uint64_t offse
 Result<bool> is_empty_directory(const Core& core, Access& access, InodeNumber directory);
 /// Loads a directory that takes changes and prepares its inode. Errors: not_a_directory, not_found
 /// (also if it was removed).
-Result<Inode> prepare_directory(const Core& core, Txn& txn, InodeNumber directory);
+Result<Inode> prepare_directory(Core& core, Txn& txn, InodeNumber directory);
 
 /// Notes in the directory's inode that a name came or went.
 void count_entry_added(Inode& directory, std::string_view name, const Time& now);

@@ -101,6 +101,7 @@ class Filesystem::Impl {
   bool syncs_names_of(InodeNumber directory) {
     const Policy policy = core.policy;
     if (policy.sync_names || policy.sync_all) return true;
+    if (!core.met_synced_directory) return false;
     const auto attributes = load_attributes(core, directory);
     return attributes && (attributes.value().flags & kInodeDirSync) != 0;
   }

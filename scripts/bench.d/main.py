@@ -120,7 +120,7 @@ def measure(options, context, peers, results):
     skipped = {}
     for kind in options.media:
         context.media = kind
-        size = (1280 if context.quick else 2560) * MIB
+        size = (1536 if context.quick else 3072) * MIB
         needs_media = any(group != "scale" for group in options.groups)
         media = Media(kind, context.directories, size if needs_media else MIB)
         try:
