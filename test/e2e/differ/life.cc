@@ -82,6 +82,7 @@ class Watched {
 /// show in calls that follow.
 ///   - Whether setting an attribute to what it is already moves ctime, or removing an ACL that is
 ///     not there, is each filesystem's own; relatime goes by it. Both have it move.
+///   - So is whether truncate(2) to the size that a file has moves mtime. Both have it move.
 ///   - A chown to nobody that is refused has cost a file of FUSE its capability: the kernel removes
 ///     it before it asks. Both lose it.
 void settle(const World& world, const Call& call) {
@@ -89,7 +90,8 @@ void settle(const World& world, const Call& call) {
   const bool sets_attribute = kind == "setxattr" || kind == "removexattr";
   const auto is_nobody = [&](size_t i) { return static_cast<uid_t>(call.number(i)) == UINT32_MAX; };
   const bool is_chown_to_nobody = kind.ends_with("chown") && is_nobody(0) && is_nobody(1);
-  if (!sets_attribute && !is_chown_to_nobody) return;
+  const bool truncates = kind == "truncate";
+  if (!sets_attribute && !truncates && !is_chown_to_nobody) return;
   std::string path = world.full(call.path);
   if (call.slot >= 0) {
     path = fmt::format("/proc/self/fd/{}", world.fds[static_cast<size_t>(call.slot)]);
@@ -98,6 +100,9 @@ void settle(const World& world, const Call& call) {
   if (stat(path.c_str(), &s) != 0) return;
   if (sets_attribute) {
     (void)chmod(path.c_str(), s.st_mode & 07777);
+  } else if (truncates) {
+    const timespec times[] = {{0, UTIME_OMIT}, {0, UTIME_NOW}};
+    (void)utimensat(AT_FDCWD, path.c_str(), times, 0);
   } else {
     (void)removexattr(path.c_str(), "security.capability");
   }

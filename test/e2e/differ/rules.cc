@@ -70,8 +70,11 @@ bool whiteout_of_ext4(const Difference& d, Peer peer) {
 
 /// POSIX asks for new times where the size changes.
 bool same_size_of_ext4(const Difference& d, Peer peer) {
-  return peer == Peer::ext4 && is_kind(d, "truncate") && d.our_facts->at("result") == "0" &&
-         ends_with(d.fact, "moved") && d.ours == "none" && d.theirs == "mc";
+  if (peer != Peer::ext4 || !is_kind(d, "truncate") || d.our_facts->at("result") != "0")
+    return false;
+  // A time that was set to another age stays so, where ext4 moves it.
+  return (ends_with(d.fact, "moved") && d.ours == "none" && d.theirs == "mc") ||
+         (ends_with(d.fact, "mtime") && d.theirs == "recent");
 }
 
 bool same_value_of_ext4(const Difference& d, Peer peer) {
