@@ -57,7 +57,7 @@ def headers_archive(context):
         if not pathlib.Path("/usr/include").is_dir():
             raise Unable("no /usr/include")
         listing = run("find", "/usr/include", "-type", "f", "-size", "-256k").splitlines()
-        listing = sorted(listing)[:3000 if context.quick else 10000]
+        listing = sorted(listing)[:3000 if context.quick else 8000]
         names = pathlib.Path(context.directory) / "headers"
         names.write_text("\n".join(listing) + "\n")
         run("tar", "-C", "/", "-cPf", archive, "-T", names)
