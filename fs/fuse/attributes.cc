@@ -2,8 +2,6 @@
 // Attributes of inodes and of the whole filesystem.
 #include <sys/statvfs.h>
 
-#include <cstring>
-
 #include "fs/attributes.h"
 #include "fs/fuse/front.h"
 #include "fs/fuse/space_guard.h"
@@ -36,13 +34,11 @@ bool is_regular(fuse_req_t req, fuse_ino_t ino) {
 /// fallocate, copy_file_range and buffered writes. Those of files it tells apart by ctime, and
 /// root's spare the bits: only a capability was to go, which it has removed itself.
 bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
-  const auto request = current_request();
-  if (request.size() < sizeof(fuse_in_header) + sizeof(fuse_setattr_in)) return false;
-  fuse_setattr_in in;
-  std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
-  if ((in.valid & kSetattrKillSuidgid) != 0) return true;
-  if ((in.valid & ~uint32_t{FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER}) != 0) return false;
-  const bool is_chown = (in.valid & FATTR_CTIME) != 0;
+  const auto in = argument_of<fuse_setattr_in>(current_request());
+  if (!in) return false;
+  if ((in->valid & kSetattrKillSuidgid) != 0) return true;
+  if ((in->valid & ~uint32_t{FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER}) != 0) return false;
+  const bool is_chown = (in->valid & FATTR_CTIME) != 0;
   return is_chown || fuse_req_ctx(req)->uid != 0 || !is_regular(req, ino);
 }
 

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "fs/fuse/flusher.h"
 #include "fs/fuse/space_guard.h"
@@ -47,20 +46,10 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
-/// What follows the header of the request on this thread; libfuse does not pass all of it on.
-template <class T>
-T current_argument() {
-  T in{};
-  const auto request = current_request();
-  if (request.size() >= sizeof(fuse_in_header) + sizeof in) {
-    std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
-  }
-  return in;
-}
-
 /// Around the page cache, that is: only then does the kernel say who reads or writes.
 bool is_direct_read() {
-  return (current_argument<fuse_read_in>().read_flags & FUSE_READ_LOCKOWNER) != 0;
+  const auto in = argument_of<fuse_read_in>(current_request());
+  return in && (in->read_flags & FUSE_READ_LOCKOWNER) != 0;
 }
 bool is_direct(uint32_t write_flags) {
   return (write_flags & FUSE_WRITE_LOCKOWNER) != 0;
@@ -100,7 +89,8 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
            fuse_file_info* fi) {
   Filesystem::WriteFlags flags;
   flags.keep_times = fi->writepage != 0;
-  const uint32_t kernel_flags = current_argument<fuse_write_in>().write_flags;
+  const auto in = argument_of<fuse_write_in>(current_request());
+  const uint32_t kernel_flags = in ? in->write_flags : 0;
   flags.kill_suidgid = (kernel_flags & kWriteKillSuidgid) != 0;
   flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);

@@ -21,15 +21,6 @@ uint64_t whole_attribute_seconds(const Front& front, uint64_t ino) {
   return static_cast<uint64_t>(front.guard->attribute_seconds(ino));
 }
 
-/// A structure that follows the request's header.
-template <class T>
-std::optional<T> argument_of(std::span<const std::byte> request) {
-  if (request.size() < sizeof(fuse_in_header) + sizeof(T)) return std::nullopt;
-  T value;
-  std::memcpy(&value, request.data() + sizeof(fuse_in_header), sizeof value);
-  return value;
-}
-
 /// What FUSE_INIT offers, among what only this file can take.
 uint32_t offered_flags(std::span<const std::byte> request) {
   const auto in = argument_of<fuse_init_in>(request);

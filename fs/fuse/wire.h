@@ -7,6 +7,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
 
 namespace moltfs::fs::fuse {
 
@@ -34,6 +37,15 @@ struct SetxattrIn {
 /// What comes before the payload of FUSE_WRITE in a request.
 inline constexpr size_t kWriteHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kWriteHeaderBytes == 80);
+
+/// A structure that follows the request's header.
+template <class T>
+std::optional<T> argument_of(std::span<const std::byte> request) {
+  if (request.size() < sizeof(fuse_in_header) + sizeof(T)) return std::nullopt;
+  T value;
+  std::memcpy(&value, request.data() + sizeof(fuse_in_header), sizeof value);
+  return value;
+}
 
 struct StatxIn {
   uint32_t getattr_flags, reserved;
