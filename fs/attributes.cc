@@ -6,16 +6,16 @@
 
 #include <optional>
 
-#include "fs/acl.h"
-#include "fs/content.h"
-#include "fs/inode_flags.h"
-#include "fs/xattr.h"
+#include "fs/content/content.h"
+#include "fs/inode/acl.h"
+#include "fs/inode/inode_flags.h"
+#include "fs/inode/xattrs.h"
 
 namespace moltfs::fs {
 namespace {
 
 // The inode, its ACL, its capability.
-constexpr Budget kAttributeBudget{3, alloc::Urgency::reclaiming};
+constexpr Budget kAttributeBudget{3, alloc::ReserveClass::reclaiming};
 
 bool kills_set_id(const Inode& inode, const SetAttributes& set) {
   if (inode.is_directory()) return false;
@@ -41,9 +41,9 @@ void apply_to_inode(Inode& inode, const SetAttributes& set, const Time& now) {
 }
 
 /// The change of the access ACL that goes with a new mode, if there is such a list.
-Result<std::optional<XattrChange>> prepare_acl_chmod(const Core& core, Txn& txn, InodeNumber ino,
-                                                     uint32_t mode) {
-  TRY(auto stored, load_xattr(core, txn, ino, kAccessAclName));
+Result<std::optional<XattrChange>> prepare_acl_chmod(const FilesystemContext& context, Txn& txn,
+                                                     InodeNumber ino, uint32_t mode) {
+  TRY(auto stored, load_xattr(context, txn, ino, kAccessAclName));
   if (!stored) return std::optional<XattrChange>{};
   auto acl = Acl::parse(*stored);
   if (!acl || acl.value().empty()) {
@@ -51,35 +51,35 @@ Result<std::optional<XattrChange>> prepare_acl_chmod(const Core& core, Txn& txn,
                  "inode " + std::to_string(ino.value) + ": its ACL does not hold together");
   }
   acl.value().set_mode_bits(mode);
-  TRY(auto change, XattrChange::prepare(core, txn, ino, kAccessAclName, acl.value().encode()));
+  TRY(auto change, XattrChange::prepare(context, txn, ino, kAccessAclName, acl.value().encode()));
   return std::optional(std::move(change));
 }
 
 /// A capability takes a few dozen bytes, hence one item; a longer value (which no kernel takes for
 /// one) stays.
-Result<std::optional<XattrChange>> prepare_kill_capability(const Core& core, Txn& txn,
-                                                           InodeNumber ino) {
-  TRY(auto change, XattrChange::prepare(core, txn, ino, kCapabilityName, std::nullopt));
+Result<std::optional<XattrChange>> prepare_kill_capability(const FilesystemContext& context,
+                                                           Txn& txn, InodeNumber ino) {
+  TRY(auto change, XattrChange::prepare(context, txn, ino, kCapabilityName, std::nullopt));
   if (!change.existed() || change.item_changes() != 1) return std::optional<XattrChange>{};
   return std::optional(std::move(change));
 }
 
 /// Everything but the size, in one critical section.
-Result<Inode> apply_all(Core& core, InodeNumber ino, const SetAttributes& set) {
-  return core.transactions.write(kAttributeBudget, [&](Txn& txn) -> Result<Inode> {
-    TRY(auto inode, prepare_inode(txn, core.fs_tree(), ino));
+Result<Inode> apply_all(FilesystemContext& context, InodeNumber ino, const SetAttributes& set) {
+  return context.transactions.write(kAttributeBudget, [&](Txn& txn) -> Result<Inode> {
+    TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
     TRY(may_change(inode, set));
     std::optional<XattrChange> acl, capability;
     if (set.mode && !inode.is_symlink()) {
-      TRY(acl, prepare_acl_chmod(core, txn, ino, *set.mode));
+      TRY(acl, prepare_acl_chmod(context, txn, ino, *set.mode));
     }
     if (kills_capability(inode, set)) {
-      TRY(capability, prepare_kill_capability(core, txn, ino));
+      TRY(capability, prepare_kill_capability(context, txn, ino));
     }
-    apply_to_inode(inode, set, core.now());
-    if (acl) acl->apply(core, txn);
-    if (capability) capability->apply(core, txn);
-    store_inode(txn, core.fs_tree(), inode);
+    apply_to_inode(inode, set, context.now());
+    if (acl) acl->apply(context, txn);
+    if (capability) capability->apply(context, txn);
+    store_inode(txn, context.fs_tree(), inode);
     return inode;
   });
 }
@@ -93,49 +93,51 @@ Result<void> check_times(const SetAttributes& set) {
 
 }  // namespace
 
-Result<Attributes> load_attributes(Core& core, InodeNumber ino) {
-  return core.transactions.read([&](Access& access) -> Result<Attributes> {
-    TRY(auto inode, load_inode(access, core.fs_tree(), ino));
+Result<Attributes> load_attributes(FilesystemContext& context, InodeNumber ino) {
+  return context.transactions.read([&](Access& access) -> Result<Attributes> {
+    TRY(auto inode, load_inode(access, context.fs_tree(), ino));
     return inode.attributes();
   });
 }
 
-Result<Attributes> take_by_number(Core& core, InodeNumber ino, uint64_t generation) {
-  return core.transactions.read([&](Access& access) -> Result<Attributes> {
-    auto inode = load_inode(access, core.fs_tree(), ino);
+Result<Attributes> take_by_number(FilesystemContext& context, InodeNumber ino,
+                                  uint64_t generation) {
+  return context.transactions.read([&](Access& access) -> Result<Attributes> {
+    auto inode = load_inode(access, context.fs_tree(), ino);
     if (!inode) {
       if (inode.error().code == Errc::not_found) return Errc::stale_handle;
       return inode.error();
     }
     const Inode& found = inode.value();
     if (generation != 0 && found.generation != generation) return Errc::stale_handle;
-    if (found.links == 0 && !core.inodes.is_held(ino)) return Errc::stale_handle;
-    core.inodes.take(ino);
+    if (found.links == 0 && !context.inodes.is_held(ino)) return Errc::stale_handle;
+    context.inodes.take(ino);
     return found.attributes();
   });
 }
 
-Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttributes& set) {
+Result<Attributes> change_attributes(FilesystemContext& context, InodeNumber ino,
+                                     const SetAttributes& set) {
   TRY(check_times(set));
   if (!set.size) {
-    TRY(auto inode, apply_all(core, ino, set));
+    TRY(auto inode, apply_all(context, ino, set));
     return inode.attributes();
   }
   if (*set.size > kMaxFileBytes) return Errc::file_too_large;
-  TRY(auto before, load_attributes(core, ino));
+  TRY(auto before, load_attributes(context, ino));
   if (S_ISDIR(before.mode)) return Errc::is_a_directory;
   if (!S_ISREG(before.mode)) return Errc::invalid_argument;
   if ((before.flags & (kInodeImmutable | kInodeAppendOnly)) != 0) return Errc::not_permitted;
   if (set.mode || set.kill_suidgid || set.uid || set.gid) {
     // What touches attributes besides the inode goes first: privileges are lost before the content
     // changes.
-    TRY(apply_all(core, ino, set));
+    TRY(apply_all(context, ino, set));
   }
   SetAttributes also = set;
   also.mtime_now = set.mtime_now || !set.mtime;
-  TRY(truncate_content(core, ino, *set.size,
-                       [&](Inode& inode) { apply_to_inode(inode, also, core.now()); }));
-  return load_attributes(core, ino);
+  TRY(truncate_content(context, ino, *set.size,
+                       [&](Inode& inode) { apply_to_inode(inode, also, context.now()); }));
+  return load_attributes(context, ino);
 }
 
 uint32_t without_set_id(uint32_t mode, bool outside_group) {
@@ -144,19 +146,19 @@ uint32_t without_set_id(uint32_t mode, bool outside_group) {
   return mode;
 }
 
-Result<void> kill_privileges(Core& core, InodeNumber ino, bool outside_group) {
+Result<void> kill_privileges(FilesystemContext& context, InodeNumber ino, bool outside_group) {
   const auto has_some = [&](Access& access) -> Result<bool> {
-    TRY(auto inode, load_inode(access, core.fs_tree(), ino));
+    TRY(auto inode, load_inode(access, context.fs_tree(), ino));
     if (without_set_id(inode.mode, outside_group) != inode.mode) return true;
-    TRY(auto capability, load_xattr(core, access, ino, kCapabilityName));
+    TRY(auto capability, load_xattr(context, access, ino, kCapabilityName));
     return capability.has_value();
   };
-  TRY(const bool needed, core.transactions.read(has_some));
+  TRY(const bool needed, context.transactions.read(has_some));
   if (!needed) return ok();
   SetAttributes set;
   set.kill_suidgid = true;
   set.outside_group = outside_group;
-  TRY(apply_all(core, ino, set));
+  TRY(apply_all(context, ino, set));
   return ok();
 }
 

@@ -3,18 +3,19 @@
 // bits). See fs/filesystem.h for the contracts.
 #pragma once
 
-#include "fs/core.h"
+#include "fs/inode/context.h"
 
 namespace moltfs::fs {
 
-Result<Attributes> load_attributes(Core& core, InodeNumber ino);
-Result<Attributes> take_by_number(Core& core, InodeNumber ino, uint64_t generation);
-Result<Attributes> change_attributes(Core& core, InodeNumber ino, const SetAttributes& set);
+Result<Attributes> load_attributes(FilesystemContext& context, InodeNumber ino);
+Result<Attributes> take_by_number(FilesystemContext& context, InodeNumber ino, uint64_t generation);
+Result<Attributes> change_attributes(FilesystemContext& context, InodeNumber ino,
+                                     const SetAttributes& set);
 
 /// `mode` without what a change by somebody else takes away: set-uid, and set-gid where the group
 /// may execute (else it once meant mandatory locking) or the somebody is `outside_group`.
 uint32_t without_set_id(uint32_t mode, bool outside_group);
 /// Before a write: set-id bits and security.capability go. Nothing is written if there are none.
-Result<void> kill_privileges(Core& core, InodeNumber ino, bool outside_group);
+Result<void> kill_privileges(FilesystemContext& context, InodeNumber ino, bool outside_group);
 
 }  // namespace moltfs::fs

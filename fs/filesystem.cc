@@ -7,15 +7,16 @@
 #include <algorithm>
 
 #include "fs/attributes.h"
-#include "fs/block_writer.h"
-#include "fs/content.h"
-#include "fs/directory.h"
-#include "fs/extents.h"
-#include "fs/inode_flags.h"
-#include "fs/orphans.h"
-#include "fs/path.h"
-#include "fs/times.h"
-#include "fs/xattr.h"
+#include "fs/content/block_writer.h"
+#include "fs/content/content.h"
+#include "fs/content/extents.h"
+#include "fs/inode/inode_flags.h"
+#include "fs/inode/orphan_mark.h"
+#include "fs/inode/times.h"
+#include "fs/inode/xattrs.h"
+#include "fs/names/directory.h"
+#include "fs/names/inode_path.h"
+#include "fs/reclaimer.h"
 
 namespace moltfs::fs {
 namespace {
@@ -71,13 +72,13 @@ constexpr uint64_t kWorthACommit = 1 << 20;
 class Filesystem::Impl {
  public:
   Impl(Runtime& runtime, Transactions& transactions, const Options& options)
-      : core(runtime, transactions, options), reclaimer(core), recorded(transactions) {
-    core.reclaim = [this](InodeNumber ino) { reclaimer.add(ino); };
+      : context(runtime, transactions, options), reclaimer(context), recorded(transactions) {
+    context.reclaim = [this](InodeNumber ino) { reclaimer.add(ino); };
     space().set_allocated_source(&recorded);
   }
   ~Impl() { space().set_allocated_source(nullptr); }
 
-  alloc::Space& space() { return core.transactions.volume().space(); }
+  alloc::Space& space() { return context.transactions.volume().space(); }
 
   /// Runs `operation`; once more if it found no space while orphans were about to give some back.
   template <class F>
@@ -90,24 +91,24 @@ class Filesystem::Impl {
   Result<void> reclaim() {
     if (reclaimer.busy()) reclaimer.wait_idle();
     if (space().pinned_bytes() == 0) return ok();
-    TRY(core.transactions.commit());
+    TRY(context.transactions.commit());
     // What it has freed can leave chunks empty, which only a later commit gives back.
     for (int i = 0; i < 2 && space().pinned_bytes() >= kWorthACommit; ++i) {
-      TRY(core.transactions.commit(true));
+      TRY(context.transactions.commit(true));
     }
     return ok();
   }
 
   bool syncs_names_of(InodeNumber directory) {
-    const Policy policy = core.policy;
+    const Policy policy = context.policy;
     if (policy.sync_names || policy.sync_all) return true;
-    if (!core.met_synced_directory) return false;
-    const auto attributes = load_attributes(core, directory);
+    if (!context.met_synced_directory) return false;
+    const auto attributes = load_attributes(context, directory);
     return attributes && (attributes.value().flags & kInodeDirSync) != 0;
   }
   /// A name in `directory` has changed: durable now, if the policy or the directory says so.
   Result<void> after_name(InodeNumber directory) {
-    return syncs_names_of(directory) ? core.transactions.sync() : ok();
+    return syncs_names_of(directory) ? context.transactions.sync() : ok();
   }
   Result<void> after_name(InodeNumber directory, Result<void> changed) {
     return changed ? after_name(directory) : changed;
@@ -117,27 +118,27 @@ class Filesystem::Impl {
     if (!made) return made;
     const auto durable = after_name(directory);
     if (durable) return made;
-    forget_inode(core, made.value().ino, 1);
+    forget_inode(context, made.value().ino, 1);
     return durable.error();
   }
   /// Attributes have changed.
   template <class T>
   Result<T> after_attributes(Result<T> changed) {
-    const Policy policy = core.policy;
+    const Policy policy = context.policy;
     if (changed && policy.sync_all) {
-      TRY(core.transactions.sync());
+      TRY(context.transactions.sync());
     }
     return changed;
   }
 
   Result<void> lost_content(std::optional<InodeNumber> ino) {
     const auto owner = ino ? std::optional(ino->value) : std::nullopt;
-    const auto failure = core.transactions.volume().take_write_failure(owner);
+    const auto failure = context.transactions.volume().take_write_failure(owner);
     if (failure) return *failure;
     return ok();
   }
 
-  Core core;
+  FilesystemContext context;
   Reclaimer reclaimer;
   RecordedExtents recorded;
 };
@@ -149,18 +150,18 @@ Result<std::unique_ptr<Filesystem>> Filesystem::create(Runtime& runtime, Transac
                                                        const Caller& owner) {
   std::unique_ptr<Filesystem> made(
       new Filesystem(std::make_unique<Impl>(runtime, transactions, Options{})));
-  Core& core = made->impl_->core;
+  FilesystemContext& context = made->impl_->context;
   Inode root;
   root.ino = root.parent = kRootInode;
-  root.generation = core.inode_generation;
+  root.generation = context.inode_generation;
   root.mode = S_IFDIR | 0755;
   root.links = 2;
   root.uid = owner.uid;
   root.gid = owner.gid;
-  root.atime = root.mtime = root.ctime = root.btime = core.now();
+  root.atime = root.mtime = root.ctime = root.btime = context.now();
   const auto make_root = [&](Txn& txn) -> Result<void> {
-    TRY(core.fs_tree().prepare(txn, inode_key(kRootInode), Tree::Intent::put));
-    store_inode(txn, core.fs_tree(), root);
+    TRY(context.fs_tree().prepare(txn, inode_key(kRootInode), Tree::Intent::put));
+    store_inode(txn, context.fs_tree(), root);
     FsCounters& counters = txn.counters_for_change();
     counters.next_inode = kFirstFreeInode.value;
     counters.inode_count = 1;
@@ -180,7 +181,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::open(Runtime& runtime, Transacti
 }
 
 void Filesystem::start() {
-  if (!impl_->core.options.read_only) impl_->reclaimer.start();
+  if (!impl_->context.options.read_only) impl_->reclaimer.start();
 }
 
 void Filesystem::stop() {
@@ -192,153 +193,154 @@ void Filesystem::abandon() {
 }
 
 Policy Filesystem::policy() {
-  return impl_->core.policy;
+  return impl_->context.policy;
 }
 
 void Filesystem::set_policy(const Policy& policy) {
-  impl_->core.policy = policy;
+  impl_->context.policy = policy;
 }
 
 // ---- Names.
 
 Result<Attributes> Filesystem::lookup(InodeNumber parent, std::string_view name) {
-  return lookup_name(impl_->core, parent, name);
+  return lookup_name(impl_->context, parent, name);
 }
 
 Result<Attributes> Filesystem::make(InodeNumber parent, std::string_view name, uint32_t mode,
                                     uint64_t device, const Caller& caller) {
   return impl_->after_name(parent, impl_->with_space([&] {
-    return make_inode(impl_->core, parent, name, mode, device, caller);
+    return make_inode(impl_->context, parent, name, mode, device, caller);
   }));
 }
 
 Result<Attributes> Filesystem::make_unnamed(InodeNumber parent, uint32_t mode,
                                             const Caller& caller) {
-  return impl_->with_space([&] { return make_unnamed_file(impl_->core, parent, mode, caller); });
+  return impl_->with_space([&] { return make_unnamed_file(impl_->context, parent, mode, caller); });
 }
 
 Result<Attributes> Filesystem::symlink(InodeNumber parent, std::string_view name,
                                        std::string_view target, const Caller& caller) {
   return impl_->after_name(parent, impl_->with_space([&] {
-    return make_symlink(impl_->core, parent, name, target, caller);
+    return make_symlink(impl_->context, parent, name, target, caller);
   }));
 }
 
 Result<Attributes> Filesystem::link(InodeNumber ino, InodeNumber parent, std::string_view name) {
   return impl_->after_name(
-      parent, impl_->with_space([&] { return link_inode(impl_->core, ino, parent, name); }));
+      parent, impl_->with_space([&] { return link_inode(impl_->context, ino, parent, name); }));
 }
 
 Result<void> Filesystem::unlink(InodeNumber parent, std::string_view name) {
-  return impl_->after_name(parent, unlink_name(impl_->core, parent, name));
+  return impl_->after_name(parent, unlink_name(impl_->context, parent, name));
 }
 
 Result<void> Filesystem::remove_directory(InodeNumber parent, std::string_view name) {
-  return impl_->after_name(parent, remove_empty_directory(impl_->core, parent, name));
+  return impl_->after_name(parent, remove_empty_directory(impl_->context, parent, name));
 }
 
 Result<void> Filesystem::rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
                                 std::string_view new_name, RenameMode mode, const Caller& caller) {
-  const auto renamed = impl_->with_space(
-      [&] { return rename_entry(impl_->core, parent, name, new_parent, new_name, mode, caller); });
+  const auto renamed = impl_->with_space([&] {
+    return rename_entry(impl_->context, parent, name, new_parent, new_name, mode, caller);
+  });
   return impl_->after_name(impl_->syncs_names_of(parent) ? parent : new_parent, renamed);
 }
 
 Result<std::string> Filesystem::read_symlink(InodeNumber ino) {
-  return read_symlink_target(impl_->core, ino);
+  return read_symlink_target(impl_->context, ino);
 }
 
 Result<void> Filesystem::read_directory(InodeNumber directory, uint64_t cookie, bool references,
                                         const DirVisitor& visit, bool is_access) {
-  return read_entries(impl_->core, directory, cookie, references, visit, is_access);
+  return read_entries(impl_->context, directory, cookie, references, visit, is_access);
 }
 
 void Filesystem::forget(InodeNumber ino, uint64_t count) {
-  forget_inode(impl_->core, ino, count);
+  forget_inode(impl_->context, ino, count);
 }
 
 // ---- Attributes.
 
 Result<Attributes> Filesystem::attributes(InodeNumber ino) {
-  return load_attributes(impl_->core, ino);
+  return load_attributes(impl_->context, ino);
 }
 
 Result<Attributes> Filesystem::by_number(InodeNumber ino, uint64_t generation) {
-  return take_by_number(impl_->core, ino, generation);
+  return take_by_number(impl_->context, ino, generation);
 }
 
 Result<Attributes> Filesystem::set_attributes(InodeNumber ino, const SetAttributes& set) {
   return impl_->after_attributes(
-      impl_->with_space([&] { return change_attributes(impl_->core, ino, set); }));
+      impl_->with_space([&] { return change_attributes(impl_->context, ino, set); }));
 }
 
 Result<Attributes> Filesystem::set_flags(InodeNumber ino, uint32_t flags, uint32_t which) {
-  return impl_->after_attributes(change_flags(impl_->core, ino, flags, which));
+  return impl_->after_attributes(change_flags(impl_->context, ino, flags, which));
 }
 
 Result<void> Filesystem::check_open(InodeNumber ino, bool writes, bool appends) {
-  return may_open(impl_->core, ino, writes, appends);
+  return may_open(impl_->context, ino, writes, appends);
 }
 
 Result<std::vector<std::byte>> Filesystem::get_xattr(InodeNumber ino, std::string_view name) {
-  return fs::get_xattr(impl_->core, ino, name);
+  return fs::get_xattr(impl_->context, ino, name);
 }
 
 Result<void> Filesystem::set_xattr(InodeNumber ino, std::string_view name, ConstBytes value,
                                    XattrMode mode, bool kill_sgid) {
   return impl_->after_attributes(impl_->with_space(
-      [&] { return fs::set_xattr(impl_->core, ino, name, value, mode, kill_sgid); }));
+      [&] { return fs::set_xattr(impl_->context, ino, name, value, mode, kill_sgid); }));
 }
 
 Result<void> Filesystem::remove_xattr(InodeNumber ino, std::string_view name) {
-  return impl_->after_attributes(fs::remove_xattr(impl_->core, ino, name));
+  return impl_->after_attributes(fs::remove_xattr(impl_->context, ino, name));
 }
 
 Result<std::vector<std::string>> Filesystem::list_xattrs(InodeNumber ino) {
-  return fs::list_xattrs(impl_->core, ino);
+  return fs::list_xattrs(impl_->context, ino);
 }
 
 // ---- Content.
 
 Result<size_t> Filesystem::read(InodeNumber ino, uint64_t offset, Bytes into, bool is_access) {
-  return read_content(impl_->core, ino, offset, into, is_access);
+  return read_content(impl_->context, ino, offset, into, is_access);
 }
 
 bool Filesystem::note_access(InodeNumber ino) {
-  return fs::note_access(impl_->core, ino);
+  return fs::note_access(impl_->context, ino);
 }
 
 Result<uint64_t> Filesystem::write(InodeNumber ino, uint64_t offset, ConstBytes from,
                                    WriteFlags flags) {
   if (flags.kill_suidgid) {
-    TRY(kill_privileges(impl_->core, ino, flags.outside_group));
+    TRY(kill_privileges(impl_->context, ino, flags.outside_group));
   }
-  return impl_->with_space([&] { return write_content(impl_->core, ino, offset, from, flags); });
+  return impl_->with_space([&] { return write_content(impl_->context, ino, offset, from, flags); });
 }
 
 Result<void> Filesystem::allocate(InodeNumber ino, AllocateMode mode, uint64_t offset,
                                   uint64_t length, bool keep_size) {
   return impl_->with_space(
-      [&] { return allocate_content(impl_->core, ino, mode, offset, length, keep_size); });
+      [&] { return allocate_content(impl_->context, ino, mode, offset, length, keep_size); });
 }
 
 Result<uint64_t> Filesystem::seek(InodeNumber ino, uint64_t offset, SeekWhence whence) {
-  return seek_content(impl_->core, ino, offset, whence);
+  return seek_content(impl_->context, ino, offset, whence);
 }
 
 Result<uint64_t> Filesystem::copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
                                         uint64_t to_offset, uint64_t length) {
   return impl_->with_space(
-      [&] { return copy_content(impl_->core, from, from_offset, to, to_offset, length); });
+      [&] { return copy_content(impl_->context, from, from_offset, to, to_offset, length); });
 }
 
 Result<void> Filesystem::sync(std::optional<InodeNumber> ino) {
-  TRY(impl_->core.transactions.sync());
+  TRY(impl_->context.transactions.sync());
   return impl_->lost_content(ino);
 }
 
 Result<void> Filesystem::commit() {
-  TRY(impl_->core.transactions.commit());
+  TRY(impl_->context.transactions.commit());
   return impl_->lost_content(std::nullopt);
 }
 
@@ -351,7 +353,7 @@ Result<Statistics> Filesystem::statistics() {
   const uint64_t for_metadata = usage.unallocated_bytes / 2 + usage.metadata_chunk_bytes -
                                 std::min(usage.metadata_chunk_bytes, usage.metadata_used_bytes);
   statistics.free_inode_count = for_metadata / kBytesPerInode;
-  TRY(const uint64_t used, impl_->core.transactions.read([](Access& access) -> Result<uint64_t> {
+  TRY(const uint64_t used, impl_->context.transactions.read([](Access& access) -> Result<uint64_t> {
     return access.counters().inode_count;
   }));
   statistics.inode_count = used + statistics.free_inode_count;
@@ -364,21 +366,21 @@ Result<void> Filesystem::reclaim() {
 
 Result<bool> Filesystem::has_preallocated(InodeNumber ino) {
   bool found = false;
-  TRY(visit_extents(impl_->core, ino, 0, kMaxFileBytes,
+  TRY(visit_extents(impl_->context, ino, 0, kMaxFileBytes,
                     [&](const Extent& extent) { found |= extent.unwritten; }));
   return found;
 }
 
 Transactions& Filesystem::transactions() {
-  return impl_->core.transactions;
+  return impl_->context.transactions;
 }
 
 Runtime& Filesystem::runtime() {
-  return impl_->core.runtime;
+  return impl_->context.runtime;
 }
 
 std::string Filesystem::path_of(InodeNumber ino) {
-  return find_path(impl_->core, ino);
+  return find_path(impl_->context, ino);
 }
 
 }  // namespace moltfs::fs

@@ -16,14 +16,14 @@
 // inheritance.
 //
 // Life of a write: range lock -> allocate -> checksums -> map guard -> devices, or for small ones
-// memory (alloc/delayed_writes.h) -> one critical section that swaps the records -> guard and lock
+// memory (alloc/volume/write_buffer.h) -> one critical section that swaps the records -> guard and lock
 // released.
 //   ENOSPC: space is allocated before anything changes; no_space leaves the file as it was.
 // Life of a read: look up extents and checksums under the lock, read without it, verify. A mismatch
 //   with a record that has changed meanwhile is a race with a writer: look up again. Otherwise the
 //   other copies are tried and the bad one is repaired (frozen and checked again first).
 //
-// Concurrency: any task may call anything. Range locks (fs/range_lock.h) order writers, truncates and
+// Concurrency: any task may call anything. Range locks (fs/inode/range_lock.h) order writers, truncates and
 // hole punchers of one inode; readers take them shared, so that a read never sees half a write.
 #pragma once
 
@@ -35,80 +35,18 @@
 #include <string_view>
 #include <vector>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
-#include "alloc/space.h"
+#include "alloc/space/space.h"
 #include "fs/format.h"
-#include "fs/policy.h"
 #include "fs/tree/transaction.h"
+#include "fs/types.h"
 
 namespace moltfs::fs {
 
-struct Time {
-  int64_t seconds = 0;
-  uint32_t nanoseconds = 0;
-  auto operator<=>(const Time&) const = default;
-};
-
-struct Attributes {
-  InodeNumber ino;
-  uint64_t generation = 0;
-  uint32_t mode = 0;            ///< type and permissions
-  uint32_t links = 0;
-  uint32_t uid = 0, gid = 0;
-  uint64_t device = 0;          ///< major << 32 | minor
-  uint64_t size = 0;            ///< bytes; directories: sum of name lengths + a constant per entry
-  uint64_t allocated_bytes = 0;
-  InodeNumber parent;           ///< directories; for ".."
-  uint32_t flags = 0;           ///< kInodeSettable
-  Time atime, mtime, ctime, btime;
-};
-
-/// Who asks; for the owner of new inodes.
-struct Caller {
-  uint32_t uid = 0, gid = 0;
-  uint32_t umask = 0;
-};
-
-struct SetAttributes {
-  std::optional<uint32_t> mode;   ///< permission bits
-  std::optional<uint32_t> uid, gid;
-  std::optional<uint64_t> size;
-  std::optional<Time> atime, mtime, ctime;
-  bool atime_now = false, mtime_now = false;
-  bool kill_suidgid = false;      ///< a write, truncate or chown clears set-id bits, capabilities
-  bool outside_group = false;     ///< ... set-gid also where the group may not execute
-  bool from_cache = false;        ///< times of cached writes, which inode flags do not hold up
-};
-
-struct DirEntry {
-  InodeNumber ino;
-  uint8_t type = 0;        ///< DT_*
-  std::string name;
-  uint64_t cookie = 0;     ///< where to go on after this entry
-};
-
-struct Statistics {
-  uint64_t block_bytes = kBlockSize;
-  uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0;
-  uint64_t inode_count = 0, free_inode_count = 0;
-};
-
-enum class RenameMode : uint8_t { replace, no_replace, exchange, whiteout };
-/// `neither`: must not exist and must exist; fails with the one or the other error.
-enum class XattrMode : uint8_t { any, create, replace, neither };
-enum class SeekWhence : uint8_t { data, hole };
-/// As in fallocate(2). zero_range and allocate may carry keep_size; punch_hole always keeps it.
-enum class AllocateMode : uint8_t { allocate, punch_hole, zero_range };
-
 class Filesystem {
  public:
-  struct Options {
-    bool read_only = false;
-    Policy policy;
-    /// For tests: only these bits of directory entries' hashes count, so that they collide.
-    uint64_t name_hash_mask = ~uint64_t{0};
-  };
+  using Options = FilesystemOptions;
 
   /// For mkfs: makes the root directory (owner `caller`, mode 0755).
   static Result<std::unique_ptr<Filesystem>> create(Runtime& runtime, Transactions& transactions,
@@ -128,7 +66,7 @@ class Filesystem {
 
   // ---- Names. Names are 1..255 bytes without '/' and NUL, not "." or "..", else invalid_argument,
   //      name_too_long. Removed directories accept no new entries: not_found.
-  Result<Attributes> lookup(InodeNumber parent, std::string_view name);   ///< (entry)
+  Result<Attributes> lookup(InodeNumber parent, std::string_view name);  ///< (entry)
   /// (entry) Files, directories, device nodes, fifos, sockets by the type in `mode`. Applies umask
   /// or the parent's default ACL, set-gid directories.
   Result<Attributes> make(InodeNumber parent, std::string_view name, uint32_t mode, uint64_t device,
@@ -136,7 +74,7 @@ class Filesystem {
   /// (entry) A regular file without a name (O_TMPFILE); link() can give it one.
   Result<Attributes> make_unnamed(InodeNumber parent, uint32_t mode, const Caller& caller);
   Result<Attributes> symlink(InodeNumber parent, std::string_view name, std::string_view target,
-                             const Caller& caller);                        ///< (entry)
+                             const Caller& caller);                                     ///< (entry)
   Result<Attributes> link(InodeNumber ino, InodeNumber parent, std::string_view name);  ///< (entry)
   Result<void> unlink(InodeNumber parent, std::string_view name);
   Result<void> remove_directory(InodeNumber parent, std::string_view name);
@@ -147,7 +85,7 @@ class Filesystem {
   /// "." and ".." come first. An entry that exists all the time is seen exactly once. `visit` is
   /// called without any lock held. With `references`: (entry) for each entry but "." and "..", and
   /// the attributes are given; the visitor returning false did not take its entry.
-  using DirVisitor = std::function<bool(const DirEntry&, const Attributes*)>;
+  using DirVisitor = fs::DirVisitor;
   Result<void> read_directory(InodeNumber directory, uint64_t cookie, bool references,
                               const DirVisitor& visit, bool is_access = true);
   void forget(InodeNumber ino, uint64_t count);
@@ -159,7 +97,7 @@ class Filesystem {
   Result<Attributes> by_number(InodeNumber ino, uint64_t generation);
   Result<Attributes> set_attributes(InodeNumber ino, const SetAttributes& set);
   /// Sets those of kInodeSettable that are in `which` to `flags`. Who may is the kernel's business;
-  /// what they demand is done here (fs/inode_flags.h).
+  /// what they demand is done here (fs/inode/inode_flags.h).
   Result<Attributes> set_flags(InodeNumber ino, uint32_t flags, uint32_t which = kInodeSettable);
   /// Whether the inode's flags allow opening it so; not_permitted. Names, attributes and content
   /// are checked by the operations themselves, but for write(): who has it open may.
@@ -183,12 +121,7 @@ class Filesystem {
   /// `append`: at the end of the file, whatever `offset` says. Returns the offset written at.
   /// `kill_suidgid`: clear set-id bits and security.capability; with `outside_group` (the writer is
   /// not in the file's group) set-gid also where the group may not execute.
-  struct WriteFlags {
-    bool append = false;
-    bool kill_suidgid = false;
-    bool outside_group = false;
-    bool keep_times = false;   ///< from the kernel's writeback cache, which sets times itself
-  };
+  using WriteFlags = fs::WriteFlags;
   Result<uint64_t> write(InodeNumber ino, uint64_t offset, ConstBytes from, WriteFlags flags);
   Result<void> allocate(InodeNumber ino, AllocateMode mode, uint64_t offset, uint64_t length,
                         bool keep_size);

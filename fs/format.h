@@ -16,7 +16,7 @@
 #include <boost/endian/arithmetic.hpp>
 #include <cstdint>
 
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 #include "fs/tree/key.h"
 
 namespace moltfs::fs {
@@ -40,15 +40,16 @@ enum class ItemType : uint8_t {
 };
 
 inline constexpr InodeNumber kRootInode{1};
-inline constexpr InodeNumber kFirstFreeInode{256};   ///< below: reserved (control files have 2, 3)
+inline constexpr InodeNumber kFirstFreeInode{256};  ///< below: reserved (control files have 2, 3)
 inline constexpr uint64_t kOrphanObject = 0;
 inline constexpr uint64_t kMaxNameBytes = 255;
 inline constexpr uint64_t kMaxInlineBytes = 2048;
-inline constexpr uint64_t kMaxSymlinkBytes = 4095;   // in two inline_data items (offsets 0, 1) if need be
+inline constexpr uint64_t kMaxSymlinkBytes =
+    4095;  // in two inline_data items (offsets 0, 1) if need be
 inline constexpr uint64_t kMaxXattrValueBytes = 65536;
 inline constexpr uint64_t kMaxExtentBytes = 1024 * 1024;
 inline constexpr uint64_t kMaxFileBytes = (uint64_t{1} << 63) - 1;
-inline constexpr uint32_t kMaxLinks = 65000;         // as ext4: programs rely on EMLINK existing
+inline constexpr uint32_t kMaxLinks = 65000;  // as ext4: programs rely on EMLINK existing
 inline constexpr uint32_t kMaxDirectoryLinks = 0x7fffffff;  // so many subdirectories, and two
 
 struct TimeOnDisk {
@@ -60,21 +61,21 @@ static_assert(sizeof(TimeOnDisk) == 12);
 /// Value of an inode item.
 struct InodeOnDisk {
   le::little_uint64_t size;
-  le::little_uint64_t allocated_bytes;   ///< data blocks (also preallocated), a multiple of 4096
-  le::little_uint64_t parent;            ///< directories: the directory that holds it; else 0
-  le::little_uint64_t generation;        ///< of the inode number, for file handles
-  le::little_uint32_t mode;              ///< type and permissions as in stat
+  le::little_uint64_t allocated_bytes;  ///< data blocks (also preallocated), a multiple of 4096
+  le::little_uint64_t parent;           ///< directories: the directory that holds it; else 0
+  le::little_uint64_t generation;       ///< of the inode number, for file handles
+  le::little_uint32_t mode;             ///< type and permissions as in stat
   le::little_uint32_t links;
   le::little_uint32_t uid;
   le::little_uint32_t gid;
-  le::little_uint64_t device;            ///< device nodes: major << 32 | minor; else 0
-  le::little_uint32_t flags;             ///< kInodeInline, kInodeSettable
+  le::little_uint64_t device;  ///< device nodes: major << 32 | minor; else 0
+  le::little_uint32_t flags;   ///< kInodeInline, kInodeSettable
   TimeOnDisk atime, mtime, ctime, btime;
   le::little_uint32_t reserved;
 };
 static_assert(sizeof(InodeOnDisk) == 112);
-inline constexpr uint32_t kInodeInline = 1;           ///< content is in an inline_data item
-/// What chattr(1) sets (fs/inode_flags.h).
+inline constexpr uint32_t kInodeInline = 1;  ///< content is in an inline_data item
+/// What chattr(1) sets (fs/inode/inode_flags.h).
 inline constexpr uint32_t kInodeImmutable = 2;
 inline constexpr uint32_t kInodeAppendOnly = 4;
 inline constexpr uint32_t kInodeNoDump = 8;
@@ -87,7 +88,7 @@ inline constexpr uint32_t kInodeSettable =
 /// are equal but for the low 8 bits take the next free slot number.
 struct DirEntryOnDisk {
   le::little_uint64_t inode;
-  le::little_uint8_t type;               ///< DT_*
+  le::little_uint8_t type;  ///< DT_*
   le::little_uint8_t name_length;
 };
 static_assert(sizeof(DirEntryOnDisk) == 10);
@@ -112,18 +113,18 @@ constexpr uint64_t entry_size_bytes(size_t name_length) {
 struct XattrOnDisk {
   le::little_uint32_t value_length;
   le::little_uint8_t name_length;
-  le::little_uint8_t part_count;         ///< items of this attribute, this one included
+  le::little_uint8_t part_count;  ///< items of this attribute, this one included
 };
 static_assert(sizeof(XattrOnDisk) == 6);
 
 /// Value of a file extent item.
 struct FileExtentOnDisk {
   le::little_uint64_t logical;
-  le::little_uint32_t length;            ///< bytes, multiple of 4096, at most kMaxExtentBytes
-  le::little_uint32_t flags;             ///< kExtentUnwritten
+  le::little_uint32_t length;  ///< bytes, multiple of 4096, at most kMaxExtentBytes
+  le::little_uint32_t flags;   ///< kExtentUnwritten
 };
 static_assert(sizeof(FileExtentOnDisk) == 16);
-inline constexpr uint32_t kExtentUnwritten = 1;   ///< preallocated: reads as zeros
+inline constexpr uint32_t kExtentUnwritten = 1;  ///< preallocated: reads as zeros
 
 /// Value of an extent record: this, then one XXH3-64 for each 4 KiB block (none if unwritten).
 /// One record for one file extent, of the same length: when a file extent is cut, so is its record.
@@ -132,27 +133,31 @@ struct ExtentRecordOnDisk {
   le::little_uint64_t inode;
   le::little_uint64_t file_offset;
   le::little_uint32_t length;
-  le::little_uint32_t flags;             ///< kExtentUnwritten
+  le::little_uint32_t flags;  ///< kExtentUnwritten
 };
 static_assert(sizeof(ExtentRecordOnDisk) == 32);
 
 /// Value of an orphan item.
 struct OrphanOnDisk {
-  le::little_uint8_t what;               ///< OrphanKind
+  le::little_uint8_t what;  ///< OrphanKind
 };
 enum class OrphanKind : uint8_t {
-  remove = 1,     ///< has no name: remove it when nobody has it open
-  truncate = 2,   ///< cut its extents to its size (a long truncate was under way)
+  remove = 1,    ///< has no name: remove it when nobody has it open
+  truncate = 2,  ///< cut its extents to its size (a long truncate was under way)
 };
 
 constexpr Key key_of(ItemType type, uint64_t object, uint64_t offset = 0) {
   return {object, static_cast<uint8_t>(type), offset};
 }
-constexpr Key inode_key(InodeNumber ino) { return key_of(ItemType::inode, ino.value); }
+constexpr Key inode_key(InodeNumber ino) {
+  return key_of(ItemType::inode, ino.value);
+}
 constexpr Key extent_key(InodeNumber ino, uint64_t file_offset) {
   return key_of(ItemType::extent, ino.value, file_offset);
 }
-constexpr Key inline_key(InodeNumber ino) { return key_of(ItemType::inline_data, ino.value); }
+constexpr Key inline_key(InodeNumber ino) {
+  return key_of(ItemType::inline_data, ino.value);
+}
 constexpr Key entry_key(InodeNumber directory, uint64_t offset) {
   return key_of(ItemType::dir_entry, directory.value, offset);
 }
@@ -162,6 +167,8 @@ constexpr Key xattr_key(InodeNumber ino, uint64_t offset) {
 constexpr Key orphan_key(InodeNumber ino) {
   return key_of(ItemType::orphan, kOrphanObject, ino.value);
 }
-constexpr Key record_key(LogicalOffset at) { return key_of(ItemType::extent_record, at.value); }
+constexpr Key record_key(LogicalOffset at) {
+  return key_of(ItemType::extent_record, at.value);
+}
 
 }  // namespace moltfs::fs

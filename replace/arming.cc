@@ -14,6 +14,7 @@
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
+#include "alloc/base/uuid.h"
 #include "replace/engine_impl.h"
 #include "replace/target_check.h"
 
@@ -196,7 +197,7 @@ Result<void> Engine::Impl::restore(const std::vector<std::string>& hints, bool r
     ledger_ = Ledger(std::move(record), superblock.generation);
     return ok();
   }
-  // What came back by the fsync log the target may lack (alloc/fsync_log.h): a gap, and the walk
+  // What came back by the fsync log the target may lack (alloc/disk/log_batch.h): a gap, and the walk
   // begins anew.
   if (record.coverage.open() && volume_.first_generation() > superblock.generation + 1) {
     record.coverage.disarm(superblock.generation);

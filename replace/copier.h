@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "alloc/volume.h"
+#include "alloc/volume/volume.h"
 #include "replace/coverage.h"
 #include "replace/host.h"
 

@@ -23,7 +23,7 @@
 
 #include "alloc/base/codec.h"
 #include "alloc/base/error.h"
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 
 namespace moltfs::replace {
 

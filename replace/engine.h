@@ -24,7 +24,7 @@
 //         (walk.h, copier.h)
 // cursor  left edge of the first unfinished window; durable by a commit, captured when that commit
 //         is sealed, and so before its flush of the target (R5). (ledger.h)
-// finish  commit with pending_swap; then a commit that swaps (alloc/volume.h) (R6); drain; close
+// finish  commit with pending_swap; then a commit that swaps (alloc/volume/volume.h) (R6); drain; close
 // the
 //         source, whose superblocks then say "replaced by ...". (finishing.cc)
 // suspend a fault of the target never reaches the user (R8): the map becomes plain, Coverage is cut
@@ -57,7 +57,7 @@
 #include <vector>
 
 #include "alloc/base/background.h"
-#include "alloc/volume.h"
+#include "alloc/volume/volume.h"
 #include "replace/host.h"
 #include "replace/status.h"
 

@@ -13,7 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "alloc/volume.h"
+#include "alloc/base/checksum.h"
+#include "alloc/volume/volume.h"
 #include "replace/engine.h"
 #include "test/support/memory_device.h"
 
@@ -94,7 +95,7 @@ class FakeHost final : public Host {
   }
   /// A node, written by the next commit.
   Result<LogicalOffset> add_node(std::mt19937& random) {
-    TRY(auto reservation, volume_.space().reserve_nodes(1, alloc::Urgency::normal, running()));
+    TRY(auto reservation, volume_.space().reserve_nodes(1, alloc::ReserveClass::normal, running()));
     AlignedBuffer bytes(kNodeSize);
     fill(bytes.span(), random);
     std::lock_guard lock(mutex_);

@@ -106,8 +106,8 @@ class Engine::Impl {
   Pause copy_windows(Bytes buffer);
   void commit_now();
   void window_done(PhysicalRange window, const WindowResult& result);
-  bool gave_up() const;    // cancelled, or duplication broke
-  bool must_end() const;   // that, or unmounting; REQUIRES: mutex_
+  bool gave_up() const;   // cancelled, or duplication broke
+  bool must_end() const;  // that, or unmounting; REQUIRES: mutex_
   size_t lane_bytes() const;
   asio::awaitable<void> lane(Bytes buffer);
   asio::awaitable<void> commit_cursor(uint64_t walk_number);

@@ -5,7 +5,7 @@
 
 #include <condition_variable>
 
-#include "alloc/superblock.h"
+#include "alloc/disk/superblock.h"
 #include "replace/engine_fixture.h"
 #include "replace/record.h"
 #include "test/support/catch.h"

@@ -4,7 +4,7 @@
 // Finish, and what a crash leaves:
 //   commit with pending_swap     the source is the member; the record says "finishing". The mount
 //                                arms again, has nothing to copy, and finishes.
-//   commit that swaps            alloc/volume.h: the source or the target, never both. If it is the
+//   commit that swaps            alloc/volume/volume.h: the source or the target, never both. If it is the
 //                                target, the record says "finishing" and the device table names the
 //                                target: the mount knows that it is finished.
 //   drain, close the source      the target is the member
@@ -13,6 +13,7 @@
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
+#include "alloc/base/size_text.h"
 #include "replace/engine_impl.h"
 #include "replace/target_check.h"
 

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
 #include "alloc/base/runtime.h"
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 
 namespace moltfs::replace {
 

@@ -65,9 +65,7 @@ class Pace {
     quick_ = static_cast<double>(bytes) >= kQuick * seconds.count();
   }
   /// After so much work.
-  static Nanoseconds rest_after(Nanoseconds work) {
-    return std::min(work, kLongestRest);
-  }
+  static Nanoseconds rest_after(Nanoseconds work) { return std::min(work, kLongestRest); }
 
  private:
   Nanoseconds sampled_{}, served_{}, shared_until_{};

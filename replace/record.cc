@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
-#include "alloc/format.h"
+#include "alloc/disk/format.h"
 
 namespace moltfs::replace {
 

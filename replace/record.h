@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
 #include "replace/coverage.h"
 #include "replace/status.h"

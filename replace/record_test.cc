@@ -6,7 +6,7 @@
 
 #include <random>
 
-#include "alloc/format.h"
+#include "alloc/disk/format.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;

@@ -7,8 +7,8 @@
 #include <string>
 #include <string_view>
 
-#include "alloc/base/types.h"
-#include "alloc/superblock.h"
+#include "alloc/base/strong_types.h"
+#include "alloc/disk/superblock.h"
 
 namespace moltfs::replace {
 

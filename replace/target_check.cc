@@ -8,6 +8,8 @@
 #include <charconv>
 
 #include "alloc/base/log.h"
+#include "alloc/base/size_text.h"
+#include "alloc/base/uuid.h"
 
 namespace moltfs::replace {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "alloc/volume.h"
+#include "alloc/volume/volume.h"
 
 namespace moltfs::replace {
 

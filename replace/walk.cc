@@ -41,7 +41,8 @@ uint64_t Walk::share_of(const alloc::Chunk& chunk, uint64_t used) {
 
 std::optional<PhysicalRange> Walk::next(uint64_t at_most) {
   if (exhausted()) return std::nullopt;
-  const uint64_t size = std::min(window_bytes_, std::max(round_down(at_most, kNodeSize), kNodeSize));
+  const uint64_t size =
+      std::min(window_bytes_, std::max(round_down(at_most, kNodeSize), kNodeSize));
   const PhysicalRange extent = extents_[next_extent_].where.range;
   const uint64_t within = next_at_ - extent.start;
   const uint64_t stop = std::min(round_down(within, size) + size, extent.length);

@@ -19,7 +19,7 @@
 #include <optional>
 #include <vector>
 
-#include "alloc/chunk.h"
+#include "alloc/disk/chunk.h"
 
 namespace moltfs::replace {
 

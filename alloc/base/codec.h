@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "alloc/base/assert.h"
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
+#include "alloc/base/uuid.h"
 
 namespace moltfs {
 

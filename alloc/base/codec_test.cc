@@ -2,6 +2,7 @@
 // Tests of ByteWriter and ByteReader: round trips, and every truncation is refused.
 #include "alloc/base/codec.h"
 
+#include "alloc/base/uuid.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 
 namespace moltfs {
 

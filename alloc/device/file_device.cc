@@ -171,8 +171,7 @@ Result<void> FileDevice::lock_image_file() {
   switch (errno) {
     case EAGAIN:
     case EACCES:
-      return Error(Errc::device_in_use,
-                   fmt::format("{}: is in use: {}", path_, holder_of(path_)));
+      return Error(Errc::device_in_use, fmt::format("{}: is in use: {}", path_, holder_of(path_)));
     case EINVAL:
     case ENOLCK:
     case ENOSYS:

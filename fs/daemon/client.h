@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The other side of the control (fs/fuse/control.h): how the command line talks to the daemon of a
+// The other side of the control (fs/mount/control.h): how the command line talks to the daemon of a
 // mount, through attributes of its root.
 #pragma once
 

@@ -20,14 +20,14 @@
 
 #include "alloc/base/log.h"
 #include "fs/daemon/client.h"
-#include "fs/daemon/detach.h"
+#include "fs/daemon/daemonize.h"
 #include "fs/daemon/find_device.h"
-#include "fs/daemon/guardian.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
 #include "fs/daemon/unmount.h"
 #include "fs/daemon/utab.h"
+#include "fs/daemon/watchdog.h"
 #include "fs/fuse/server.h"
 
 namespace moltfs::fs::daemon {
@@ -174,7 +174,7 @@ class Daemon {
   std::unique_ptr<Mount> mount_;
   std::unique_ptr<fuse::Server> server_;
   std::string device_number_;
-  Guardian guardian_;
+  Watchdog guardian_;
 };
 
 /// With its devices found: those given by label or uuid.
@@ -202,7 +202,7 @@ int start_failed(const Error& error) {
 }  // namespace
 
 int run(const MountRequest& wanted) {
-  Detacher detacher;
+  Daemonizer detacher;
   if (const auto exit_code = detacher.fork_unless(wanted.foreground)) return *exit_code;
   if (wanted.foreground) set_log_sink({});
   const int signals = stop_signals();

@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "alloc/superblock.h"
+#include "alloc/disk/superblock.h"
 
 namespace moltfs::fs::daemon {
 namespace {

@@ -2,8 +2,8 @@
 // Devices by label and uuid: found, not found, ambiguous, never a device that is no member.
 #include "fs/daemon/find_device.h"
 
-#include "alloc/superblock.h"
-#include "fs/mount.h"
+#include "alloc/disk/superblock.h"
+#include "fs/mount/mount.h"
 #include "test/support/catch.h"
 #include "test/support/memory_device.h"
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "alloc/base/size_text.h"
 #include "fs/daemon/find_device.h"
 
 namespace moltfs::fs::daemon {

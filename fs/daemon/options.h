@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "alloc/base/error.h"
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 
 namespace moltfs::fs::daemon {
 

@@ -34,7 +34,8 @@ bool contains_word(const std::string& list, const std::string& word) {
 
 TEST_CASE("our options") {
   const MountRequest r = parsed(
-      "cache=64M,commit=30,threads=4,readahead=2M,idlepoll=off,device=/dev/sdb,device=/dev/sdc,abandon-replace,"
+      "cache=64M,commit=30,threads=4,readahead=2M,idlepoll=off,device=/dev/sdb,device=/dev/"
+      "sdc,abandon-replace,"
       "foreground,noatime");
   CHECK(r.mount.cache_bytes == 64u << 20);
   CHECK(r.mount.commit_interval == std::chrono::seconds(30));
@@ -96,8 +97,9 @@ TEST_CASE("words of fstab are skipped, unknown ones and bad values refused by na
       "defaults,noauto,user,_netdev,nofail,x-systemd.automount,comment=hello,relatime,user_id=0");
   CHECK(refusal("frobnicate").find("\"frobnicate\"") != std::string::npos);
   CHECK(refusal("ro,cache=lots").find("\"cache=lots\"") != std::string::npos);
-  for (const char* bad : {"cache", "cache=1", "commit=0", "commit=x", "commit=-1", "threads=1",
-                          "threads=1000", "idlepoll=", "idlepoll=1", "device=", "commit=3s", "cache=99999999999999999999"}) {
+  for (const char* bad :
+       {"cache", "cache=1", "commit=0", "commit=x", "commit=-1", "threads=1", "threads=1000",
+        "idlepoll=", "idlepoll=1", "device=", "commit=3s", "cache=99999999999999999999"}) {
     refusal(bad);
   }
 }

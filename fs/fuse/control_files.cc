@@ -7,7 +7,7 @@
 #include <mutex>
 #include <utility>
 
-#include "fs/fuse/front.h"
+#include "fs/fuse/fuse_context.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -30,10 +30,10 @@ const Control::Door* door_of(fuse_ino_t ino) {
   return &doors[ino - kFirstFileInode];
 }
 
-struct stat control_stat(const Front& front, fuse_ino_t ino) {
+struct stat control_stat(const FuseContext& context, fuse_ino_t ino) {
   struct stat s {};
   s.st_ino = ino;
-  s.st_uid = front.control.owner();
+  s.st_uid = context.control.owner();
   s.st_blksize = kBlockSize;
   if (const auto* door = door_of(ino)) {
     s.st_mode = S_IFREG | (door->settable ? 0600 : 0400);
@@ -45,10 +45,10 @@ struct stat control_stat(const Front& front, fuse_ino_t ino) {
   return s;
 }
 
-fuse_entry_param control_entry(const Front& front, fuse_ino_t ino) {
+fuse_entry_param control_entry(const FuseContext& context, fuse_ino_t ino) {
   fuse_entry_param entry{};
   entry.ino = ino;
-  entry.attr = control_stat(front, ino);
+  entry.attr = control_stat(context, ino);
   entry.attr_timeout = entry.entry_timeout = kCacheSeconds;
   return entry;
 }
@@ -62,7 +62,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
 }
 
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
-  const struct stat s = control_stat(front_of(req), ino);
+  const struct stat s = control_stat(fuse_context_of(req), ino);
   fuse_reply_attr(req, &s, kCacheSeconds);
 }
 
@@ -85,13 +85,13 @@ std::pair<std::string, fuse_ino_t> entry_at(size_t at) {
 }
 
 void list(fuse_req_t req, size_t size, off_t offset, bool plus) {
-  const Front& front = front_of(req);
+  const FuseContext& context = fuse_context_of(req);
   std::string listing(size, '\0');
   size_t used = 0;
   const size_t end = Control::doors().size() + 2;
   for (size_t at = offset < 0 ? end : static_cast<size_t>(offset); at < end; ++at) {
     const auto [name, ino] = entry_at(at);
-    fuse_entry_param entry = control_entry(front, ino);
+    fuse_entry_param entry = control_entry(context, ino);
     if (at < 2) entry.ino = 0;  // a number and a type, no lookup
     const auto next = static_cast<off_t>(at + 1);
     char* to = listing.data() + used;
@@ -137,7 +137,7 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   Handle* handle = handle_of(fi);
   std::string part;
   if (offset == 0) {
-    const auto text = front_of(req).control.get(door_of(ino)->topic, fuse_req_ctx(req)->uid);
+    const auto text = fuse_context_of(req).control.get(door_of(ino)->topic, fuse_req_ctx(req)->uid);
     if (!text) return reply_error(req, text.error());
     std::string answer = text.value();
     if (!answer.empty() && answer.back() != '\n') answer += '\n';
@@ -154,7 +154,7 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
 
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t, fuse_file_info*) {
   const auto result =
-      front_of(req).control.set(door_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
+      fuse_context_of(req).control.set(door_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
   if (!result) return reply_error(req, result.error());
   fuse_reply_write(req, size);
 }
@@ -174,7 +174,7 @@ void listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
 }  // namespace
 
 void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name) {
-  const Front& front = front_of(req);
+  const FuseContext& context = fuse_context_of(req);
   fuse_ino_t found = 0;
   if (parent == FUSE_ROOT_ID || name == ".") {
     found = parent == FUSE_ROOT_ID ? kControlDirectoryInode : parent;
@@ -183,7 +183,7 @@ void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name) {
     found = kFirstFileInode + static_cast<fuse_ino_t>(door - Control::doors().data());
   }
   if (found == 0) return void(fuse_reply_err(req, ENOENT));
-  const fuse_entry_param entry = control_entry(front, found);
+  const fuse_entry_param entry = control_entry(context, found);
   fuse_reply_entry(req, &entry);
 }
 

@@ -3,7 +3,7 @@
 // function, by the number of its inode. And what is agreed with the kernel at the start.
 #include <algorithm>
 
-#include "fs/fuse/front.h"
+#include "fs/fuse/fuse_context.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -15,9 +15,9 @@ struct Route;
 template <class... Args, void (*fuse_lowlevel_ops::*Operation)(fuse_req_t, fuse_ino_t, Args...)>
 struct Route<Operation> {
   static void call(fuse_req_t req, fuse_ino_t ino, Args... args) {
-    const Front& front = front_of(req);
-    const auto function = is_control_inode(ino) ? front.control_operations.*Operation
-                                                : front.file_operations.*Operation;
+    const FuseContext& context = fuse_context_of(req);
+    const auto function = is_control_inode(ino) ? context.control_operations.*Operation
+                                                : context.file_operations.*Operation;
     if (function == nullptr) {
       fuse_reply_err(req, EPERM);
     } else {
@@ -56,9 +56,9 @@ void add_session_operations(fuse_lowlevel_ops& table) {
   table.init = init;
 }
 
-fuse_lowlevel_ops routed_operations(const Front& front) {
+fuse_lowlevel_ops routed_operations(const FuseContext& context) {
   using Ops = fuse_lowlevel_ops;
-  const Ops& from = front.file_operations;
+  const Ops& from = context.file_operations;
   Ops table = from;  // those that stay as they are: init, symlink, link, forget_multi, ...
   route<&Ops::lookup, &Ops::forget, &Ops::getattr, &Ops::setattr, &Ops::readlink, &Ops::mknod,
         &Ops::mkdir, &Ops::unlink, &Ops::rmdir, &Ops::rename, &Ops::link, &Ops::open, &Ops::read,

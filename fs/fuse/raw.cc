@@ -9,7 +9,7 @@
 #include <cstring>
 #include <optional>
 
-#include "fs/fuse/space_guard.h"
+#include "fs/fuse/low_space.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -17,8 +17,8 @@ namespace {
 
 constexpr uint64_t kCacheWholeSeconds = static_cast<uint64_t>(kCacheSeconds);
 
-uint64_t whole_attribute_seconds(const Front& front, uint64_t ino) {
-  return static_cast<uint64_t>(front.guard->attribute_seconds(ino));
+uint64_t whole_attribute_seconds(const FuseContext& context, uint64_t ino) {
+  return static_cast<uint64_t>(context.guard->attribute_seconds(ino));
 }
 
 /// What FUSE_INIT offers, among what only this file can take.
@@ -56,13 +56,13 @@ fuse_attr to_wire(const struct stat& s) {
   return attr;
 }
 
-void answer_tmpfile(Front& front, const fuse_in_header& header, std::span<const std::byte> request,
-                    int fd) {
+void answer_tmpfile(FuseContext& context, const fuse_in_header& header,
+                    std::span<const std::byte> request, int fd) {
   const auto in = argument_of<fuse_create_in>(request);
   if (!in) return void(send(fd, header.unique, EINVAL, nullptr, 0));
   const Caller caller{header.uid, header.gid, in->umask};
-  const auto made = front.filesystem.make_unnamed(InodeNumber(header.nodeid),
-                                                  (in->mode & 07777) | S_IFREG, caller);
+  const auto made = context.filesystem.make_unnamed(InodeNumber(header.nodeid),
+                                                    (in->mode & 07777) | S_IFREG, caller);
   if (!made) return void(send(fd, header.unique, made.error().to_errno(), nullptr, 0));
   struct {
     fuse_entry_out entry;
@@ -72,30 +72,30 @@ void answer_tmpfile(Front& front, const fuse_in_header& header, std::span<const 
   out.entry.nodeid = attributes.ino.value;
   out.entry.generation = attributes.generation;
   const int flags = static_cast<int>(in->flags);
-  front.writers.opened(attributes.ino.value, flags);
+  context.writers.opened(attributes.ino.value, flags);
   out.entry.entry_valid = kCacheWholeSeconds;
-  out.entry.attr_valid = whole_attribute_seconds(front, attributes.ino.value);
+  out.entry.attr_valid = whole_attribute_seconds(context, attributes.ino.value);
   out.entry.attr = to_wire(to_stat(attributes));
   out.open.open_flags = FOPEN_KEEP_CACHE;
   out.open.fh = opens_for_writing(flags) ? kWriter : kReader;
   if (!send(fd, header.unique, 0, &out, sizeof out)) {
-    front.writers.released(attributes.ino.value, flags);
-    front.filesystem.forget(attributes.ino, 1);
+    context.writers.released(attributes.ino.value, flags);
+    context.filesystem.forget(attributes.ino, 1);
   }
-  front.guard->attributes_are_known(attributes.ino.value);
+  context.guard->attributes_are_known(attributes.ino.value);
 }
 
 StatxTime to_wire(const Time& time) {
   return {time.seconds, time.nanoseconds, 0};
 }
 
-void answer_statx(Front& front, const fuse_in_header& header, int fd) {
-  const auto result = front.filesystem.attributes(InodeNumber(header.nodeid));
+void answer_statx(FuseContext& context, const fuse_in_header& header, int fd) {
+  const auto result = context.filesystem.attributes(InodeNumber(header.nodeid));
   if (!result) return void(send(fd, header.unique, result.error().to_errno(), nullptr, 0));
   const Attributes& a = result.value();
   const struct stat s = to_stat(a);
   StatxOut out{};
-  out.valid_seconds = whole_attribute_seconds(front, a.ino.value);
+  out.valid_seconds = whole_attribute_seconds(context, a.ino.value);
   out.mask = STATX_BASIC_STATS | STATX_BTIME;
   out.block_size = kBlockSize;
   out.links = a.links;
@@ -114,14 +114,14 @@ void answer_statx(Front& front, const fuse_in_header& header, int fd) {
   send(fd, header.unique, 0, &out, sizeof out);
 }
 
-void answer_syncfs(Front& front, const fuse_in_header& header, int fd) {
-  const auto result = front.filesystem.sync();
+void answer_syncfs(FuseContext& context, const fuse_in_header& header, int fd) {
+  const auto result = context.filesystem.sync();
   send(fd, header.unique, result ? 0 : result.error().to_errno(), nullptr, 0);
 }
 
 }  // namespace
 
-bool answer_raw(Front& front, std::span<const std::byte> request, int fd) {
+bool answer_raw(FuseContext& context, std::span<const std::byte> request, int fd) {
   fuse_in_header header;
   std::memcpy(&header, request.data(), sizeof header);
   switch (header.opcode) {
@@ -129,27 +129,27 @@ bool answer_raw(Front& front, std::span<const std::byte> request, int fd) {
       return true;  // requests are answered when they are done; this one wants no answer
     case kOpTmpfile:
       if (is_control_inode(header.nodeid)) return false;
-      answer_tmpfile(front, header, request, fd);
+      answer_tmpfile(context, header, request, fd);
       return true;
     case kOpStatx:
       if (is_control_inode(header.nodeid)) return false;
-      answer_statx(front, header, fd);
+      answer_statx(context, header, fd);
       return true;
     case kOpSyncfs:
-      answer_syncfs(front, header, fd);
+      answer_syncfs(context, header, fd);
       return true;
     case FUSE_INIT:
-      front.setxattr_is_extended = (offered_flags(request) & kInitSetxattrExt) != 0;
+      context.setxattr_is_extended = (offered_flags(request) & kInitSetxattrExt) != 0;
       return false;
     default:
       return false;
   }
 }
 
-std::span<std::byte> without_extension(const Front& front, std::span<std::byte> request) {
+std::span<std::byte> without_extension(const FuseContext& context, std::span<std::byte> request) {
   fuse_in_header header;
   std::memcpy(&header, request.data(), sizeof header);
-  if (header.opcode != FUSE_SETXATTR || !front.setxattr_is_extended) return request;
+  if (header.opcode != FUSE_SETXATTR || !context.setxattr_is_extended) return request;
   auto in = argument_of<SetxattrIn>(request);
   if (!in) return request;
   if ((in->setxattr_flags & kSetxattrAclKillSgid) != 0) in->flags |= kSetxattrKillSgid;

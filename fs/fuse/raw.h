@@ -10,16 +10,16 @@
 #include <cstdint>
 #include <span>
 
-#include "fs/fuse/front.h"
+#include "fs/fuse/fuse_context.h"
 
 namespace moltfs::fs::fuse {
 
 /// Answers the request if it is one of those; `fd`: where the answer goes.
-bool answer_raw(Front& front, std::span<const std::byte> request, int fd);
+bool answer_raw(FuseContext& context, std::span<const std::byte> request, int fd);
 
 /// The request in the form that libfuse knows: what kernels have added is taken out of the middle
 /// (the span begins later then).
-std::span<std::byte> without_extension(const Front& front, std::span<std::byte> request);
+std::span<std::byte> without_extension(const FuseContext& context, std::span<std::byte> request);
 
 /// Sends a reply of libfuse's to the kernel; `request`: what it answers.
 ssize_t send_reply(int fd, const iovec* parts, int count, std::span<const std::byte> request);

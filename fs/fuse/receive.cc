@@ -168,7 +168,8 @@ ssize_t Receiver::look(ReceiveBuffer& buffer, int fd, Nanoseconds since) {
     const bool undisturbed = spare_cpu_.offered(now - before, now);
     errno = error;
     if (size >= 0 || error != EAGAIN) return size;
-    if (!undisturbed || now - since >= Eagerness::kLook || waiting_ > 1 || stopping_) return size;
+    if (!undisturbed || now - since >= AdaptiveSpin::kLook || waiting_ > 1 || stopping_)
+      return size;
     before = now;
   }
 }

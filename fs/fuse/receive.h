@@ -34,8 +34,8 @@
 #include <thread>
 #include <vector>
 
-#include "alloc/base/bytes.h"
-#include "fs/fuse/eagerness.h"
+#include "alloc/base/buffer.h"
+#include "fs/fuse/adaptive_spin.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -96,7 +96,7 @@ class Receiver {
   struct Source {
     int fd = -1;          ///< reads without waiting, save where receive() changes that
     unsigned streak = 0;  ///< requests taken without any wait
-    Eagerness eagerness;
+    AdaptiveSpin eagerness;
   };
 
   void run();
@@ -120,7 +120,7 @@ class Receiver {
   std::atomic<bool> stopping_{false};
   std::atomic<int> waiting_{0};  // threads that read, or are about to
   std::atomic<Nanoseconds::rep> crowded_until_{0};
-  SpareCpu spare_cpu_;
+  CpuLoad spare_cpu_;
   std::mutex mutex_;
   std::condition_variable parked_wake_, exit_wake_;
   unsigned parked_ = 0, calls_ = 0;   // guarded by mutex_: parked threads, unanswered calls to them

@@ -13,7 +13,7 @@
 #include <set>
 
 #include "alloc/base/blocking.h"
-#include "fs/fuse/writers.h"
+#include "fs/fuse/write_opens.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;
@@ -197,7 +197,7 @@ TEST_CASE("stop ends threads that wait, that are parked and that work") {
 }
 
 TEST_CASE("an inode is written to while a descriptor that can write is open") {
-  Writers writers;
+  WriteOpens writers;
   CHECK_FALSE(writers.any(300));
   writers.opened(300, O_RDONLY);
   CHECK_FALSE(writers.any(300));

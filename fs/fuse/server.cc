@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The libfuse session, its receive threads and its flusher.
+// The libfuse session, its receive threads and its deferred.
 #include "fs/fuse/server.h"
 
 #include <fmt/format.h>
@@ -14,18 +14,18 @@
 #include <thread>
 
 #include "alloc/base/log.h"
-#include "fs/fuse/flusher.h"
-#include "fs/fuse/front.h"
-#include "fs/fuse/idle_polling.h"
+#include "fs/fuse/cpu_latency.h"
+#include "fs/fuse/deferred_replies.h"
+#include "fs/fuse/fuse_context.h"
+#include "fs/fuse/low_space.h"
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
-#include "fs/fuse/space_guard.h"
 
 namespace moltfs::fs::fuse {
 namespace {
 
 thread_local std::span<const std::byte> request_on_this_thread;
-thread_local Serving::Request* serving_on_this_thread = nullptr;
+thread_local RequestBusyTime::Request* serving_on_this_thread = nullptr;
 
 unsigned default_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
@@ -59,12 +59,12 @@ struct SessionDeleter {
 };
 using Session = std::unique_ptr<fuse_session, SessionDeleter>;
 
-Result<Session> make_session(Front& front, const std::string& options) {
+Result<Session> make_session(FuseContext& context, const std::string& options) {
   std::string program = "moltfs", dash_o = "-o", list = options;
   char* arguments[] = {program.data(), dash_o.data(), list.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  const fuse_lowlevel_ops table = routed_operations(front);
-  Session session(fuse_session_new(&args, &table, sizeof table, &front));
+  const fuse_lowlevel_ops table = routed_operations(context);
+  Session session(fuse_session_new(&args, &table, sizeof table, &context));
   fuse_opt_free_args(&args);
   if (!session) {
     return Error(Errc::invalid_argument,
@@ -88,17 +88,17 @@ class Server::Impl {
   Impl(Mount& mount, const Options& options)
       : options_(options),
         serving_(mount.serving()),
-        front_(mount, options.owner),
-        flusher_(front_),
-        guard_(front_) {
-    front_.flusher = &flusher_;
-    front_.guard = &guard_;
+        context_(mount, options.owner),
+        deferred_(context_),
+        guard_(context_) {
+    context_.deferred = &deferred_;
+    context_.guard = &guard_;
   }
   ~Impl() { shut_down(); }
 
   Result<void> mount() {
     fuse_set_log_func(log_from_libfuse);
-    TRY(session_, make_session(front_, options_.options));
+    TRY(session_, make_session(context_, options_.options));
     if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
       return Error(Errc::not_permitted, fmt::format("cannot mount on {}", options_.mountpoint));
     }
@@ -121,17 +121,17 @@ class Server::Impl {
 
   void start() {
     if (options_.idle_polling) idle_polling_.emplace();
-    flusher_.start(session_.get());
-    front_.session = session_.get();
+    deferred_.start(session_.get());
+    context_.session = session_.get();
     receiver_->start();
   }
 
-  bool initialized() const { return front_.initialized; }
+  bool initialized() const { return context_.initialized; }
   int ended_fd() const { return receiver_->ended_fd(); }
   void set_cache_limit(uint64_t bytes) { guard_.set_limit(bytes); }
 
   void shut_down() {
-    flusher_.stop();  // while requests are still served
+    deferred_.stop();  // while requests are still served
     receiver_.reset();
     // On a connection that has ended this only frees; else it would unmount by path, and hit
     // another filesystem where ours has been detached already.
@@ -148,18 +148,18 @@ class Server::Impl {
   void handle(std::span<std::byte> request) {
     fuse_in_header header;
     std::memcpy(&header, request.data(), sizeof header);
-    Serving::Request serving(serving_);
+    RequestBusyTime::Request serving(serving_);
     serving_on_this_thread = &serving;
     if (is_control_inode(header.nodeid)) leave_out_of_serving();
-    if (!answer_raw(front_, request, reply_descriptor())) hand_to_libfuse(request);
+    if (!answer_raw(context_, request, reply_descriptor())) hand_to_libfuse(request);
     serving_on_this_thread = nullptr;
     // Who asks for the progress of a replace, however often, waits for nothing.
     if (idle_polling_ && serving.counts()) idle_polling_->count_request();
-    if (header.opcode == FUSE_INIT) front_.initialized = true;
+    if (header.opcode == FUSE_INIT) context_.initialized = true;
   }
 
   void hand_to_libfuse(std::span<std::byte> request) {
-    request = without_extension(front_, request);
+    request = without_extension(context_, request);
     request_on_this_thread = request;
     fuse_buf buffer{};
     buffer.mem = request.data();
@@ -169,12 +169,12 @@ class Server::Impl {
   }
 
   const Options options_;
-  Serving& serving_;
-  Front front_;
-  Flusher flusher_;
-  SpaceGuard guard_;
+  RequestBusyTime& serving_;
+  FuseContext context_;
+  DeferredReplies deferred_;
+  LowSpace guard_;
   Session session_;
-  std::optional<IdlePolling> idle_polling_;
+  std::optional<CpuLatencyRequest> idle_polling_;
   std::unique_ptr<Receiver> receiver_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The server: a mounted volume (fs/mount.h) put before the kernel as a filesystem at a mount point.
+// The server: a mounted volume (fs/mount/mount.h) put before the kernel as a filesystem at a mount point.
 // What the daemon uses; this header knows no libfuse.
 //
 //   mount() -> start() -> ... unmounted by somebody: ended_fd() readable -> shut_down()
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "alloc/base/error.h"
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 
 namespace moltfs::fs::fuse {
 
@@ -22,7 +22,7 @@ class Server {
     std::string options;        ///< for the kernel and libfuse, as after "-o"
     unsigned base_threads = 0;  ///< 0: by the number of CPUs
     unsigned max_threads = 16;
-    uint32_t owner = 0;  ///< the user who mounts
+    uint32_t owner = 0;        ///< the user who mounts
     bool idle_polling = true;  ///< idle_polling.h
   };
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "alloc/base/log.h"
-#include "fs/daemon/guardian.h"
+#include "fs/daemon/watchdog.h"
 #include "fs/tool/tool.h"
 
 namespace moltfs::fs::tool {

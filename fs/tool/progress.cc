@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/size_text.h"
 
 namespace moltfs::fs::tool {
 namespace {

@@ -9,9 +9,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 #include "fs/tree/key.h"
 
 namespace moltfs::fs {

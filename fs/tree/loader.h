@@ -7,7 +7,8 @@
 #include <optional>
 #include <span>
 
-#include "alloc/volume.h"
+#include "alloc/base/uuid.h"
+#include "alloc/volume/volume.h"
 #include "fs/tree/node.h"
 
 namespace moltfs::fs {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/checksum.h"
 
 namespace moltfs::fs {
 namespace {

@@ -20,8 +20,9 @@
 #include <string>
 #include <vector>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
+#include "alloc/base/uuid.h"
 #include "fs/tree/format.h"
 
 namespace moltfs::fs {

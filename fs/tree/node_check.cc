@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "alloc/base/checksum.h"
 #include "fs/tree/node.h"
 
 namespace moltfs::fs {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Nodes: changes against a map, the sealed form, and that no byte from disk gets past validation.
 #include "fs/tree/node.h"
+#include "alloc/base/checksum.h"
+#include "alloc/base/uuid.h"
 
 #include <cstring>
 #include <map>

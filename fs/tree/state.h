@@ -9,10 +9,11 @@
 #include <memory>
 #include <vector>
 
-#include "alloc/space.h"
+#include "alloc/base/uuid.h"
+#include "alloc/space/space.h"
 #include "fs/tree/cache.h"
+#include "fs/tree/log_content.h"
 #include "fs/tree/node.h"
-#include "fs/tree/redo.h"
 
 namespace moltfs::fs {
 

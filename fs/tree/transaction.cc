@@ -199,7 +199,7 @@ Result<void> Transactions::Impl::begin_write(const Budget& budget, Txn& txn) {
       ended_before = writes_ended;
       running = state.running;
     }
-    auto reserved = volume.space().reserve_nodes(count, budget.urgency, running);
+    auto reserved = volume.space().reserve_nodes(count, budget.reserve_class, running);
     if (reserved) {
       std::lock_guard lock(owner.mutex_);
       txn.reservation_ = std::move(reserved.value());

@@ -25,7 +25,7 @@
 //
 // What a crash leaves: before the superblock is durable the former commit, after it this one.
 //
-// sync() makes durable by the fsync log (redo.h, alloc/fsync_log.h) what the log can take, else by
+// sync() makes durable by the fsync log (redo.h, alloc/disk/log_batch.h) what the log can take, else by
 // a commit. A failed write or flush of the log is as fatal as a failed commit. open() replays what
 // a crash has left in the log, in memory; it becomes durable by the commit that must follow.
 //
@@ -51,8 +51,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "alloc/volume.h"
-#include "fs/tree/redo.h"
+#include "alloc/volume/volume.h"
+#include "fs/tree/log_content.h"
 #include "fs/tree/tree.h"
 
 namespace moltfs::fs {
@@ -97,7 +97,7 @@ class Txn : public Access {
 /// How many items an operation changes at most; nodes are reserved for that (and come back).
 struct Budget {
   unsigned item_changes = 4;
-  alloc::Urgency urgency = alloc::Urgency::normal;
+  alloc::ReserveClass reserve_class = alloc::ReserveClass::normal;
 };
 
 class Transactions {

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "fs/tree/loader.h"
-#include "fs/tree/redo.h"
+#include "fs/tree/log_content.h"
 #include "fs/tree/state.h"
 #include "fs/tree/transaction.h"
 
@@ -52,9 +52,10 @@ class Transactions::Impl {
   };
   Result<bool> log_changes();
   Result<bool> compose(Access& access, Batches& batches);
-  Result<Redo> redo_of(Access& access, LogOn& on, const std::map<LogicalOffset, uint64_t>& usage);
+  Result<Redo> redo_of(Access& access, ActiveLog& on,
+                       const std::map<LogicalOffset, uint64_t>& usage);
   /// A new chain on `base`, if there is a log.
-  std::unique_ptr<LogOn> begin_log(Generation base, LogicalOffset next_logical) const;
+  std::unique_ptr<ActiveLog> begin_log(Generation base, LogicalOffset next_logical) const;
   void listen();  // REQUIRES: the lock
 
   // ---- Opening (open.cc, replay.cc)
@@ -85,7 +86,7 @@ class Transactions::Impl {
 
   // The fsync log: the chain on the durable superblock (null: there is none), and that on the
   // commit under way, from its closing on.
-  std::unique_ptr<LogOn> log, next_log;
+  std::unique_ptr<ActiveLog> log, next_log;
   bool logging = false;  // a batch is being written
   std::unique_ptr<WaitQueue> log_ended;
   uint64_t secured = 0;  // changes up to this one survive a crash

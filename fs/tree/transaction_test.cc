@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Transactions: what is durable when, faults of the device in commits and reads, space, tasks.
 #include "fs/tree/transaction.h"
+#include "alloc/base/uuid.h"
 
 #include <atomic>
 #include <random>
@@ -354,7 +355,7 @@ TEST_CASE("two pointers to one node are seen when the volume is opened") {
   const Generation running = t.txns->running();
   const Uuid uuid = t.volume->superblock().volume;
   const bool twice = GENERATE(false, true);
-  auto reservation = space.reserve_nodes(4, alloc::Urgency::normal, running);
+  auto reservation = space.reserve_nodes(4, alloc::ReserveClass::normal, running);
   REQUIRE(reservation);
   std::vector<std::unique_ptr<Node>> nodes;
   for (uint8_t level : {0, 0, 1, 0}) {

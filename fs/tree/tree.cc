@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "fs/tree/path.h"
+#include "fs/tree/cursor.h"
 #include "fs/tree/transaction.h"
 
 namespace moltfs::fs {

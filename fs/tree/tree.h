@@ -32,9 +32,9 @@
 #include <optional>
 #include <span>
 
-#include "alloc/base/bytes.h"
+#include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
-#include "alloc/base/types.h"
+#include "alloc/base/strong_types.h"
 #include "fs/tree/format.h"
 #include "fs/tree/key.h"
 #include "fs/tree/node.h"

@@ -5,7 +5,7 @@
 // whatever else is changed meanwhile: new nodes are in memory anyway, and merges involve only nodes
 // that are.
 #include "alloc/base/assert.h"
-#include "fs/tree/path.h"
+#include "fs/tree/cursor.h"
 #include "fs/tree/transaction.h"
 #include "fs/tree/tree.h"
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "alloc/base/assert.h"
-#include "alloc/volume.h"
+#include "alloc/volume/volume.h"
 #include "fs/tree/transaction.h"
 #include "test/support/catch.h"
 #include "test/support/memory_device.h"
@@ -80,7 +80,7 @@ class TestVolume {
     });
   }
   Result<void> erase(uint64_t n) {
-    return txns->write({1, alloc::Urgency::reclaiming}, [&](Txn& txn) -> Result<void> {
+    return txns->write({1, alloc::ReserveClass::reclaiming}, [&](Txn& txn) -> Result<void> {
       TRY(tree().prepare(txn, key_of(n), Tree::Intent::erase));
       tree().erase(txn, key_of(n));
       return ok();

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <unordered_map>
 
-#include "fs/check.h"
+#include "fs/check/check.h"
 #include "test/crash/operations.h"
 #include "test/crash/recorder.h"
 #include "test/support/catch.h"

@@ -2,8 +2,8 @@
 // Common parts of the tests of crashes and of failing I/O: see the header.
 #include "test/crash/lab.h"
 
-#include "alloc/base/bytes.h"
-#include "fs/check.h"
+#include "alloc/base/buffer.h"
+#include "fs/check/check.h"
 
 namespace moltfs::crash {
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 #include "test/sim/oracle.h"
 #include "test/sim/scheduler.h"
 #include "test/sim/sim_disk.h"

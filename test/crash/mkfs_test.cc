@@ -5,7 +5,7 @@
 #include <array>
 #include <unordered_set>
 
-#include "alloc/format.h"
+#include "alloc/disk/format.h"
 #include "test/crash/operations.h"
 #include "test/crash/recorder.h"
 #include "test/support/catch.h"

@@ -5,7 +5,7 @@
 // end: the target alone is right.
 #include <cstring>
 
-#include "fs/check.h"
+#include "fs/check/check.h"
 #include "test/crash/operations.h"
 #include "test/fault/trap.h"
 #include "test/support/catch.h"

@@ -8,8 +8,8 @@
 #include <functional>
 #include <utility>
 
-#include "alloc/map.h"
-#include "fs/mount.h"
+#include "alloc/space/map.h"
+#include "fs/mount/mount.h"
 
 namespace moltfs::sim {
 

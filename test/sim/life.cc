@@ -11,10 +11,10 @@
 #include <stdexcept>
 #include <utility>
 
-#include "alloc/fsync_log.h"
-#include "alloc/superblock.h"
-#include "fs/check.h"
-#include "fs/mount.h"
+#include "alloc/disk/log_batch.h"
+#include "alloc/disk/superblock.h"
+#include "fs/check/check.h"
+#include "fs/mount/mount.h"
 #include "fs/tree/format.h"
 #include "test/sim/historical_rule.h"
 #include "test/sim/oracle.h"
@@ -567,7 +567,7 @@ class Life {
   /// In every other life the copier knows of the clients, and makes way for them.
   Result<void> counted_operation(Client& client) {
     if (options_.seed % 2 == 0) return one_operation(client);
-    const fs::Serving::Request counted(mount_->serving());
+    const fs::RequestBusyTime::Request counted(mount_->serving());
     return one_operation(client);
   }
 

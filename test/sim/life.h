@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "alloc/map.h"
+#include "alloc/space/map.h"
 
 namespace moltfs::sim {
 

@@ -8,7 +8,7 @@
 #include <optional>
 #include <stdexcept>
 
-#include "fs/mount.h"
+#include "fs/mount/mount.h"
 #include "test/sim/historical_rule.h"
 #include "test/sim/life.h"
 #include "test/sim/scheduler.h"

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "fs/check.h"
+#include "fs/check/check.h"
 #include "fs/filesystem.h"
 #include "replace/status.h"
 #include "test/sim/scheduler.h"

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Chunks: ranges of the logical address space, and the stripes that say where their bytes lie.
+//
+// A chunk of profile P has `columns` columns, each in `copies` copies:
+//   stripes[c * copies + k]  is copy k of column c.
+// Logical bytes go round robin over the columns in units of `stripe_unit`:
+//   unit u of the chunk lies in column u % columns, at (u / columns) * stripe_unit of the stripe.
+// single: 1 column, 1 copy.  dup: 1 column, 2 copies on one device.  raid1: 1 column, 2 copies on
+// two devices. raid0, raid10: more columns. Every stripe is length / columns bytes long.
+#pragma once
+
+#include <boost/container/small_vector.hpp>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "alloc/base/error.h"
+#include "alloc/base/strong_types.h"
+
+namespace moltfs::alloc {
+
+enum class ChunkKind : uint8_t { data = 1, metadata = 2 };
+enum class Profile : uint8_t { single = 1, dup = 2, raid1 = 3, raid0 = 4, raid10 = 5 };
+
+std::string_view name_of(ChunkKind kind);
+std::string_view name_of(Profile profile);
+/// How many places hold each byte of a chunk of that profile.
+unsigned copies_of(Profile profile);
+
+/// A stripe is a device extent seen from the chunk.
+struct Stripe {
+  DeviceId device;
+  PhysicalOffset offset;
+  /// When bytes first came to lie here: the chunk's birth, or later if the stripe was moved.
+  Generation birth;
+  bool operator==(const Stripe&) const = default;
+};
+
+struct Chunk {
+  LogicalOffset start;
+  uint64_t length = 0;  ///< multiple of columns * stripe_unit and of kNodeSize
+  ChunkKind kind = ChunkKind::data;
+  Profile profile = Profile::single;
+  Generation birth;
+  uint32_t stripe_unit = 64 * 1024;
+  uint16_t copies = 1;
+  boost::container::small_vector<Stripe, 2> stripes;
+
+  uint32_t columns() const { return static_cast<uint32_t>(stripes.size()) / copies; }
+  uint64_t stripe_length() const { return length / columns(); }
+  LogicalRange range() const { return {start, length}; }
+  bool operator==(const Chunk&) const = default;
+};
+
+/// Chunks sorted by start, not overlapping; immutable once published.
+using ChunkList = std::vector<std::shared_ptr<const Chunk>>;
+
+/// The chunk that holds `at`, or null.
+const Chunk* find_chunk(const ChunkList& chunks, LogicalOffset at);
+
+/// A stripe seen from its device.
+struct DeviceExtent {
+  std::shared_ptr<const Chunk> chunk;
+  uint32_t stripe_index = 0;
+  PhysicalRange range;
+};
+
+/// The stripes on `device`, sorted by physical offset.
+std::vector<DeviceExtent> device_extents(const ChunkList& chunks, DeviceId device);
+
+/// A piece of a stripe that is contiguous both on the device and in the logical address space.
+struct ChunkPiece {
+  LogicalOffset logical;
+  PhysicalOffset physical;
+  uint64_t length = 0;
+};
+
+/// The pieces of stripe `stripe_index` of `chunk` within `range` of its device, ascending.
+std::vector<ChunkPiece> pieces_of_stripe(const Chunk& chunk, uint32_t stripe_index,
+                                         PhysicalRange range);
+
+}  // namespace moltfs::alloc

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+// Tests of the superblock: round trips, damage of every byte, field checks, torn copies.
+#include "alloc/disk/superblock.h"
+#include "alloc/base/checksum.h"
+#include "alloc/base/uuid.h"
+
+#include <cstring>
+
+#include "alloc/base/codec.h"
+#include "alloc/disk/format.h"
+#include "test/support/catch.h"
+#include "test/support/memory_device.h"
+
+using namespace moltfs;
+using namespace moltfs::alloc;
+using test::MemoryDevices;
+
+namespace {
+
+Uuid uuid(uint8_t seed) {
+  Uuid id;
+  id.bytes.fill(seed);
+  return id;
+}
+
+Superblock sample() {
+  Superblock sb;
+  sb.volume = uuid(1);
+  sb.generation = Generation(7);
+  sb.compatible_features = 5;
+  sb.label = "my volume";
+  sb.chunk_size = 4 << 20;
+  sb.next_logical = LogicalOffset(64 << 20);
+  sb.chunk_table = {1, 500, 0x1234, Generation(6)};
+  sb.devices = {{DeviceId(1), uuid(11), 64 << 20, "/dev/a"}, {DeviceId(3), uuid(13), 16 << 20, ""}};
+  sb.fs_payload.assign(100, std::byte{9});
+  sb.replace_payload.assign(300, std::byte{8});
+  sb.devid = DeviceId(3);
+  sb.device = uuid(13);
+  return sb;
+}
+
+/// As large as everything together may be.
+Superblock largest() {
+  Superblock sb = sample();
+  sb.devices.clear();
+  for (unsigned i = 1; i <= kMaxDevices; ++i) {
+    sb.devices.push_back(
+        {DeviceId(i), uuid(static_cast<uint8_t>(i)), 64 << 20, std::string(kMaxPathBytes, 'p')});
+  }
+  sb.label = std::string(kMaxLabelBytes, 'l');
+  sb.fs_payload.assign(format::kMaxFsPayload, std::byte{1});
+  sb.replace_payload.assign(format::kMaxReplacePayload, std::byte{1});
+  const std::string path(kMaxPathBytes, 'q');
+  sb.pending_swap = {DeviceId(1), uuid(200), path};
+  sb.predecessor = {DeviceId(2), uuid(201), path};
+  sb.role = DeviceRole::replaced;
+  sb.devid = DeviceId(4);
+  sb.device = uuid(202);
+  sb.successor = {DeviceId(4), uuid(4), path};
+  return sb;
+}
+
+struct Disk {
+  MemoryDevices devices;
+  std::shared_ptr<Device> device;
+
+  Disk() {
+    devices.add("mem:a", 64 << 20);
+    device = devices.open("mem:a", {}).value();
+  }
+  IoEngine& engine() { return devices.engine(); }
+};
+
+}  // namespace
+
+TEST_CASE("a superblock survives encoding") {
+  Superblock plain = sample();
+  Superblock swapping = sample();
+  swapping.pending_swap = {DeviceId(3), uuid(50), "/dev/new"};
+  Superblock target = sample();
+  target.role = DeviceRole::target;
+  target.device = uuid(60);
+  for (const Superblock& sb : {plain, swapping, target, largest()}) {
+    for (unsigned copy : {0u, 1u}) {
+      auto encoded = encode(sb, copy);
+      REQUIRE(encoded);
+      REQUIRE(encoded.value().size() % kBlockSize == 0);
+      REQUIRE(encoded_length(encoded.value().span().first(kBlockSize)) == encoded.value().size());
+      auto decoded = decode_superblock(encoded.value().span(), copy);
+      REQUIRE(decoded);
+      REQUIRE(decoded.value() == sb);
+      REQUIRE(decode_superblock(encoded.value().span(), 1 - copy).error() == Errc::bad_superblock);
+    }
+  }
+}
+
+TEST_CASE("every damaged byte and every truncation of a superblock is refused") {
+  auto encoded = encode(sample()).value();
+  for (size_t i = 0; i < encoded.size(); ++i) {
+    for (unsigned bit : {0u, 7u}) {
+      encoded.data()[i] ^= std::byte(1u << bit);
+      REQUIRE(!decode_superblock(encoded.span()));
+      encoded.data()[i] ^= std::byte(1u << bit);
+    }
+  }
+  for (size_t length = 0; length < encoded.size(); length += 61) {
+    std::vector<std::byte> part(encoded.data(), encoded.data() + length);
+    REQUIRE(!decode_superblock(part));
+  }
+  REQUIRE(decode_superblock(encoded.span()));
+}
+
+namespace {
+
+/// Lets `damage` change the encoded form, mends the checksum, decodes.
+template <class F>
+Result<Superblock> decode_with(const Superblock& sb, F damage) {
+  auto encoded = encode(sb).value();
+  damage(encoded.data());
+  uint64_t checksum = 0;
+  std::memcpy(encoded.data() + 8, &checksum, 8);
+  checksum = boost::endian::native_to_little(checksum_of(encoded.span()));
+  std::memcpy(encoded.data() + 8, &checksum, 8);
+  return decode_superblock(encoded.span());
+}
+
+}  // namespace
+
+TEST_CASE("bytes with a right checksum never crash the decoder, and fields are checked") {
+  // Each byte of header and body set to several values: decoding gives an error or a superblock
+  // that can be encoded again.
+  const size_t used = sizeof(format::SuperblockHeader) + 600;
+  unsigned accepted = 0;
+  for (size_t i = 0; i < used; ++i) {
+    for (unsigned value : {0u, 1u, 2u, 0x7fu, 0x80u, 0xffu}) {
+      auto decoded = decode_with(sample(), [&](std::byte* p) { p[i] = std::byte(value); });
+      if (!decoded) continue;
+      ++accepted;
+      REQUIRE(encode(decoded.value()));
+    }
+  }
+  REQUIRE(accepted > 0);
+  // Reserved bytes and padding.
+  REQUIRE(!decode_with(sample(), [](std::byte* p) { p[200] = std::byte{1}; }));
+  REQUIRE(!decode_with(sample(), [](std::byte* p) { p[4095] = std::byte{1}; }));
+}
+
+TEST_CASE("an unknown incompatible feature is refused by its number") {
+  auto decoded = decode_with(sample(), [](std::byte* p) {
+    p[offsetof(format::SuperblockHeader, incompatible_features) + 1] = std::byte{0x10};
+  });
+  REQUIRE(!decoded);
+  REQUIRE(decoded.error() == Errc::unsupported_feature);
+  REQUIRE(decoded.error().message().find("bit 12") != std::string::npos);
+  decoded = decode_with(sample(), [](std::byte* p) {
+    p[offsetof(format::SuperblockHeader, version)] = std::byte{2};
+  });
+  REQUIRE(decoded.error() == Errc::unsupported_feature);
+}
+
+TEST_CASE("what does not hold is not written") {
+  auto refused = [](auto change) {
+    Superblock sb = sample();
+    change(sb);
+    auto encoded = encode(sb);
+    return !encoded && encoded.error() == Errc::invalid_argument;
+  };
+  REQUIRE(!refused([](Superblock&) {}));
+  CHECK(refused([](Superblock& sb) { sb.volume = Uuid(); }));
+  CHECK(refused([](Superblock& sb) { sb.generation = Generation(0); }));
+  CHECK(refused([](Superblock& sb) { sb.label = std::string(256, 'x'); }));
+  CHECK(refused([](Superblock& sb) { sb.chunk_size = 5 << 20; }));
+  CHECK(refused([](Superblock& sb) { sb.data_profile = Profile(9); }));
+  CHECK(refused([](Superblock& sb) { sb.next_logical = LogicalOffset(4096); }));
+  CHECK(refused([](Superblock& sb) { sb.chunk_table.slot = 2; }));
+  CHECK(refused([](Superblock& sb) { sb.chunk_table.length = kChunkTableMaxBytes + 1; }));
+  CHECK(refused([](Superblock& sb) { sb.chunk_table.generation = Generation(8); }));
+  CHECK(refused([](Superblock& sb) { sb.devices.clear(); }));
+  CHECK(refused([](Superblock& sb) { sb.devices[1].devid = DeviceId(1); }));
+  CHECK(refused([](Superblock& sb) { sb.devices[0].uuid = sb.devices[1].uuid; }));
+  CHECK(refused([](Superblock& sb) { sb.devices[0].size_bytes = 4096; }));
+  CHECK(refused([](Superblock& sb) { sb.devices[0].path = std::string(513, 'x'); }));
+  CHECK(refused([](Superblock& sb) { sb.fs_payload.resize(1025); }));
+  CHECK(refused([](Superblock& sb) { sb.replace_payload.resize(24 * 1024 + 1); }));
+  CHECK(refused([](Superblock& sb) { sb.device = uuid(99); }));
+  CHECK(refused([](Superblock& sb) { sb.devid = DeviceId(1); }));
+  CHECK(refused([](Superblock& sb) { sb.role = DeviceRole::target; }));
+  CHECK(refused([](Superblock& sb) { sb.role = DeviceRole(7); }));
+  CHECK(refused([](Superblock& sb) { sb.successor = {DeviceId(1), uuid(40), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(2), uuid(40), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(1), uuid(13), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.predecessor = {DeviceId(1), Uuid(), ""}; }));
+}
+
+TEST_CASE("the copy that counts") {
+  Disk disk;
+  REQUIRE(read_superblock(disk.engine(), *disk.device).error() == Errc::not_found);
+  Superblock old = sample(), newer = sample();
+  newer.generation = Generation(8);
+  REQUIRE(write_superblock(disk.engine(), *disk.device, old));
+  REQUIRE(verify_superblock(disk.engine(), *disk.device, old));
+  REQUIRE(verify_superblock(disk.engine(), *disk.device, newer).error() == Errc::checksum_mismatch);
+  REQUIRE(read_superblock(disk.engine(), *disk.device).value() == old);
+
+  auto put = [&](const Superblock& sb, unsigned copy, size_t bytes = kBlockSize) {
+    auto encoded = encode(sb, copy).value();
+    disk.devices.disk("mem:a").write(kSuperblockOffsets[copy], encoded.span().first(bytes));
+  };
+  SECTION("the newer one, wherever it lies") {
+    put(newer, 0);
+    REQUIRE(read_superblock(disk.engine(), *disk.device).value() == newer);
+    put(old, 0);
+    put(newer, 1);
+    REQUIRE(read_superblock(disk.engine(), *disk.device).value() == newer);
+  }
+  SECTION("copy 0 torn at any sector, or rotten: copy 1") {
+    for (size_t bytes = 512; bytes < kBlockSize; bytes += 512) {
+      put(old, 0);
+      Superblock long_one = newer;
+      long_one.replace_payload.assign(3500, std::byte{3});  // reaches the last sector
+      put(long_one, 0, bytes);
+      REQUIRE(read_superblock(disk.engine(), *disk.device).value() == old);
+    }
+    disk.devices.disk("mem:a").corrupt(kSuperblockOffsets[0], kBlockSize);
+    REQUIRE(read_superblock(disk.engine(), *disk.device).value() == old);
+  }
+  SECTION("both rotten") {
+    disk.devices.disk("mem:a").corrupt(kSuperblockOffsets[0] + 100, 1);
+    disk.devices.disk("mem:a").corrupt(kSuperblockOffsets[1] + 100, 1);
+    auto read = read_superblock(disk.engine(), *disk.device);
+    REQUIRE(read.error() == Errc::bad_superblock);
+    REQUIRE(read.error().message().find("mem:a") != std::string::npos);
+  }
+  SECTION("copy 1 of another life of the device") {
+    Superblock foreign = newer;
+    foreign.volume = uuid(77);
+    put(foreign, 1);
+    REQUIRE(read_superblock(disk.engine(), *disk.device).value() == old);
+  }
+  SECTION("wiped") {
+    REQUIRE(wipe_superblocks(disk.engine(), *disk.device));
+    REQUIRE(read_superblock(disk.engine(), *disk.device).error() == Errc::not_found);
+  }
+  SECTION("a passing read error of copy 0 does not make copy 1 count") {
+    put(newer, 0);
+    bool failed = false;
+    disk.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      if (failed || request.offset != kSuperblockOffsets[0]) return ok();
+      failed = true;
+      return Error(Errc::io_error);
+    });
+    REQUIRE(read_superblock(disk.engine(), *disk.device).value() == newer);
+    REQUIRE(failed);
+  }
+}
+
+TEST_CASE("a superblock of many blocks is read back whole") {
+  Disk disk;
+  REQUIRE(write_superblock(disk.engine(), *disk.device, largest()));
+  REQUIRE(read_superblock(disk.engine(), *disk.device).value() == largest());
+  REQUIRE(describe(largest()).find("replaced of devid 4") != std::string::npos);
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// The unallocated space of the devices: where device extents lie, and where a new chunk's can.
+//
+// Occupied is what stripes of running chunks hold, and what stripes of removed chunks hold until
+// the commit that removed them is durable (S4). All placing is in units of 1 MiB, between
+// kFirstChunkOffset and the usable end of each device.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "alloc/disk/chunk.h"
+
+namespace moltfs::alloc {
+
+class DeviceSpace {
+ public:
+  static constexpr uint64_t kUnit = 1024 * 1024;
+
+  void set_end(DeviceId device, uint64_t end_bytes);
+  void occupy(const std::shared_ptr<const Chunk>& chunk);
+  /// The chunk is no longer in the running table; its extents stay occupied until release().
+  void retire(const Chunk& chunk);
+  void release(const Chunk& chunk);
+
+  /// Bytes between kFirstChunkOffset and the ends.
+  uint64_t usable_bytes() const { return usable_; }
+  uint64_t unallocated_bytes() const;
+  /// Chunk bytes (logical) of `profile` that the unallocated space still gives. Exact for single
+  /// and dup; for profiles across devices a little more than what chunks of full size give.
+  uint64_t potential(Profile profile) const;
+
+  struct Placement {
+    uint64_t length = 0;  ///< of the chunk
+    uint16_t copies = 1;
+    std::vector<std::pair<DeviceId, PhysicalOffset>> stripes;
+    uint64_t stripe_length() const { return length * copies / stripes.size(); }
+  };
+  /// Room for a chunk of `length` bytes (rounded to whole units for each column) or, where there
+  /// is no such room, for the longest that fits. Devices with most unallocated space first.
+  std::optional<Placement> place(Profile profile, uint64_t length) const;
+  /// What potential(profile) would be with `placement` occupied.
+  uint64_t potential_after(Profile profile, const Placement& placement) const;
+  /// The same with `bytes` taken (whole units), always from the device with most that is left.
+  uint64_t potential_without(Profile profile, uint64_t bytes) const;
+
+  /// The lowest extent of a running chunk on `device` that overlaps `range`.
+  std::optional<DeviceExtent> first_extent(DeviceId device, PhysicalRange range) const;
+  /// End of the last occupied extent; 0 if there is none.
+  uint64_t last_extent_end(DeviceId device) const;
+
+ private:
+  struct Extent {
+    uint64_t length = 0;
+    std::shared_ptr<const Chunk> chunk;  // null: retired
+    uint32_t stripe_index = 0;
+  };
+  struct DeviceState {
+    uint64_t end = 0;
+    std::map<PhysicalOffset, Extent> extents;
+    std::vector<PhysicalRange> gaps;  // ascending, whole units
+    uint64_t free = 0;                // sum of gaps
+  };
+  static void find_gaps(DeviceState& device);
+  static uint64_t potential_of(Profile profile, const std::vector<uint64_t>& free);
+  void update(const Chunk& chunk);
+
+  std::map<DeviceId, DeviceState> devices_;
+  uint64_t usable_ = 0;
+};
+
+}  // namespace moltfs::alloc

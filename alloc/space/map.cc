@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// The mapper: computing segments, and the epochs behind guards.
+#include "alloc/space/map.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "alloc/base/assert.h"
+
+namespace moltfs::alloc {
+namespace {
+
+/// Calls visit(column, offset in the stripe, length, offset in `range`) for each piece of `range`
+/// that is contiguous both on its stripe and in the caller's buffer, ascending.
+template <class Visit>
+void for_each_piece(const Chunk& chunk, LogicalRange range, Visit visit) {
+  const uint32_t columns = chunk.columns();
+  const uint64_t first = range.start - chunk.start;
+  if (columns == 1) {
+    if (range.length > 0) visit(0u, first, range.length, uint64_t{0});
+    return;
+  }
+  const uint64_t unit = chunk.stripe_unit;
+  for (uint64_t done = 0; done < range.length;) {
+    const uint64_t at = first + done;
+    const uint64_t index = at / unit;
+    const uint64_t length = std::min(unit - at % unit, range.length - done);
+    visit(static_cast<uint32_t>(index % columns), index / columns * unit + at % unit, length, done);
+    done += length;
+  }
+}
+
+}  // namespace
+
+Map::Map(std::shared_ptr<const ChunkList> chunks, std::shared_ptr<const Devices> devices,
+         std::optional<Duplication> duplication)
+    : chunks_(std::move(chunks)),
+      devices_(std::move(devices)),
+      duplication_(std::move(duplication)) {
+  ASSERT(chunks_ && devices_);
+  ASSERT(!duplication_ || (duplication_->target && duplication_->rule));
+}
+
+const Chunk* Map::chunk_of(LogicalRange range) const {
+  const Chunk* chunk = find_chunk(*chunks_, range.start);
+  if (!chunk || range.length > chunk->length - (range.start - chunk->start)) return nullptr;
+  return chunk;
+}
+
+Result<Segments> Map::for_read(LogicalRange range, unsigned copy) const {
+  const Chunk* chunk = chunk_of(range);
+  if (!chunk) return Error(Errc::bad_chunk_table, DeviceId(), range.start.value);
+  if (copy >= chunk->copies) return Error(Errc::not_found);
+  Segments segments;
+  std::optional<Error> missing;
+  for_each_piece(*chunk, range, [&](uint32_t column, uint64_t at, uint64_t length, uint64_t done) {
+    const Stripe& stripe = chunk->stripes[column * chunk->copies + copy];
+    auto device = devices_->find(stripe.device);
+    if (device == devices_->end()) {
+      missing = Error(Errc::missing_device, stripe.device, (stripe.offset + at).value);
+      return;
+    }
+    segments.push_back({device->second.get(), stripe.device, stripe.offset + at, length, done});
+  });
+  if (missing) return *missing;
+  return segments;
+}
+
+Result<Segments> Map::for_write(LogicalRange range) const {
+  const Chunk* chunk = chunk_of(range);
+  if (!chunk) return Error(Errc::bad_chunk_table, DeviceId(), range.start.value);
+  Segments segments;
+  for (unsigned copy = 0; copy < chunk->copies; ++copy) {
+    TRY(auto places, for_read(range, copy));
+    for (const Segment& place : places) {
+      segments.push_back(place);
+      if (!duplication_ || place.devid != duplication_->source) continue;
+      if (!duplication_->rule->duplicates({place.offset, place.length})) continue;
+      Segment twin = place;
+      twin.device = duplication_->target.get();
+      twin.to_target = true;
+      segments.push_back(twin);
+    }
+  }
+  return segments;
+}
+
+MapGuard::MapGuard(MapGuard&& other) noexcept
+    : mapper_(std::exchange(other.mapper_, nullptr)),
+      epoch_(other.epoch_),
+      map_(std::move(other.map_)) {}
+
+MapGuard& MapGuard::operator=(MapGuard&& other) noexcept {
+  if (this != &other) {
+    release();
+    mapper_ = std::exchange(other.mapper_, nullptr);
+    epoch_ = other.epoch_;
+    map_ = std::move(other.map_);
+  }
+  return *this;
+}
+
+void MapGuard::release() {
+  Mapper* mapper = std::exchange(mapper_, nullptr);
+  if (!mapper) return;
+  map_.reset();  // first: whoever drains may count on the devices of old maps being closed
+  mapper->release(epoch_);
+}
+
+Mapper::Mapper(Runtime& runtime, std::shared_ptr<const Map> first)
+    : released_(runtime.make_wait_queue()), current_(std::move(first)) {
+  ASSERT(current_);
+}
+
+MapGuard Mapper::acquire() {
+  MapGuard guard;
+  std::lock_guard lock(mutex_);
+  guard.mapper_ = this;
+  guard.epoch_ = epoch_;
+  guard.map_ = current_;
+  ++guards_[epoch_];
+  return guard;
+}
+
+std::shared_ptr<const Map> Mapper::current() const {
+  std::lock_guard lock(mutex_);
+  return current_;
+}
+
+void Mapper::publish(std::shared_ptr<const Map> map) {
+  ASSERT(map);
+  std::lock_guard lock(mutex_);
+  current_.swap(map);  // the old one goes after the lock: it may close devices
+  ++epoch_;
+}
+
+void Mapper::update(const std::function<std::shared_ptr<const Map>(const Map&)>& change) {
+  std::shared_ptr<const Map> map;
+  std::lock_guard lock(mutex_);
+  map = change(*current_);
+  ASSERT(map);
+  current_.swap(map);
+  ++epoch_;
+}
+
+void Mapper::drain() {
+  std::unique_lock lock(mutex_);
+  const uint64_t epoch = epoch_;
+  released_->wait(lock, [&] { return guards_.empty() || guards_.begin()->first >= epoch; });
+}
+
+void Mapper::release(uint64_t epoch) {
+  std::lock_guard lock(mutex_);
+  auto held = guards_.find(epoch);
+  ASSERT(held != guards_.end());
+  if (--held->second > 0) return;
+  guards_.erase(held);
+  if (epoch != epoch_) released_->notify_all();
+}
+
+}  // namespace moltfs::alloc

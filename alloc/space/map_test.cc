@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+// Segments of every profile, duplication (R1), guards and drain.
+#include "alloc/space/map.h"
+
+#include <atomic>
+#include <random>
+
+#include "alloc/space/space_test_util.h"
+#include "test/support/catch.h"
+
+namespace moltfs::alloc {
+namespace {
+
+using test::kMiB;
+
+class LeftOf final : public DuplicationRule {
+ public:
+  explicit LeftOf(uint64_t end) : end_(end) {}
+  bool duplicates(PhysicalRange range) const override { return range.end().value <= end_; }
+
+ private:
+  uint64_t end_;
+};
+
+std::shared_ptr<const Map> map_of_all(std::optional<Duplication> duplication = std::nullopt) {
+  auto all = test::chunks_of_all_profiles();
+  return std::make_shared<Map>(std::make_shared<ChunkList>(all.begin(), all.end()),
+                               test::four_devices(), duplication);
+}
+
+/// Where byte `at` of copy `copy` lies, by the words of chunk.h.
+std::pair<DeviceId, PhysicalOffset> place_of(const Chunk& chunk, LogicalOffset at, unsigned copy) {
+  const uint64_t offset = at - chunk.start;
+  const uint64_t unit = offset / chunk.stripe_unit;
+  const uint32_t column = static_cast<uint32_t>(unit % chunk.columns());
+  const Stripe& stripe = chunk.stripes[column * chunk.copies + copy];
+  return {stripe.device,
+          stripe.offset + unit / chunk.columns() * chunk.stripe_unit + offset % chunk.stripe_unit};
+}
+
+TEST_CASE("for_read maps every byte of every profile, in order, and never to the target") {
+  auto target = std::make_shared<test::NoDevice>(test::kGiB);
+  auto map = map_of_all(Duplication{DeviceId(1), target, std::make_shared<DuplicateEverything>()});
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 500; ++i) {
+    const auto& chunk = map->chunks()[random() % map->chunks().size()];
+    const uint64_t first = random() % (chunk->length / 4096) * 4096;
+    const uint64_t length = (1 + random() % ((chunk->length - first) / 4096)) * 4096;
+    const LogicalRange range{chunk->start + first, length};
+    for (unsigned copy = 0; copy < chunk->copies; ++copy) {
+      auto segments = map->for_read(range, copy);
+      REQUIRE(segments);
+      uint64_t done = 0;
+      for (const Segment& s : segments.value()) {
+        REQUIRE(s.buffer_offset == done);
+        REQUIRE_FALSE(s.to_target);
+        REQUIRE(s.device != target.get());
+        REQUIRE(s.device == map->devices().at(s.devid).get());
+        for (uint64_t byte : {uint64_t{0}, s.length / 2, s.length - 1}) {
+          REQUIRE(place_of(*chunk, range.start + done + byte, copy) ==
+                  std::pair(s.devid, s.offset + byte));
+        }
+        done += s.length;
+      }
+      REQUIRE(done == length);
+      if (chunk->columns() == 1) REQUIRE(segments.value().size() == 1);
+    }
+    CHECK(map->for_read(range, chunk->copies).error() == Errc::not_found);
+  }
+}
+
+TEST_CASE("R1: for_write has the target for every piece on the source, in every profile") {
+  auto target = std::make_shared<test::NoDevice>(test::kGiB);
+  auto map = map_of_all(Duplication{DeviceId(1), target, std::make_shared<DuplicateEverything>()});
+  for (const auto& chunk : map->chunks()) {
+    INFO(name_of(chunk->profile));
+    auto segments = map->for_write(chunk->range());
+    REQUIRE(segments);
+    uint64_t on_members = 0, on_source = 0, on_target = 0;
+    for (const Segment& s : segments.value()) {
+      if (!s.to_target) {
+        on_members += s.length;
+        if (s.devid == DeviceId(1)) on_source += s.length;
+        continue;
+      }
+      on_target += s.length;
+      CHECK(s.device == target.get());
+      CHECK(s.devid == DeviceId(1));
+      unsigned twins = 0;
+      for (const Segment& o : segments.value()) {
+        twins += !o.to_target && o.devid == s.devid && o.offset == s.offset &&
+                 o.length == s.length && o.buffer_offset == s.buffer_offset;
+      }
+      CHECK(twins == 1);
+    }
+    CHECK(on_members == chunk->length * chunk->copies);
+    CHECK(on_source > 0);
+    CHECK(on_target == on_source);
+  }
+}
+
+TEST_CASE("another rule decides for each piece; without duplication nothing goes to a target") {
+  auto target = std::make_shared<test::NoDevice>(test::kGiB);
+  auto map = map_of_all(Duplication{DeviceId(1), target, std::make_shared<LeftOf>(25 * kMiB)});
+  auto dup = map->for_write({LogicalOffset(kMiB), kMiB});  // copies at 20 and 30 MiB
+  REQUIRE(dup);
+  REQUIRE(dup.value().size() == 3);
+  CHECK(dup.value()[1].to_target);
+  CHECK(dup.value()[1].offset == PhysicalOffset(20 * kMiB));
+  auto plain = map_of_all()->for_write({LogicalOffset(kMiB), kMiB});
+  REQUIRE(plain);
+  CHECK(plain.value().size() == 2);
+}
+
+TEST_CASE("addresses that no chunk holds are errors, not crashes") {
+  auto map = map_of_all();
+  CHECK(map->for_read({LogicalOffset(8 * kMiB), 4096}, 0).error() == Errc::bad_chunk_table);
+  CHECK(map->for_write({LogicalOffset(kMiB - 4096), 8192}).error() == Errc::bad_chunk_table);
+  CHECK(map->for_write({LogicalOffset(0), ~uint64_t{0}}).error() == Errc::bad_chunk_table);
+  CHECK(map->for_read({LogicalOffset(~uint64_t{0} - 4095), 4096}, 0).error() ==
+        Errc::bad_chunk_table);
+  Map no_devices(map->shared_chunks(), std::make_shared<Map::Devices>(), std::nullopt);
+  CHECK(no_devices.for_read({LogicalOffset(0), 4096}, 0).error() == Errc::missing_device);
+}
+
+TEST_CASE("guards see the map of their time and keep it alive") {
+  RealRuntime runtime;
+  auto first = map_of_all();
+  std::weak_ptr<const Map> watch = first;
+  Mapper mapper(runtime, std::move(first));
+  MapGuard guard = mapper.acquire();
+  mapper.publish(map_of_all());
+  CHECK(&guard.map() == watch.lock().get());
+  CHECK(&mapper.acquire().map() == mapper.current().get());
+  MapGuard moved = std::move(guard);
+  CHECK_FALSE(guard);
+  CHECK(moved);
+  moved.release();
+  CHECK(watch.expired());
+}
+
+TEST_CASE("drain waits for the guards of older maps, and only for those") {
+  RealRuntime runtime;
+  Mapper mapper(runtime, map_of_all());
+  mapper.drain();  // none held
+  MapGuard old = mapper.acquire();
+  mapper.publish(map_of_all());
+  MapGuard young = mapper.acquire();
+
+  std::atomic<bool> drained = false;
+  auto drainer = runtime.spawn("drainer", [&] {
+    mapper.drain();
+    drained = true;
+  });
+  runtime.sleep(std::chrono::milliseconds(30));
+  CHECK_FALSE(drained);
+  // A map published meanwhile does not make it wait for more.
+  mapper.publish(map_of_all());
+  MapGuard youngest = mapper.acquire();
+  old.release();
+  drainer->join();
+  CHECK(drained);
+}
+
+TEST_CASE("drain under a storm of guards: after it nobody works on the old map") {
+  RealRuntime runtime;
+  Mapper mapper(runtime, map_of_all());
+  std::atomic<bool> stop = false;
+  std::mutex mutex;
+  std::map<const Map*, int> holders;
+  auto count = [&](const Map* map, int change) {
+    std::lock_guard lock(mutex);
+    holders[map] += change;
+  };
+  std::vector<std::unique_ptr<Task>> tasks;
+  for (int i = 0; i < 4; ++i) {
+    tasks.push_back(runtime.spawn("user", [&] {
+      while (!stop) {
+        MapGuard guard = mapper.acquire();
+        const Map* map = &guard.map();
+        count(map, 1);
+        count(map, -1);
+      }
+    }));
+  }
+  int left_behind = 0;
+  for (int i = 0; i < 300; ++i) {
+    auto old = mapper.current();
+    mapper.update([](const Map& m) {
+      return std::make_shared<Map>(m.shared_chunks(), m.shared_devices(), m.duplication());
+    });
+    mapper.drain();
+    std::lock_guard lock(mutex);
+    left_behind += holders[old.get()];
+  }
+  stop = true;
+  for (auto& task : tasks) task->join();
+  CHECK(left_behind == 0);
+}
+
+}  // namespace
+}  // namespace moltfs::alloc

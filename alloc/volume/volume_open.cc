@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: MIT
+// Making a volume, and opening one: which devices are its members, and which superblock counts.
+//
+// Opening gathers superblocks of one volume until nothing more is named: first the devices offered,
+// then whatever the newest member superblock names (members, the target of a pending swap, the
+// predecessor of a swap just done), found by recorded path, hints and candidates, always checked by
+// uuid. The newest *member* superblock counts; of equal ones that without `predecessor` (volume.h:
+// the swap had failed). So it does not matter which device was offered first, or at all.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <set>
+
+#include "alloc/base/assert.h"
+#include "alloc/base/log.h"
+#include "alloc/base/size_text.h"
+#include "alloc/base/uuid.h"
+#include "alloc/disk/chunk_table.h"
+#include "alloc/volume/volume_impl.h"
+
+namespace moltfs::alloc {
+
+namespace {
+
+/// An error whose message begins with the device's path.
+Error about(const std::string& path, const Error& error) {
+  const std::string text = error.message();
+  if (text.find(path) != std::string::npos) return error;
+  return Error(error.code, fmt::format("{}: {}", path, text));
+}
+
+class Opening {
+ public:
+  Opening(DeviceOpener& opener, const Volume::OpenOptions& options)
+      : opener_(opener), options_(options) {}
+
+  /// A device that the user named. Errors: see Volume::open.
+  Result<void> offer(const std::string& path);
+  /// Finds what the newest superblock names; decides which one counts.
+  void gather();
+  /// Members complete, nobody superseded, sizes as recorded. REQUIRES: gather() was called.
+  Result<void> check();
+  Result<ChunkList> read_chunks() const;
+
+  /// Valid after check().
+  const Superblock& truth() const { return truth_; }
+  const std::vector<DeviceEntry>& entries() const { return entries_; }
+  const Map::Devices& devices() const { return devices_; }
+
+ private:
+  struct Found {
+    std::string path;
+    std::shared_ptr<Device> device;  ///< null: only looked at so far
+    Superblock superblock;
+    bool offered = false;
+  };
+  struct Named {
+    DeviceId devid;
+    Uuid uuid;
+    std::string path;
+  };
+
+  Result<std::shared_ptr<Device>> open_exclusively(const std::string& path);
+  std::optional<Superblock> look_at(const std::string& path);
+  void find(const Named& named);
+  bool find_at(const std::string& path, const Named& named);
+  std::vector<Named> named_by(const Superblock& superblock) const;
+  const Found* newest() const;
+  const Found* found(const Uuid& uuid) const;
+  Result<void> check_swap() const;
+  Result<void> check_superseded() const;
+  Result<std::shared_ptr<Device>> claim(const Found& found);
+  Result<void> take_members();
+  Error missing(const DeviceEntry& entry) const;
+
+  DeviceOpener& opener_;
+  const Volume::OpenOptions& options_;
+  std::vector<Found> found_;
+  std::set<Uuid> looked_for_;
+  std::map<std::string, std::optional<Superblock>> looked_at_;
+  std::optional<std::vector<std::string>> candidates_;
+  Superblock truth_;
+  std::vector<DeviceEntry> entries_;
+  Map::Devices devices_;
+};
+
+Result<std::shared_ptr<Device>> Opening::open_exclusively(const std::string& path) {
+  DeviceOpener::Options how;
+  how.read_only = options_.read_only;
+  auto device = opener_.open(path, how);
+  if (!device) return about(path, device.error());
+  return device;
+}
+
+Result<void> Opening::offer(const std::string& path) {
+  TRY(auto device, open_exclusively(path));
+  auto read = read_superblock(opener_.engine(), *device);
+  if (!read && read.error() == Errc::not_found) {
+    return Error(Errc::bad_superblock, fmt::format("{}: there is no moltfs on it", path));
+  }
+  if (!read) return about(path, read.error());
+  Superblock sb = std::move(read).value();
+  if (sb.role == DeviceRole::target) {
+    return Error(Errc::bad_target,
+                 fmt::format("{} is the unfinished target of a replace of devid {} of volume {}; "
+                             "mount that volume by its own devices",
+                             path, sb.devid.value, sb.volume.to_string()));
+  }
+  if (sb.role == DeviceRole::replaced) {
+    return Error(
+        Errc::replaced_device,
+        fmt::format("{} was replaced by {} ({}) and is no longer part of volume {}", path,
+                    sb.successor->uuid.to_string(), sb.successor->path, sb.volume.to_string()));
+  }
+  if (!found_.empty() && found_.front().superblock.volume != sb.volume) {
+    return Error(Errc::bad_superblock, fmt::format("{} belongs to volume {}, {} to volume {}", path,
+                                                   sb.volume.to_string(), found_.front().path,
+                                                   found_.front().superblock.volume.to_string()));
+  }
+  if (const Found* other = found(sb.device)) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("{} and {} both say that they are device {}; one is a copy of the "
+                             "other",
+                             other->path, path, sb.device.to_string()));
+  }
+  found_.push_back({path, std::move(device), std::move(sb), true});
+  return ok();
+}
+
+const Opening::Found* Opening::found(const Uuid& uuid) const {
+  for (const Found& f : found_) {
+    if (f.superblock.device == uuid) return &f;
+  }
+  return nullptr;
+}
+
+const Opening::Found* Opening::newest() const {
+  const Found* best = nullptr;
+  auto rank = [](const Found& f) {
+    return std::pair(f.superblock.generation, !f.superblock.predecessor);
+  };
+  for (const Found& f : found_) {
+    if (f.superblock.role != DeviceRole::member) continue;
+    if (best == nullptr || rank(f) > rank(*best)) best = &f;
+  }
+  return best;
+}
+
+std::vector<Opening::Named> Opening::named_by(const Superblock& sb) const {
+  std::vector<Named> all;
+  for (const DeviceEntry& entry : sb.devices) all.push_back({entry.devid, entry.uuid, entry.path});
+  for (const auto& other : {sb.pending_swap, sb.predecessor}) {
+    if (other) all.push_back({other->devid, other->uuid, other->path});
+  }
+  return all;
+}
+
+/// The superblock of whatever is at `path`, looked at without claiming it; nothing if there is
+/// none.
+std::optional<Superblock> Opening::look_at(const std::string& path) {
+  auto [entry, is_new] = looked_at_.try_emplace(path);
+  if (!is_new) return entry->second;
+  DeviceOpener::Options how;
+  how.read_only = true;
+  how.exclusive = false;
+  auto device = opener_.open(path, how);
+  if (!device) return std::nullopt;
+  auto superblock = read_superblock(opener_.engine(), *device.value());
+  if (superblock) entry->second = std::move(superblock).value();
+  return entry->second;
+}
+
+bool Opening::find_at(const std::string& path, const Named& named) {
+  const auto seen = look_at(path);
+  if (!seen || seen->volume != found_.front().superblock.volume || seen->device != named.uuid) {
+    return false;
+  }
+  found_.push_back({path, nullptr, *seen, false});
+  return true;
+}
+
+void Opening::find(const Named& named) {
+  std::vector<std::string> places = options_.hints;
+  if (!named.path.empty()) places.insert(places.begin(), named.path);
+  for (const std::string& path : places) {
+    if (find_at(path, named)) return;
+  }
+  if (!options_.search) return;
+  if (!candidates_) candidates_ = opener_.candidates();
+  for (const std::string& path : *candidates_) {
+    if (find_at(path, named)) return;
+  }
+}
+
+void Opening::gather() {
+  for (bool more = true; more;) {
+    more = false;
+    for (const Named& named : named_by(newest()->superblock)) {
+      if (found(named.uuid) != nullptr || !looked_for_.insert(named.uuid).second) continue;
+      find(named);
+      more = true;
+    }
+  }
+  truth_ = newest()->superblock;
+}
+
+Error Opening::missing(const DeviceEntry& entry) const {
+  return Error(
+      Errc::missing_device,
+      fmt::format("devid {} of volume {} is missing: device {}, last seen as {}; say where "
+                  "it is with -o device=PATH",
+                  entry.devid.value, truth_.volume.to_string(), entry.uuid.to_string(),
+                  entry.path.empty() ? "(path not recorded)" : entry.path));
+}
+
+/// A swap may be half done: both of its devices must have been looked at.
+Result<void> Opening::check_swap() const {
+  if (const auto& pending = truth_.pending_swap) {
+    if (found(pending->uuid) == nullptr && !options_.abandon_swap) {
+      return Error(
+          Errc::missing_device,
+          fmt::format("devid {} was about to be replaced by device {} ({}), which may hold the "
+                      "newer state but cannot be found; say where it is with -o device=PATH, or "
+                      "go on without it with -o abandon-replace",
+                      pending->devid.value, pending->uuid.to_string(), pending->path));
+    }
+  }
+  if (const auto& before = truth_.predecessor) {
+    if (found(before->uuid) == nullptr) {
+      log_info("devid {} has replaced device {} ({}), which is not there any more",
+               before->devid.value, before->uuid.to_string(), before->path);
+    }
+  }
+  return ok();
+}
+
+/// Offered devices that are no members, says the superblock that counts.
+Result<void> Opening::check_superseded() const {
+  for (const Found& f : found_) {
+    const Superblock& sb = f.superblock;
+    auto is_it = [&](const DeviceEntry& e) { return e.uuid == sb.device; };
+    if (!f.offered || std::any_of(truth_.devices.begin(), truth_.devices.end(), is_it)) continue;
+    auto by = std::find_if(truth_.devices.begin(), truth_.devices.end(),
+                           [&](const DeviceEntry& e) { return e.devid == sb.devid; });
+    if (by == truth_.devices.end()) {
+      return Error(Errc::bad_superblock, fmt::format("{} is no longer part of volume {}", f.path,
+                                                     truth_.volume.to_string()));
+    }
+    const bool swap_was_done = sb.pending_swap && sb.pending_swap->uuid == by->uuid;
+    const bool swap_had_failed = sb.predecessor && sb.predecessor->uuid == by->uuid;
+    if (!swap_was_done && !swap_had_failed) {
+      return Error(Errc::replaced_device,
+                   fmt::format("{} was replaced by {} ({}) and is no longer part of volume {}",
+                               f.path, by->uuid.to_string(), by->path, truth_.volume.to_string()));
+    }
+    log_info("{}: its replace was interrupted {}; going on with {} as devid {}", f.path,
+             swap_was_done ? "when the new device had taken its place" : "before it was done",
+             by->uuid.to_string(), by->devid.value);
+  }
+  return ok();
+}
+
+/// Opens a member that was only looked at so far.
+Result<std::shared_ptr<Device>> Opening::claim(const Found& f) {
+  if (f.device) return f.device;
+  TRY(auto device, open_exclusively(f.path));
+  // Only from here on nobody else writes to it.
+  auto again = read_superblock(opener_.engine(), *device);
+  if (!again) return about(f.path, again.error());
+  if (again.value() == f.superblock) return device;
+  return Error(Errc::device_in_use,
+               fmt::format("{} was changed by somebody else while it was being opened", f.path));
+}
+
+Result<void> Opening::take_members() {
+  for (DeviceEntry entry : truth_.devices) {
+    const Found* f = found(entry.uuid);
+    if (f == nullptr || f->superblock.role != DeviceRole::member) return missing(entry);
+    TRY(auto device, claim(*f));
+    const uint64_t size = round_down(device->size_bytes(), kBlockSize);
+    if (size < entry.size_bytes) {
+      return Error(Errc::device_too_small,
+                   fmt::format("{} has {} bytes ({}), but {} bytes ({}) are recorded for devid {}",
+                               f->path, device->size_bytes(), human_size(device->size_bytes()),
+                               entry.size_bytes, human_size(entry.size_bytes), entry.devid.value));
+    }
+    entry.size_bytes = size;
+    entry.path = recordable_path(device->path());
+    devices_[entry.devid] = std::move(device);
+    entries_.push_back(std::move(entry));
+  }
+  found_.clear();  // whatever is no member is closed
+  return ok();
+}
+
+Result<void> Opening::check() {
+  TRY(check_superseded());
+  TRY(check_swap());
+  if (options_.abandon_swap) truth_.pending_swap.reset();
+  return take_members();
+}
+
+Result<ChunkList> Opening::read_chunks() const {
+  std::optional<Error> first;
+  for (const auto& [devid, device] : devices_) {
+    auto chunks = read_chunk_table(opener_.engine(), *device, truth_, entries_);
+    if (chunks) return chunks;
+    if (!first) first = about(device->path(), chunks.error());
+  }
+  if (*first == Errc::checksum_mismatch) first->code = Errc::bad_chunk_table;
+  return *first;
+}
+
+Result<void> check_devices_for_create(const std::vector<std::shared_ptr<Device>>& devices) {
+  if (devices.empty() || devices.size() > kMaxDevices) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("{} devices: a volume has 1 to {}", devices.size(), kMaxDevices));
+  }
+  uint64_t total = 0;
+  std::set<const Device*> seen;
+  for (const auto& device : devices) {
+    if (!seen.insert(device.get()).second) {
+      return Error(Errc::invalid_argument, fmt::format("{} is named twice", device->path()));
+    }
+    if (device->size_bytes() < kMinDeviceBytes) {
+      return Error(Errc::device_too_small,
+                   fmt::format("{} has {}, a device needs at least {}", device->path(),
+                               human_size(device->size_bytes()), human_size(kMinDeviceBytes)));
+    }
+    total += device->size_bytes();
+  }
+  if (total < kMinVolumeBytes) {
+    return Error(Errc::device_too_small,
+                 fmt::format("{}{} {}, a volume needs at least {}", devices.front()->path(),
+                             devices.size() > 1 ? " and the others have together" : " has",
+                             human_size(total), human_size(kMinVolumeBytes)));
+  }
+  return ok();
+}
+
+Result<void> check_create_options(const Volume::CreateOptions& options, size_t device_count) {
+  if (options.chunk_size != 0 &&
+      (!std::has_single_bit(options.chunk_size) || options.chunk_size < kMinChunkSize ||
+       options.chunk_size > kMaxChunkSize)) {
+    return Error(
+        Errc::invalid_argument,
+        fmt::format("chunk size {}: it must be a power of two from {} to {}", options.chunk_size,
+                    human_size(kMinChunkSize), human_size(kMaxChunkSize)));
+  }
+  if (options.label.size() > kMaxLabelBytes || options.label.find('\0') != std::string::npos) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("the label is longer than {} bytes", kMaxLabelBytes));
+  }
+  for (Profile profile : {options.data_profile, options.metadata_profile}) {
+    const size_t needed = profile == Profile::raid10                              ? 4
+                          : profile == Profile::single || profile == Profile::dup ? 1
+                                                                                  : 2;
+    if (device_count < needed) {
+      return Error(Errc::invalid_argument,
+                   fmt::format("profile {} needs {} devices", name_of(profile), needed));
+    }
+  }
+  return ok();
+}
+
+}  // namespace
+
+uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices) {
+  uint64_t total = 0, smallest = UINT64_MAX;
+  for (const DeviceEntry& entry : devices) {
+    total += entry.size_bytes;
+    smallest = std::min(smallest, entry.size_bytes - kFirstChunkOffset);
+  }
+  uint64_t size = std::max<uint64_t>(4 << 20, std::bit_ceil(total / 1024));
+  // A small device among big ones must not make the table long.
+  const uint64_t least = std::max(kMinChunkSize, std::bit_ceil(total / 4096));
+  while (size > least && size * 8 > smallest) size /= 2;
+  return std::min(size, kMaxChunkSize);
+}
+
+Result<std::unique_ptr<Volume>> Volume::create(Runtime& runtime, DeviceOpener& opener,
+                                               std::vector<std::shared_ptr<Device>> devices,
+                                               const CreateOptions& options) {
+  TRY(check_devices_for_create(devices));
+  TRY(check_create_options(options, devices.size()));
+  Superblock superblock;
+  superblock.volume = Uuid::generate(runtime);
+  superblock.label = options.label;
+  superblock.next_logical = LogicalOffset(kFirstLogical);
+  superblock.data_profile = options.data_profile;
+  superblock.metadata_profile = options.metadata_profile;
+  Map::Devices by_devid;
+  for (auto& device : devices) {
+    const DeviceId devid(by_devid.size() + 1);
+    superblock.devices.push_back({devid, Uuid::generate(runtime),
+                                  round_down(device->size_bytes(), kBlockSize),
+                                  recordable_path(device->path())});
+    by_devid[devid] = std::move(device);
+  }
+  superblock.devid = superblock.devices.front().devid;
+  superblock.device = superblock.devices.front().uuid;
+  superblock.chunk_size =
+      options.chunk_size != 0 ? options.chunk_size : default_chunk_size(superblock.devices);
+  auto entries = superblock.devices;
+  return std::unique_ptr<Volume>(
+      new Volume(std::make_unique<Impl>(runtime, opener, false, std::move(superblock),
+                                        std::move(entries), std::move(by_devid), ChunkList())));
+}
+
+Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& opener,
+                                             std::vector<std::string> paths,
+                                             const OpenOptions& options) {
+  if (paths.empty()) return Error(Errc::invalid_argument, "no device was named");
+  Opening opening(opener, options);
+  for (const std::string& path : paths) {
+    TRY(opening.offer(path));
+  }
+  opening.gather();
+  TRY(opening.check());
+  TRY(auto chunks, opening.read_chunks());
+  Superblock superblock = opening.truth();
+  superblock.role = DeviceRole::member;
+  superblock.devid = superblock.devices.front().devid;
+  superblock.device = superblock.devices.front().uuid;
+  // Devices may have grown since: more chunks of the old size would make the table too long.
+  superblock.chunk_size = std::max(superblock.chunk_size, default_chunk_size(opening.entries()));
+  auto impl = std::make_unique<Impl>(runtime, opener, options.read_only, std::move(superblock),
+                                     opening.entries(), opening.devices(), std::move(chunks));
+  if (!options.ignore_log) impl->find_log();
+  return std::unique_ptr<Volume>(new Volume(std::move(impl)));
+}
+
+}  // namespace moltfs::alloc

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: MIT
+// Tests of Volume: making, opening, I/O by logical address, commits, and their failures.
+#include "alloc/volume/volume.h"
+
+#include "alloc/volume/volume_impl.h"
+#include "alloc/volume/volume_test_util.h"
+#include "test/support/catch.h"
+
+using namespace moltfs;
+using namespace moltfs::alloc;
+using namespace moltfs::alloc::test;
+
+namespace {
+
+bool mentions(const Error& error, const std::string& text) {
+  INFO(error.message());
+  return error.message().find(text) != std::string::npos;
+}
+
+/// A volume with two commits and one block of data in each; closed again.
+std::vector<LogicalOffset> make_volume(Bench& bench, std::vector<std::string> paths) {
+  auto volume = bench.create(std::move(paths)).value();
+  std::vector<LogicalOffset> at;
+  for (uint8_t g : {1, 2}) {
+    at.push_back(put(*volume, g, Generation(g)).value());
+    REQUIRE(commit(*volume, g));
+  }
+  return at;
+}
+
+}  // namespace
+
+TEST_CASE("a volume is made, written, opened again") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a"});
+  auto volume = bench.open({"mem:a"});
+  REQUIRE(volume);
+  Volume& v = *volume.value();
+  REQUIRE(holds(v, at[0], 1).value());
+  REQUIRE(holds(v, at[1], 2).value());
+  REQUIRE(v.superblock().generation == Generation(2));
+  REQUIRE(v.superblock().fs_payload == std::vector<std::byte>{std::byte{42}, std::byte{2}});
+  REQUIRE(v.copies_at(v.acquire_map(), at[0]) == 1);
+  REQUIRE(v.copies_at(v.acquire_map(), LogicalOffset(uint64_t{1} << 50)) == 0);
+  REQUIRE(v.devices().front().path == "mem:a");
+
+  SECTION("and goes on") {
+    v.set_label("new label");
+    auto more = put(v, 3, Generation(3)).value();
+    REQUIRE(commit(v, 3));
+    volume.value().reset();
+    auto again = bench.open({"mem:a"}).value();
+    REQUIRE(holds(*again, more, 3).value());
+    REQUIRE(holds(*again, at[0], 1).value());
+    REQUIRE(again->superblock().label == "new label");
+  }
+  SECTION("a device in use is refused by name") {
+    auto second = bench.open({"mem:a"});
+    REQUIRE(second.error() == Errc::device_in_use);
+    REQUIRE(mentions(second.error(), "mem:a"));
+  }
+  SECTION("both superblock copies are the same generation") {
+    auto& disk = bench.devices.disk("mem:a");
+    volume.value().reset();
+    disk.corrupt(kSuperblockOffsets[0], 4096);
+    auto again = bench.open({"mem:a"});
+    REQUIRE(again);
+    REQUIRE(again.value()->superblock().generation == Generation(2));
+  }
+}
+
+TEST_CASE("the chunk table is written only when it changed, into the other slot") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto volume = bench.create({"mem:a"}).value();
+  (void)put(*volume, 1, Generation(1)).value();
+  REQUIRE(commit(*volume, 1));
+  const auto first = volume->superblock().chunk_table;
+  REQUIRE(commit(*volume, 2));
+  REQUIRE(volume->superblock().chunk_table == first);
+  // Each commit without a new chunk writes two superblocks of one block.
+  const auto before = volume->commit_overhead_bytes();
+  REQUIRE(commit(*volume, 3));
+  REQUIRE(volume->commit_overhead_bytes() == before + 2 * kBlockSize);
+  while (volume->space().usage().data_chunk_bytes < 8 * MiB) {
+    (void)volume->space().allocate_data(MiB, Generation(4)).value();
+  }
+  REQUIRE(commit(*volume, 4));
+  const auto second = volume->superblock().chunk_table;
+  REQUIRE(second.slot != first.slot);
+  REQUIRE(second.generation == Generation(4));
+}
+
+TEST_CASE("the chunk table is read from another member if it rots on one") {
+  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a", "mem:b"});
+  const auto slot = bench.open({"mem:a"}).value()->superblock().chunk_table.slot;
+  bench.devices.disk("mem:a").corrupt(kChunkTableOffsets[slot] + 10, 1);
+  auto volume = bench.open({"mem:a"});
+  REQUIRE(volume);
+  REQUIRE(holds(*volume.value(), at[0], 1).value());
+  volume.value().reset();
+  bench.devices.disk("mem:b").corrupt(kChunkTableOffsets[slot] + 10, 1);
+  REQUIRE(bench.open({"mem:a"}).error() == Errc::bad_chunk_table);
+}
+
+TEST_CASE("members are found by path, hint and search, in any order") {
+  const std::vector<std::string> all = {"mem:a", "mem:b", "mem:c"};
+  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 32 * MiB}, {"mem:c", 64 * MiB}});
+  auto at = make_volume(bench, all);
+  std::vector<std::string> order = all;
+  do {
+    for (size_t count = 1; count <= order.size(); ++count) {
+      auto volume = bench.open({order.begin(), order.begin() + static_cast<ptrdiff_t>(count)});
+      REQUIRE(volume);
+      REQUIRE(volume.value()->devices().size() == 3);
+      REQUIRE(holds(*volume.value(), at[0], 1).value());
+    }
+  } while (std::next_permutation(order.begin(), order.end()));
+
+  auto b = bench.devices.disk_pointer("mem:b");
+  bench.devices.remove("mem:b");
+  auto lost = bench.open({"mem:c"});
+  REQUIRE(lost.error() == Errc::missing_device);
+  REQUIRE(mentions(lost.error(), "mem:b"));
+  REQUIRE(mentions(lost.error(), "-o device=PATH"));
+
+  bench.devices.insert("mem:moved", b);
+  REQUIRE(bench.open({"mem:c"}));
+  Volume::OpenOptions no_search;
+  no_search.search = false;
+  REQUIRE(bench.open({"mem:c"}, no_search).error() == Errc::missing_device);
+  no_search.hints = {"mem:nowhere", "mem:moved"};
+  auto volume = bench.open({"mem:c"}, no_search);
+  REQUIRE(volume);
+  REQUIRE(volume.value()->devices()[1].path == "mem:moved");
+}
+
+TEST_CASE("a member that lags by a commit is a member") {
+  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+  make_volume(bench, {"mem:a", "mem:b"});
+  auto old_b = bench.devices.disk("mem:b").clone();
+  {
+    auto volume = bench.open({"mem:a"}).value();
+    REQUIRE(commit(*volume, 3));
+  }
+  bench.devices.insert("mem:b", old_b);
+  for (const std::string path : {"mem:a", "mem:b"}) {
+    auto volume = bench.open({path});
+    REQUIRE(volume);
+    REQUIRE(volume.value()->superblock().generation == Generation(3));
+  }
+}
+
+TEST_CASE("devices that do not fit are refused with a sentence") {
+  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}, {"mem:empty", 64 * MiB}});
+  make_volume(bench, {"mem:a"});
+  auto refused = [&](std::vector<std::string> paths) {
+    auto volume = bench.open(std::move(paths));
+    REQUIRE(!volume);
+    return volume.error();
+  };
+  SECTION("no moltfs") {
+    auto error = refused({"mem:empty"});
+    REQUIRE(error == Errc::bad_superblock);
+    REQUIRE(mentions(error, "mem:empty"));
+  }
+  SECTION("absent") {
+    REQUIRE(refused({"mem:nowhere"}) == Errc::not_found);
+  }
+  SECTION("of another volume") {
+    make_volume(bench, {"mem:b"});
+    auto error = refused({"mem:a", "mem:b"});
+    REQUIRE(error == Errc::bad_superblock);
+    REQUIRE(mentions(error, "belongs to volume"));
+  }
+  SECTION("a copy of a member") {
+    bench.devices.insert("mem:copy", bench.devices.disk("mem:a").clone());
+    auto error = refused({"mem:a", "mem:copy"});
+    REQUIRE(error == Errc::invalid_argument);
+    REQUIRE(mentions(error, "mem:copy"));
+  }
+  SECTION("shorter than recorded") {
+    auto shorter = std::make_shared<moltfs::test::MemoryDisk>(60 * MiB, 512);
+    std::vector<std::byte> bytes(60 * MiB);
+    bench.devices.disk("mem:a").read(0, bytes);
+    shorter->write(0, bytes);
+    bench.devices.insert("mem:a", shorter);
+    auto error = refused({"mem:a"});
+    REQUIRE(error == Errc::device_too_small);
+    REQUIRE(mentions(error, "60.0 MiB"));
+    REQUIRE(mentions(error, "64.0 MiB"));
+  }
+  SECTION("written for reading only") {
+    bench.devices.write_protect("mem:a", true);
+    REQUIRE(refused({"mem:a"}) == Errc::device_read_only);
+    Volume::OpenOptions read_only;
+    read_only.read_only = true;
+    auto volume = bench.open({"mem:a"}, read_only).value();
+    REQUIRE(volume->read_only());
+    REQUIRE(commit(*volume, 3).error() == Errc::read_only);
+  }
+}
+
+TEST_CASE("a device that has grown is used as far as it goes") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  make_volume(bench, {"mem:a"});
+  auto longer = std::make_shared<moltfs::test::MemoryDisk>(100 * MiB + 512, 512);
+  std::vector<std::byte> bytes(64 * MiB);
+  bench.devices.disk("mem:a").read(0, bytes);
+  longer->write(0, bytes);
+  bench.devices.insert("mem:a", longer);
+  auto volume = bench.open({"mem:a"}).value();
+  REQUIRE(volume->devices().front().size_bytes == 100 * MiB);
+  REQUIRE(volume->space().usage().device_bytes == 96 * MiB);
+  REQUIRE(commit(*volume, 3));
+  REQUIRE(volume->superblock().devices.front().size_bytes == 100 * MiB);
+}
+
+TEST_CASE("what cannot be a volume is refused") {
+  Bench bench({{"mem:tiny", 8 * MiB}, {"mem:small", 32 * MiB}, {"mem:a", 64 * MiB}});
+  REQUIRE(bench.create({"mem:tiny"}).error() == Errc::device_too_small);
+  REQUIRE(bench.create({"mem:small"}).error() == Errc::device_too_small);
+  REQUIRE(bench.create({}).error() == Errc::invalid_argument);
+  Volume::CreateOptions options;
+  options.chunk_size = 3 * MiB;
+  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  options = {};
+  options.label = std::string(256, 'x');
+  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  options = {};
+  options.data_profile = Profile::raid1;
+  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+}
+
+TEST_CASE("chunk sizes") {
+  auto size_for = [](std::vector<uint64_t> sizes) {
+    std::vector<DeviceEntry> entries;
+    for (uint64_t size : sizes) entries.push_back({DeviceId(1), Uuid(), size, ""});
+    return default_chunk_size(entries);
+  };
+  constexpr uint64_t GiB = 1024 * MiB, TiB = 1024 * GiB;
+  CHECK(size_for({64 * MiB}) == 4 * MiB);
+  CHECK(size_for({16 * MiB, 64 * MiB}) == 1 * MiB);
+  CHECK(size_for({10 * GiB}) == 16 * MiB);
+  CHECK(size_for({16 * TiB}) == 16 * GiB);
+  CHECK(size_for({16 * TiB, 64 * MiB}) >= 4 * GiB);
+}
+
+TEST_CASE("a volume of 16 TiB is made with few writes") {
+  Bench bench({{"mem:a", uint64_t{16} << 40}});
+  auto at = make_volume(bench, {"mem:a"});
+  REQUIRE(bench.devices.disk("mem:a").stored_bytes() < 2 * MiB);
+  auto volume = bench.open({"mem:a"}).value();
+  REQUIRE(holds(*volume, at[1], 2).value());
+}
+
+TEST_CASE("I/O errors of members are returned with their place") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a"});
+  auto volume = bench.open({"mem:a"}).value();
+  bench.devices.set_hook([](const IoRequest&) -> Result<void> { return Error(Errc::io_error); });
+  auto read = holds(*volume, at[0], 1);
+  REQUIRE(read.error() == Errc::io_error);
+  REQUIRE(read.error().device == DeviceId(1));
+  REQUIRE(read.error().offset >= kFirstChunkOffset);
+  REQUIRE(put(*volume, 3, Generation(3)).error().device == DeviceId(1));
+  REQUIRE(commit(*volume, 3).error() == Errc::io_error);
+  bench.devices.set_hook(nullptr);
+  REQUIRE(volume->superblock().generation == Generation(2));
+  AlignedBuffer buffer(4096);
+  auto guard = volume->acquire_map();
+  REQUIRE(volume->read(guard, LogicalOffset(uint64_t{1} << 40), buffer.span(), 0).error() ==
+          Errc::bad_chunk_table);
+  REQUIRE(volume->read(guard, at[0], buffer.span(), 5).error() == Errc::not_found);
+}
+
+TEST_CASE("the k-th request fails: making a volume") {
+  bool failed = true;
+  for (unsigned k = 1; failed; ++k) {
+    REQUIRE(k < 100);
+    Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+    unsigned count = 0;
+    failed = false;
+    bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+      if (++count != k) return ok();
+      failed = true;
+      return Error(Errc::io_error);
+    });
+    auto volume = bench.create({"mem:a", "mem:b"}).value();
+    auto done = put(*volume, 1, Generation(1));
+    auto committed = done ? commit(*volume, 1) : Result<void>(done.error());
+    REQUIRE(committed.has_value() == !failed);
+    volume.reset();
+    bench.devices.set_hook(nullptr);
+    auto again = bench.open({"mem:a"});
+    if (!failed) REQUIRE(again);
+    if (again) REQUIRE(again.value()->superblock().generation == Generation(1));
+  }
+}
+
+TEST_CASE("the k-th request fails: a commit is either done or not") {
+  bool failed = true;
+  for (unsigned k = 1; failed; ++k) {
+    REQUIRE(k < 100);
+    Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+    auto at = make_volume(bench, {"mem:a", "mem:b"});
+    auto volume = bench.open({"mem:a"}).value();
+    unsigned count = 0;
+    failed = false;
+    bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+      if (++count != k) return ok();
+      failed = true;
+      return Error(Errc::io_error);
+    });
+    (void)volume->space().allocate_data(MiB, Generation(3));
+    auto committed = commit(*volume, 3);
+    REQUIRE(committed.has_value() == !failed);
+    volume.reset();
+    bench.devices.set_hook(nullptr);
+    auto again = bench.open({"mem:b"});
+    REQUIRE(again);
+    REQUIRE(holds(*again.value(), at[0], 1).value());
+    if (!failed) REQUIRE(again.value()->superblock().generation == Generation(3));
+  }
+}
+
+TEST_CASE("the k-th request fails: opening") {
+  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a", "mem:b"});
+  for (bool for_ever : {false, true}) {
+    bool failed = true;
+    for (unsigned k = 1; failed; ++k) {
+      REQUIRE(k < 100);
+      unsigned count = 0;
+      failed = false;
+      bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+        ++count;
+        if (count != k && !(for_ever && count > k)) return ok();
+        failed = true;
+        return Error(Errc::io_error);
+      });
+      auto volume = bench.open({"mem:a"});
+      bench.devices.set_hook(nullptr);
+      if (volume) {
+        REQUIRE(holds(*volume.value(), at[1], 2).value());
+        REQUIRE(volume.value()->superblock().generation == Generation(2));
+      } else {
+        REQUIRE(failed);
+        REQUIRE(!volume.error().message().empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("discards follow the commit that removed a chunk") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto volume = bench.create({"mem:a"}).value();
+  // Three chunks; two of them become empty again.
+  std::vector<LogicalRange> ranges;
+  while (volume->space().usage().data_chunk_bytes < 12 * MiB) {
+    ranges.push_back(volume->space().allocate_data(MiB, Generation(1)).value());
+    volume->space().record_data(ranges.back());
+  }
+  REQUIRE(commit(*volume, 1));
+  std::vector<std::string> order;
+  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op == IoOp::discard) order.push_back("discard");
+    if (request.offset == kSuperblockOffsets[0]) order.push_back("superblock");
+    return request.op == IoOp::discard ? Result<void>(Error(Errc::io_error)) : ok();
+  });
+  for (const auto& range : ranges) volume->space().free_data(range, Generation(1), Generation(2));
+  for (uint64_t g = 2; g <= 5; ++g) REQUIRE(commit(*volume, g));
+  REQUIRE(std::count(order.begin(), order.end(), "discard") >= 2);
+  REQUIRE(order.front() == "superblock");
+  REQUIRE(volume->space().usage().data_chunk_bytes <= 4 * MiB);
+}
+
+TEST_CASE("small writes wait in memory until the next commit; reads get them from there") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto at = make_volume(bench, {"mem:a"});
+  auto volume = bench.open({"mem:a"}).value();
+  std::atomic<uint64_t> writes{0};
+  std::atomic<bool> bad_place{false};
+  uint64_t bad_offset = 0;
+  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op != IoOp::write || request.offset < kFirstChunkOffset) return ok();
+    ++writes;
+    const bool covers =
+        request.offset <= bad_offset && bad_offset < request.offset + request.length;
+    if (bad_place && covers) return Error(Errc::io_error);
+    return ok();
+  });
+  const auto put_later = [&](uint8_t seed, uint64_t owner) {
+    auto bytes = pattern(seed);
+    auto range = volume->space().allocate_data(bytes.size(), Generation(3)).value();
+    auto guard = volume->acquire_map();
+    const LogicalWrite write{range.start, bytes.span()};
+    REQUIRE(volume->write_later(guard, {&write, 1}, owner));
+    volume->space().record_data(range);
+    return range.start;
+  };
+  const auto on_device = [&](LogicalOffset where, uint8_t seed) {
+    const auto place = volume->mapper().current()->for_read({where, 65536}, 0).value()[0];
+    std::vector<std::byte> bytes(65536);
+    bench.devices.disk("mem:a").read(place.offset.value, bytes);
+    const auto expected = pattern(seed);
+    return std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0;
+  };
+  const auto a = put_later(3, 300), b = put_later(4, 400);
+  REQUIRE(writes == 0);
+  REQUIRE(!on_device(a, 3));
+  REQUIRE(holds(*volume, a, 3).value());
+  REQUIRE(holds(*volume, at[1], 2).value());
+
+  SECTION("neighbours in one request") {
+    REQUIRE(commit(*volume, 3));
+    REQUIRE(writes == 1);
+    REQUIRE(holds(*volume, a, 3).value());
+    volume.reset();
+    bench.devices.set_hook(nullptr);
+    auto again = bench.open({"mem:a"}).value();
+    REQUIRE(holds(*again, a, 3).value());
+    REQUIRE(holds(*again, b, 4).value());
+  }
+  SECTION("a full batch is written at once") {
+    for (unsigned i = 0; i < 15; ++i) put_later(static_cast<uint8_t>(i), 5);
+    REQUIRE(writes == 1);
+    REQUIRE(holds(*volume, b, 4).value());
+  }
+  SECTION("with the fsync log") {
+    REQUIRE(volume->write_log({}, false).value());
+    REQUIRE(writes == 1);
+    put_later(5, 5);
+    REQUIRE(volume->write_log({}, true).value());
+    REQUIRE(writes == 2);
+  }
+  SECTION("with the fsync log, though their chunk was made a moment ago") {
+    std::optional<LogicalOffset> late;
+    bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      if (request.op != IoOp::flush || late) return ok();
+      late = LogicalOffset();
+      const size_t chunks = volume->mapper().current()->chunks().size();
+      while (volume->mapper().current()->chunks().size() == chunks) late = put_later(6, 6);
+      return ok();
+    });
+    REQUIRE(volume->write_log({}, true).value());
+    REQUIRE(on_device(*late, 6));
+  }
+  SECTION("what fails is told to its owner, once, and no log names it") {
+    bad_offset = volume->mapper().current()->for_write({b, kBlockSize}).value()[0].offset.value;
+    bad_place = true;
+    REQUIRE(!volume->write_log({}, false).value());
+    REQUIRE(holds(*volume, a, 3).value());
+    REQUIRE(!volume->take_write_failure(300));
+    REQUIRE(volume->take_write_failure(400)->code == Errc::io_error);
+    REQUIRE(!volume->take_write_failure(400));
+    bad_place = false;
+    REQUIRE(!volume->write_log({}, false).value());
+    REQUIRE(commit(*volume, 3));
+    bad_place = true;
+    bad_offset = 0;
+    REQUIRE(!volume->take_write_failure(std::nullopt));
+  }
+  SECTION("nothing is kept for a chunk that is gone") {
+    volume->space().free_data({a, 65536}, Generation(3), Generation(3));
+    volume->space().free_data({b, 65536}, Generation(3), Generation(3));
+    REQUIRE(commit(*volume, 3));
+    REQUIRE(!volume->take_write_failure(std::nullopt));
+  }
+  bench.devices.set_hook(nullptr);
+}

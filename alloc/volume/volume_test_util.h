@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// What the tests of Volume share: a bench of memory devices, volumes with some data on them, and a
+// hook that stands for the replace engine.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "alloc/base/uuid.h"
+#include "alloc/disk/chunk_table.h"
+#include "alloc/volume/volume.h"
+#include "test/support/memory_device.h"
+
+namespace moltfs::alloc::test {
+
+inline constexpr uint64_t MiB = 1024 * 1024;
+
+/// As the replace engine does: payload by generation, faults counted and duplication switched off.
+class FakeEngine final : public CommitHook {
+ public:
+  Volume* volume = nullptr;
+  bool stands = true;
+  std::atomic<unsigned> faults{0};
+  std::vector<std::string> calls;
+  std::function<void()> when_asked = [] {};
+
+  void on_seal(Generation) override { calls.push_back("seal"); }
+  std::vector<std::byte> on_flushed(Generation g, bool target_flushed) override {
+    calls.push_back(target_flushed ? "flushed target" : "flushed");
+    return {std::byte(g.value)};
+  }
+  void on_durable(Generation) override { calls.push_back("durable"); }
+  void target_fault(IoOp, const Error&) override {
+    ++faults;
+    stands = false;
+    volume->disarm_soon();
+  }
+  bool duplication_stands() override {
+    when_asked();
+    return stands;
+  }
+};
+
+struct Bench {
+  RealRuntime runtime;
+  moltfs::test::MemoryDevices devices;
+
+  explicit Bench(std::map<std::string, uint64_t> sizes) {
+    for (const auto& [path, size] : sizes) devices.add(path, size);
+  }
+
+  Result<std::unique_ptr<Volume>> create(std::vector<std::string> paths,
+                                         Volume::CreateOptions options = {}) {
+    std::vector<std::shared_ptr<Device>> opened;
+    for (const auto& path : paths) {
+      TRY(auto device, devices.open(path, {}));
+      opened.push_back(std::move(device));
+    }
+    return Volume::create(runtime, devices, std::move(opened), options);
+  }
+  Result<std::unique_ptr<Volume>> open(std::vector<std::string> paths,
+                                       Volume::OpenOptions options = {}) {
+    return Volume::open(runtime, devices, std::move(paths), options);
+  }
+};
+
+/// A block of 64 KiB that tells which it is.
+inline AlignedBuffer pattern(uint8_t seed) {
+  AlignedBuffer buffer(65536);
+  for (size_t i = 0; i < buffer.size(); ++i) buffer.data()[i] = std::byte(seed + i / 4096 * 16);
+  return buffer;
+}
+
+inline Result<LogicalOffset> put(Volume& volume, uint8_t seed, Generation running) {
+  auto bytes = pattern(seed);
+  TRY(auto range, volume.space().allocate_data(bytes.size(), running));
+  auto guard = volume.acquire_map();
+  const LogicalWrite write{range.start, bytes.span()};
+  TRY(volume.write(guard, {&write, 1}));
+  volume.space().record_data(range);
+  return range.start;
+}
+
+inline Result<bool> holds(Volume& volume, LogicalOffset at, uint8_t seed) {
+  AlignedBuffer found(65536);
+  auto guard = volume.acquire_map();
+  TRY(volume.read(guard, at, found.span(), 0));
+  auto expected = pattern(seed);
+  return std::memcmp(found.data(), expected.data(), expected.size()) == 0;
+}
+
+inline Result<void> commit(Volume& volume, uint64_t generation) {
+  auto sealed = volume.seal(Generation(generation));
+  return volume.finish_commit(sealed, {std::byte{42}, std::byte(generation)});
+}
+
+/// What a copier does in the end: the target has all device extents of the source.
+inline void copy_all(Bench& bench, Volume& volume, const std::string& from, const std::string& to) {
+  for (const auto& entry : volume.devices()) {
+    if (entry.path != from) continue;
+    const auto chunks = volume.mapper().current()->shared_chunks();
+    for (const auto& extent : device_extents(*chunks, entry.devid)) {
+      std::vector<std::byte> bytes(extent.range.length);
+      bench.devices.disk(from).read(extent.range.start.value, bytes);
+      bench.devices.disk(to).write(extent.range.start.value, bytes);
+    }
+  }
+}
+
+/// A device that becomes the target of a replace of devid `source`, with its superblock.
+struct Target {
+  DeviceEntry entry;
+  std::shared_ptr<Device> device;
+};
+
+inline Result<Target> make_target(Bench& bench, Volume& volume, DeviceId source,
+                                  const std::string& path) {
+  Target target;
+  TRY(target.device, bench.devices.open(path, {}));
+  target.entry = {source, Uuid::generate(bench.runtime), target.device->size_bytes(), path};
+  Superblock sb = volume.superblock();
+  sb.role = DeviceRole::target;
+  sb.devid = source;
+  sb.device = target.entry.uuid;
+  TRY(write_superblock(volume.engine(), *target.device, sb));
+  TRY(volume.engine().flush(*target.device));
+  return target;
+}
+
+}  // namespace moltfs::alloc::test

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// Inside check only: the items of the fs tree, one inode after the other. What concerns one inode
+// alone is judged here; what concerns several is handed on to InodeStates and ExtentSums.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/check/check_findings.h"
+#include "fs/check/check_inodes.h"
+#include "fs/check/extent_sums.h"
+#include "fs/inode/xattrs.h"
+
+namespace moltfs::fs::checking {
+
+class ItemCheck {
+ public:
+  ItemCheck(Findings& findings, const LostKeys& lost, InodeStates& states, ExtentSums& sums,
+            uint64_t hash_seed)
+      : findings_(findings), lost_(lost), states_(states), sums_(sums), hash_seed_(hash_seed) {}
+
+  /// The items of the tree, ascending; then end().
+  void item(const Item& item);
+  void end();
+  uint64_t extent_count() const { return extent_count_; }
+
+ private:
+  /// What was met of one object so far.
+  struct Object {
+    InodeNumber ino;
+    bool has_inode = false;
+    std::optional<Inode> inode;  // if it makes sense
+    uint64_t other_items = 0;
+    // Directory.
+    uint64_t entries_bytes = 0;
+    Key names_key;  // (object, type, hash) of the entries, or attributes, met last
+    std::vector<std::string> names;
+    // Content.
+    unsigned inline_items = 0;
+    uint64_t inline_bytes = 0;
+    bool has_zero_byte = false;  // inline
+    uint64_t extents = 0, allocated_bytes = 0, extent_end = 0, written_end = 0;
+  };
+  /// The attribute whose parts are coming.
+  struct Attribute {
+    Key first;
+    std::string name;
+    unsigned part_count = 0, parts = 0;
+    uint64_t value_length = 0, bytes = 0;
+  };
+
+  void mark(const Item& item);
+  void inode(const Item& item);
+  void xattr(const Item& item);
+  void xattr_head(const Item& item);
+  void end_attribute();
+  void check_acl(const XattrHead& head);
+  void entry(const Item& item);
+  void inline_data(const Item& item);
+  void extent(const Item& item);
+  void end_object();
+  void check_directory(const Inode& inode);
+  void check_content(const Inode& inode);
+  void check_inline(const Inode& inode);
+  /// True if `name` was there already under this key.
+  bool note_name(const Key& key, const std::string& name);
+  /// It is being removed: attributes go in pieces, content before the inode.
+  bool is_doomed() const;
+  void complain(std::string what) { findings_.add(object_.ino, std::move(what)); }
+
+  Findings& findings_;
+  const LostKeys& lost_;
+  InodeStates& states_;
+  ExtentSums& sums_;
+  const uint64_t hash_seed_;
+  Object object_;
+  std::optional<Attribute> attribute_;
+  uint64_t extent_count_ = 0;
+};
+
+}  // namespace moltfs::fs::checking

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+// Setting the size of a file, and freeing what lies beyond it.
+//
+// Shrinking:  1. a last block that is cut in the middle is written anew, its tail zeroed;
+//             2. one critical section sets the size, lets that block take its place, and cuts the
+//                first extents beyond. If more are left it puts the mark (OrphanKind::truncate);
+//             3. further sections cut the rest; the last one removes the mark.
+// A crash before 2 leaves the old file, after it the new one: at mount finish_truncate() goes on at
+// 3. If 3 is interrupted by an error the mark stays, and whoever grows the file goes on first
+// (before_growth): what lies beyond the end never comes to light.
+//
+// An inode has one orphan item: if it has no name, the item says so already, and stays.
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "fs/content/content_parts.h"
+#include "fs/content/inline_data.h"
+
+namespace moltfs::fs {
+namespace {
+
+constexpr unsigned kMarkItemChanges = 1;
+
+Result<std::optional<OrphanKind>> load_mark(Access& access, const FilesystemContext& context,
+                                            InodeNumber ino) {
+  TRY(auto value, context.fs_tree().find(access, orphan_key(ino)));
+  if (!value) return std::optional<OrphanKind>();
+  OrphanOnDisk disk;
+  if (value->size() != sizeof(disk)) return Errc::bad_item;
+  std::memcpy(&disk, value->data(), sizeof(disk));
+  return std::optional(static_cast<OrphanKind>(static_cast<uint8_t>(disk.what)));
+}
+
+void put_mark(Txn& txn, const FilesystemContext& context, InodeNumber ino) {
+  OrphanOnDisk disk;
+  disk.what = static_cast<uint8_t>(OrphanKind::truncate);
+  context.fs_tree().put(txn, orphan_key(ino), std::as_bytes(std::span(&disk, 1)));
+}
+
+Result<void> remove_mark(FilesystemContext& context, InodeNumber ino) {
+  const Budget budget{kMarkItemChanges, alloc::ReserveClass::reclaiming};
+  return context.transactions.write(budget, [&](Txn& txn) -> Result<void> {
+    TRY(auto mark, load_mark(txn, context, ino));
+    if (mark != OrphanKind::truncate) return ok();
+    TRY(context.fs_tree().prepare(txn, orphan_key(ino), Tree::Intent::erase));
+    context.fs_tree().erase(txn, orphan_key(ino));
+    return ok();
+  });
+}
+
+/// Step 3.
+Result<void> cut_beyond_size(FilesystemContext& context, const Inode& inode) {
+  Settlement settlement;
+  settlement.keep_times = true;
+  TRY(cut_blocks(context, inode.ino, round_up(inode.size, kBlockSize), kEndOfBlocks, settlement));
+  return remove_mark(context, inode.ino);
+}
+
+/// The new size is small, and so is the file.
+Result<void> resize_inline(FilesystemContext& context, InodeNumber ino, uint64_t size,
+                           const Settlement& settlement) {
+  const Budget budget{1 + InlineChange::kItemChanges, alloc::ReserveClass::reclaiming};
+  return context.transactions.write(budget, [&](Txn& txn) -> Result<void> {
+    TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
+    if (inode.is_inline()) {
+      TRY(auto content, load_inline(txn, context, inode));
+      content.resize(size);
+      InlineChange change(context, ino);
+      TRY(change.prepare(txn, inode, std::move(content)));
+      change.apply(txn, inode);
+    }
+    inode.size = size;
+    settlement.apply(inode, context.now());
+    store_inode(txn, context.fs_tree(), inode);
+    return ok();
+  });
+}
+
+Result<void> grow(FilesystemContext& context, const Inode& inode, uint64_t size,
+                  const Settlement& settlement) {
+  TRY(before_growth(context, inode));
+  Settlement growing = settlement;
+  growing.size_at_least = size;
+  if (!inode.is_inline()) return settle(context, inode.ino, growing);
+  TRY(auto image, compose_blocks(context, inode, inode.size, {}));
+  BlockWriter writer(context, inode.ino);
+  TRY(writer.write(image.pieces));
+  return writer.record(growing);
+}
+
+/// Step 1: the last block of the file, cut at `size`; nothing if there is nothing to zero.
+Result<WholeBlocks> cut_block(FilesystemContext& context, const Inode& inode, uint64_t size) {
+  const uint64_t block = round_down(size, kBlockSize);
+  bool is_stored = false;
+  if (size != block && size < inode.size) {
+    TRY(visit_extents(context, inode.ino, block, block + kBlockSize,
+                      [&](const Extent& extent) { is_stored |= !extent.unwritten; }));
+  }
+  if (!is_stored) return WholeBlocks{};
+  const std::vector<std::byte> zeros(block + kBlockSize - size);
+  return compose_blocks(context, inode, size, zeros);
+}
+
+/// Step 2. False: there is more to cut.
+Result<bool> cut_section(FilesystemContext& context, InodeNumber ino, uint64_t size,
+                         BlockWriter& tail, size_t limit, const Settlement& settlement) {
+  const Budget budget{1 + kMarkItemChanges + ExtentChange::item_changes(limit, 1),
+                      alloc::ReserveClass::reclaiming};
+  return context.transactions.write(budget, [&](Txn& txn) -> Result<bool> {
+    const uint64_t first = round_down(size, kBlockSize), cut = round_up(size, kBlockSize);
+    TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
+    TRY(auto end, bounded_end(txn, context.fs_tree(), ino, first, kEndOfBlocks, limit));
+    end = std::max(end, cut);
+    ExtentChange change(context, ino);
+    TRY(change.load(txn, first, end));
+    TRY(tail.put_into(change, txn.running(), first, cut));
+    change.cut(cut, end);
+    TRY(change.prepare(txn));
+    TRY(add_allocated(inode, change.allocated_change()));
+    TRY(auto mark, load_mark(txn, context, ino));
+    const bool marks = end < kEndOfBlocks && !mark;
+    if (marks) {
+      TRY(context.fs_tree().prepare(txn, orphan_key(ino), Tree::Intent::put));
+    }
+    change.apply(txn);
+    if (marks) put_mark(txn, context, ino);
+    inode.size = size;
+    settlement.apply(inode, context.now());
+    store_inode(txn, context.fs_tree(), inode);
+    return end == kEndOfBlocks;
+  });
+}
+
+Result<void> shrink(FilesystemContext& context, const Inode& inode, uint64_t size,
+                    const Settlement& settlement) {
+  TRY(auto image, cut_block(context, inode, size));
+  BlockWriter tail(context, inode.ino, alloc::ReserveClass::reclaiming);
+  if (!image.pieces.empty()) {
+    TRY(tail.write(image.pieces));
+  }
+  for (size_t limit = kExtentsPerSection;; limit /= 2) {
+    auto done = cut_section(context, inode.ino, size, tail, limit, settlement);
+    if (!done && done.error() == Errc::no_space && limit > 1) continue;
+    TRY(done);
+    tail.recorded_up_to(kEndOfBlocks);
+    if (done.value()) return ok();
+    Inode shrunk = inode;
+    shrunk.size = size;
+    return cut_beyond_size(context, shrunk);
+  }
+}
+
+/// A full volume may have no block for step 1: then whole blocks are freed first.
+Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode, uint64_t size,
+                                 const Settlement& settlement) {
+  auto result = shrink(context, inode, size, settlement);
+  const uint64_t whole = round_up(size, kBlockSize);
+  if (result || !(result.error() == Errc::no_space) || whole >= inode.size) return result;
+  TRY(shrink(context, inode, whole, settlement));
+  TRY(context.transactions.commit());
+  TRY(auto now, read_file_inode(context, inode.ino));
+  return shrink(context, now, size, settlement);
+}
+
+}  // namespace
+
+Result<bool> truncate_was_interrupted(FilesystemContext& context, InodeNumber ino) {
+  TRY(auto mark,
+      context.transactions.read([&](Access& access) { return load_mark(access, context, ino); }));
+  return mark == OrphanKind::truncate;
+}
+
+Result<void> before_growth(FilesystemContext& context, const Inode& inode) {
+  TRY(bool interrupted, truncate_was_interrupted(context, inode.ino));
+  return interrupted ? cut_beyond_size(context, inode) : ok();
+}
+
+Result<void> grow_content(FilesystemContext& context, InodeNumber ino, uint64_t size) {
+  if (size > kMaxFileBytes) return Errc::file_too_large;
+  TRY(auto file, lock_file(context, ino, [](const Inode&) {
+        return FileRange{0, RangeLocks::kToEnd};
+      }));
+  if (file.inode.size >= size) return ok();
+  if (fits_inline(file.inode, size)) return resize_inline(context, ino, size, {});
+  return grow(context, file.inode, size, {});
+}
+
+Result<void> truncate_content(FilesystemContext& context, InodeNumber ino, uint64_t size,
+                              const std::function<void(Inode&)>& also) {
+  if (size > kMaxFileBytes) return Errc::file_too_large;
+  TRY(auto file, lock_file(context, ino, [](const Inode&) {
+        return FileRange{0, RangeLocks::kToEnd};
+      }));
+  Settlement settlement;
+  settlement.also = also;
+  const Inode& inode = file.inode;
+  if (fits_inline(inode, size)) return resize_inline(context, ino, size, settlement);
+  if (size > inode.size) return grow(context, inode, size, settlement);
+  return shrink_or_make_room(context, inode, size, settlement);
+}
+
+Result<void> finish_truncate(FilesystemContext& context, InodeNumber ino) {
+  TRY(auto file, lock_file(context, ino, [](const Inode&) {
+        return FileRange{0, RangeLocks::kToEnd};
+      }));
+  return cut_beyond_size(context, file.inode);
+}
+
+Result<void> drop_content(FilesystemContext& context, InodeNumber ino) {
+  const RangeLock lock = context.ranges.exclusive(ino, 0, RangeLocks::kToEnd);
+  const Budget budget{1 + InlineRemoval::kItemChanges, alloc::ReserveClass::reclaiming};
+  TRY(context.transactions.write(budget, [&](Txn& txn) -> Result<void> {
+    TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
+    InlineRemoval removal(context, inode);
+    TRY(removal.prepare(txn));
+    removal.apply(txn, inode);
+    if (inode.is_regular() || inode.is_symlink()) inode.size = 0;
+    store_inode(txn, context.fs_tree(), inode);
+    return ok();
+  }));
+  Settlement settlement;
+  settlement.keep_times = true;
+  return cut_blocks(context, ino, 0, kEndOfBlocks, settlement);
+}
+
+}  // namespace moltfs::fs

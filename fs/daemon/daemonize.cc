@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// Forking, readiness, and the process's own settings.
+#include "fs/daemon/daemonize.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "alloc/base/log.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+namespace moltfs::fs::daemon {
+namespace {
+
+/// The parent's part: its exit code.
+int wait_for_child(pid_t child, int pipe) {
+  char byte = 0;
+  ssize_t got = 0;
+  do {
+    got = read(pipe, &byte, 1);
+  } while (got < 0 && errno == EINTR);
+  if (got == 1) return 0;
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+}  // namespace
+
+std::optional<int> Daemonizer::fork_unless(bool foreground) {
+  if (foreground) return std::nullopt;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    log_error("mount: pipe: {}", strerror(errno));
+    return 2;
+  }
+  const pid_t child = fork();
+  if (child < 0) {
+    log_error("mount: fork: {}", strerror(errno));
+    return 2;
+  }
+  if (child > 0) {
+    close(ends[1]);
+    return wait_for_child(child, ends[0]);
+  }
+  close(ends[0]);
+  pipe_ = ends[1];
+  forked_ = true;
+  return std::nullopt;
+}
+
+void Daemonizer::ready() {
+  if (!forked_) return;
+  setsid();
+  if (chdir("/") != 0) log_warning("chdir /: {}", strerror(errno));
+  log_to_syslog();
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
+  if (null > 2) close(null);
+  const char byte = 1;
+  if (write(pipe_, &byte, 1) != 1) log_warning("the mounting command is gone");
+  close(pipe_);
+  forked_ = false;
+}
+
+void become_io_server() {
+  prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+  std::ofstream("/proc/self/oom_score_adj") << -500 << std::flush;
+  signal(SIGPIPE, SIG_IGN);
+}
+
+}  // namespace moltfs::fs::daemon

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Translation between libfuse's structures and the filesystem's, and replies.
+#include "fs/fuse/fuse_context.h"
+
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "fs/fuse/low_space.h"
+
+namespace moltfs::fs::fuse {
+namespace {
+
+timespec to_timespec(const Time& time) {
+  timespec t{};
+  t.tv_sec = static_cast<time_t>(time.seconds);
+  t.tv_nsec = time.nanoseconds;
+  return t;
+}
+
+}  // namespace
+
+FuseContext::FuseContext(Mount& mount, uint32_t owner)
+    : filesystem(mount.filesystem()), control(mount, owner) {
+  add_session_operations(file_operations);
+  add_name_operations(file_operations);
+  add_directory_operations(file_operations);
+  add_attribute_operations(file_operations);
+  add_xattr_operations(file_operations);
+  add_content_operations(file_operations);
+  add_ioctl_operations(file_operations);
+  add_control_operations(control_operations);
+}
+
+Caller caller_of(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {context->uid, context->gid, static_cast<uint32_t>(context->umask)};
+}
+
+void FuseContext::forget_attributes(fuse_ino_t ino) const {
+  fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+}
+
+/// Of what the kernel lets us tell it only a "store" behind the end of the file does that alone.
+/// This one stores nothing.
+void FuseContext::forget_blocks(fuse_ino_t ino) const {
+  fuse_bufvec nothing = FUSE_BUFVEC_INIT(0);
+  fuse_lowlevel_notify_store(
+      session, ino, static_cast<off_t>(round_down(kMaxFileBytes, kBlockSize)), &nothing, {});
+}
+
+bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
+  const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
+  if (!attributes) return false;
+  const Attributes& a = attributes.value();
+  const fuse_ctx* context = fuse_req_ctx(req);
+  if ((a.mode & (S_ISGID | S_IXGRP)) != S_ISGID || context->gid == a.gid) return false;
+  std::vector<gid_t> groups(64);
+  int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
+  if (count > static_cast<int>(groups.size())) {
+    groups.resize(static_cast<size_t>(count));
+    count = fuse_req_getgroups(req, count, groups.data());
+  }
+  if (count < 0) return true;  // a process that we cannot see: the bit is not for it to keep
+  groups.resize(std::min(groups.size(), static_cast<size_t>(count)));
+  return std::find(groups.begin(), groups.end(), a.gid) == groups.end();
+}
+
+struct stat to_stat(const Attributes& a) {
+  struct stat s {};
+  s.st_ino = a.ino.value;
+  s.st_mode = a.mode;
+  s.st_nlink = a.links;
+  s.st_uid = a.uid;
+  s.st_gid = a.gid;
+  s.st_rdev = makedev(static_cast<unsigned>(a.device >> 32), static_cast<unsigned>(a.device));
+  s.st_size = static_cast<off_t>(a.size);
+  s.st_blksize = kBlockSize;
+  s.st_blocks = static_cast<blkcnt_t>(a.allocated_bytes / 512);
+  // Content inside a tree node: tools take a file without blocks for one without data.
+  if (S_ISREG(a.mode) && a.allocated_bytes == 0 && a.size > 0 && a.size <= kMaxInlineBytes) {
+    s.st_blocks = static_cast<blkcnt_t>(round_up(a.size, 512) / 512);
+  }
+  s.st_atim = to_timespec(a.atime);
+  s.st_mtim = to_timespec(a.mtime);
+  s.st_ctim = to_timespec(a.ctime);
+  return s;
+}
+
+fuse_entry_param to_entry(const FuseContext& context, const Attributes& attributes) {
+  fuse_entry_param entry{};
+  entry.ino = attributes.ino.value;
+  entry.generation = attributes.generation;
+  entry.attr = to_stat(attributes);
+  entry.attr_timeout = context.guard->attribute_seconds(entry.ino);
+  entry.entry_timeout = kCacheSeconds;
+  return entry;
+}
+
+void reply_entry(fuse_req_t req, const Result<Attributes>& result) {
+  if (!result) return reply_error(req, result.error());
+  Filesystem& filesystem = filesystem_of(req);
+  const fuse_entry_param entry = to_entry(fuse_context_of(req), result.value());
+  if (fuse_reply_entry(req, &entry) != 0) filesystem.forget(result.value().ino, 1);
+}
+
+void reply_attributes(fuse_req_t req, const Result<Attributes>& result) {
+  if (!result) return reply_error(req, result.error());
+  const struct stat s = to_stat(result.value());
+  fuse_reply_attr(req, &s, fuse_context_of(req).guard->attribute_seconds(s.st_ino));
+}
+
+}  // namespace moltfs::fs::fuse

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+// Content of files: open, read, write, allocate, seek, copy, fsync.
+#include "fs/fuse/op_content.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "fs/fuse/deferred_replies.h"
+#include "fs/fuse/low_space.h"
+#include "fs/fuse/wire.h"
+
+namespace moltfs::fs::fuse {
+namespace {
+
+void released(FuseContext& context, fuse_ino_t ino, int flags) {
+  if (!opens_for_writing(flags)) return;
+  context.writers.released(ino, flags);
+  if (!context.writers.any(ino)) context.guard->closed(ino);
+}
+
+// Opening is answered, not refused with ENOSYS ("no open"): the control file needs direct I/O, and
+// a seek must know who writes.
+void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  FuseContext& context = fuse_context_of(req);
+  const int flags = fi->flags;
+  fi->keep_cache = 1;
+  const int mode = flags & O_ACCMODE;  // there is a fourth, 3, for ioctl(2) alone
+  const bool reads = mode == O_RDONLY || mode == O_RDWR, writes = mode != O_RDONLY;
+  const auto may = context.filesystem.check_open(InodeNumber(ino), writes, (flags & O_APPEND) != 0);
+  if (!may) return reply_error(req, may.error());
+  // Reads from the page cache are not told to us: opening for reading counts as the first one.
+  if (reads && (flags & O_NOATIME) == 0 && context.filesystem.note_access(InodeNumber(ino))) {
+    context.forget_attributes(ino);
+  }
+  fi->fh = opens_for_writing(flags) ? kWriter : kReader;
+  context.writers.opened(ino, flags);
+  if (opens_for_writing(flags)) context.guard->opened(ino);
+  if (fuse_reply_open(req, fi) != 0) released(context, ino, flags);
+}
+
+void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  released(fuse_context_of(req), ino, fi->flags);
+  fuse_reply_err(req, 0);
+}
+
+/// Around the page cache, that is: only then does the kernel say who reads or writes.
+bool is_direct_read() {
+  const auto in = argument_of<fuse_read_in>(current_request());
+  return in && (in->read_flags & FUSE_READ_LOCKOWNER) != 0;
+}
+bool is_direct(uint32_t write_flags) {
+  return (write_flags & FUSE_WRITE_LOCKOWNER) != 0;
+}
+
+void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
+  // Through a descriptor for writing the kernel may read just to fill up a page.
+  const bool is_access = (fi->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY;
+  // Whole blocks, so that the device can write straight into the buffer.
+  AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
+  FuseContext& context = fuse_context_of(req);
+  if (!is_direct_read()) context.writers.cached(ino, static_cast<uint64_t>(offset), size);
+  const auto got =
+      context.filesystem.read(InodeNumber(ino), static_cast<uint64_t>(offset),
+                              buffer.span().first(std::min(size, buffer.size())), is_access);
+  if (!got) return reply_error(req, got.error());
+  fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), got.value());
+}
+
+/// Replies to a direct write. The kernel dropped its pages before it sent the write, and does so
+/// again when it has waited for the reply. For asynchronous direct I/O nobody waits, and what was
+/// read into the cache meanwhile would stay, with old content: it is dropped from here.
+void reply_direct_write(fuse_req_t req, fuse_ino_t ino, off_t offset, size_t size) {
+  FuseContext& context = fuse_context_of(req);
+  const auto drop_and_reply = [=, &context] {
+    context.deferred->drop(ino, offset, size);
+    fuse_reply_write(req, size);
+  };
+  if (context.writers.may_be_cached(ino, static_cast<uint64_t>(offset), size) &&
+      context.deferred->post(drop_and_reply)) {
+    return;
+  }
+  fuse_reply_write(req, size);
+}
+
+void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  Filesystem::WriteFlags flags;
+  flags.keep_times = fi->writepage != 0;
+  const auto in = argument_of<fuse_write_in>(current_request());
+  const uint32_t kernel_flags = in ? in->write_flags : 0;
+  flags.kill_suidgid = (kernel_flags & kWriteKillSuidgid) != 0;
+  flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
+  const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
+  FuseContext& context = fuse_context_of(req);
+  const auto written =
+      context.filesystem.write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
+  context.writers.wrote(ino);
+  context.guard->wrote(ino, size, fi->writepage != 0);
+  if (!written) return reply_error(req, written.error());
+  if (is_direct(kernel_flags)) return reply_direct_write(req, ino, offset, size);
+  fuse_reply_write(req, size);
+}
+
+void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+  FuseContext& context = fuse_context_of(req);
+  const auto synced = context.filesystem.sync(InodeNumber(ino));
+  if (context.writers.take_new_blocks(ino)) context.forget_blocks(ino);
+  reply_done(req, synced);
+}
+
+void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+               fuse_file_info*) {
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  AllocateMode what = AllocateMode::allocate;
+  switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+    case 0:
+      break;
+    case FALLOC_FL_PUNCH_HOLE:
+      what = AllocateMode::punch_hole;
+      break;
+    case FALLOC_FL_ZERO_RANGE:
+      what = AllocateMode::zero_range;
+      break;
+    default:
+      return void(fuse_reply_err(req, EOPNOTSUPP));
+  }
+  FuseContext& context = fuse_context_of(req);
+  const auto run = [=, &context] {
+    reply_done(req,
+               context.filesystem.allocate(InodeNumber(ino), what, static_cast<uint64_t>(offset),
+                                           static_cast<uint64_t>(length), keep_size));
+  };
+  if (what == AllocateMode::punch_hole) return run();
+  context.guard->run_taking_space(req, run);
+}
+
+void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  FuseContext& context = fuse_context_of(req);
+  if (context.writers.any(ino)) {
+    // While shutting down: an answer that does not know all data would make holes of them.
+    if (!context.deferred->seek(req, ino, offset, whence)) fuse_reply_err(req, ENOTCONN);
+    return;
+  }
+  answer_seek(req, context.filesystem, ino, offset, whence);
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
+  if (flags != 0) return void(fuse_reply_err(req, EINVAL));
+  if (is_control_inode(to)) return void(fuse_reply_err(req, EPERM));
+  // The reply has 32 bits for the count.
+  const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
+  FuseContext& context = fuse_context_of(req);
+  context.guard->run_taking_space(req, [=, &context] {
+    const auto copied =
+        context.filesystem.copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
+                                      InodeNumber(to), static_cast<uint64_t>(to_offset), most);
+    if (!copied) return reply_error(req, copied.error());
+    fuse_reply_write(req, copied.value());
+  });
+}
+
+}  // namespace
+
+void answer_seek(fuse_req_t req, Filesystem& filesystem, fuse_ino_t ino, off_t offset, int whence) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(fuse_reply_err(req, EINVAL));
+  if (offset < 0) return void(fuse_reply_err(req, ENXIO));
+  const auto found = filesystem.seek(InodeNumber(ino), static_cast<uint64_t>(offset),
+                                     whence == SEEK_DATA ? SeekWhence::data : SeekWhence::hole);
+  if (!found) return reply_error(req, found.error());
+  fuse_reply_lseek(req, static_cast<off_t>(found.value()));
+}
+
+void add_content_operations(fuse_lowlevel_ops& table) {
+  table.open = open;
+  table.release = release;
+  table.read = read;
+  table.write = write;
+  table.fsync = fsync;
+  table.fallocate = fallocate;
+  table.lseek = lseek;
+  table.copy_file_range = copy_file_range;
+}
+
+}  // namespace moltfs::fs::fuse

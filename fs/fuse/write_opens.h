@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Which inodes are open for writing: only those can have pages in the kernel's writeback cache that
+// this filesystem has not seen yet (the kernel writes them back when a descriptor is closed), and
+// only those can be written directly while the kernel reads pages into its cache.
+#pragma once
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace moltfs::fs::fuse {
+
+/// By the flags of open(2).
+inline bool opens_for_writing(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+class WriteOpens {
+ public:
+  /// `flags`: as in open(2). Each opened() is followed by one released() with the same flags.
+  void opened(uint64_t ino, int flags) {
+    if (!opens_for_writing(flags)) return;
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    ++shard.inodes[ino].count;
+  }
+  void released(uint64_t ino, int flags) {
+    if (!opens_for_writing(flags)) return;
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found != shard.inodes.end() && --found->second.count == 0) shard.inodes.erase(found);
+  }
+  bool any(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    return shard.inodes.contains(ino);
+  }
+  std::vector<uint64_t> all() {
+    std::vector<uint64_t> found;
+    for (Shard& shard : shards_) {
+      std::lock_guard lock(shard.mutex);
+      for (const auto& [ino, state] : shard.inodes) found.push_back(ino);
+    }
+    return found;
+  }
+
+  /// Content has come, and with it blocks that the kernel does not know of.
+  void wrote(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found != shard.inodes.end()) found->second.has_new_blocks = true;
+  }
+  /// Whether wrote() was called since the last time.
+  bool take_new_blocks(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    return found != shard.inodes.end() && std::exchange(found->second.has_new_blocks, false);
+  }
+
+  /// The kernel reads these bytes into its cache. Called before the content is looked at.
+  void cached(uint64_t ino, uint64_t offset, uint64_t size) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found == shard.inodes.end()) return;
+    State& state = found->second;
+    state.cached_from = std::min(state.cached_from, offset);
+    state.cached_to = std::max(state.cached_to, offset + size);
+  }
+  /// Whether the kernel may have read any of these bytes into its cache since the file was opened
+  /// for writing. Called when new content is there: who reads it from then on gets that.
+  bool may_be_cached(uint64_t ino, uint64_t offset, uint64_t size) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    return found != shard.inodes.end() && offset < found->second.cached_to &&
+           found->second.cached_from < offset + size;
+  }
+
+ private:
+  struct State {
+    uint32_t count = 0;
+    bool has_new_blocks = false;
+    uint64_t cached_from = UINT64_MAX, cached_to = 0;  // all that cached() was told lies between
+  };
+  struct Shard {
+    std::mutex mutex;
+    std::unordered_map<uint64_t, State> inodes;  // guarded by mutex
+  };
+  Shard& shard_of(uint64_t ino) { return shards_[ino % shards_.size()]; }
+
+  std::array<Shard, 16> shards_;
+};
+
+}  // namespace moltfs::fs::fuse

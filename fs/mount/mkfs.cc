@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Making a filesystem: check everything first, then overwrite.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fs/mount/mount.h"
+
+namespace moltfs::fs {
+namespace {
+
+using Devices = std::vector<std::shared_ptr<alloc::Device>>;
+
+// Where foreign filesystems keep what they are known by, beside the head of the device: at its end
+// (RAID members, GPT), and copies of superblocks of btrfs.
+constexpr uint64_t kTailBytes = 1024 * 1024;
+constexpr uint64_t kFarCopies[] = {64ull << 20, 256ull << 30};
+
+Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
+  if (paths.empty()) return Error(Errc::invalid_argument, "no device was given");
+  Devices devices;
+  for (const std::string& path : paths) {
+    if (std::count(paths.begin(), paths.end(), path) > 1) {
+      return Error(Errc::invalid_argument, fmt::format("{} is given twice", path));
+    }
+    TRY(auto device, opener.open(path, {}));
+    const bool twice = std::any_of(devices.begin(), devices.end(), [&](const auto& other) {
+      return other->path() == device->path();
+    });
+    if (twice) {
+      return Error(Errc::invalid_argument, fmt::format("{} is given twice", device->path()));
+    }
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+Result<void> zero(alloc::IoEngine& engine, alloc::Device& device, uint64_t first, uint64_t end) {
+  AlignedBuffer zeros(1024 * 1024);
+  zeros.fill_zero();
+  end = std::min(end, round_down(device.size_bytes(), kBlockSize));
+  while (first < end) {
+    const size_t length = std::min<uint64_t>(zeros.size(), end - first);
+    TRY(engine.write(device, first, zeros.span().first(length)));
+    first += length;
+  }
+  return ok();
+}
+
+/// So that nothing takes the device for what it was.
+Result<void> wipe_signatures(alloc::IoEngine& engine, alloc::Device& device) {
+  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
+  TRY(zero(engine, device, 0, alloc::kFirstChunkOffset));
+  for (uint64_t at : kFarCopies) {
+    TRY(zero(engine, device, at, at + kBlockSize));
+  }
+  return zero(engine, device, size - std::min(size, kTailBytes), size);
+}
+
+}  // namespace
+
+Result<void> make_filesystem(Runtime& runtime, alloc::DeviceOpener& opener,
+                             const std::vector<std::string>& paths, const MkfsOptions& options) {
+  TRY(auto devices, open_devices(opener, paths));
+  std::vector<bool> has_signature;
+  for (const auto& device : devices) {
+    TRY(auto signature, opener.signature(*device));
+    has_signature.push_back(signature.has_value());
+    if (!signature || options.force) continue;
+    return Error(Errc::foreign_signature,
+                 fmt::format("{} holds {}; --force overwrites it", device->path(), *signature));
+  }
+  TRY(auto volume, alloc::Volume::create(runtime, opener, devices, options.volume));
+
+  // From here on what was there is gone. First and durably its superblocks, on all devices:
+  // whatever a power cut leaves of the rest, nobody takes it for the volume it was.
+  alloc::IoEngine& engine = opener.engine();
+  for (const auto& device : devices) {
+    TRY(alloc::wipe_superblocks(engine, *device));
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    alloc::Device& device = *devices[i];
+    const uint64_t first = alloc::kSuperblockOffsets[0];
+    const uint64_t end = round_down(device.size_bytes(), kBlockSize);
+    TRY(engine.discard(device, first, end - first));
+    if (has_signature[i]) {
+      TRY(wipe_signatures(engine, device));
+    }
+  }
+  FsCounters counters;
+  counters.hash_seed = runtime.random();
+  TRY(auto transactions, Transactions::create(*volume, {}, counters));
+  TRY(auto filesystem, Filesystem::create(runtime, *transactions, {options.uid, options.gid, 022}));
+  TRY(transactions->commit(true));
+  return ok();
+}
+
+}  // namespace moltfs::fs

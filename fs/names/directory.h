@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// Inside fs only: operations on names. See fs/filesystem.h for the contracts.
+#pragma once
+
+#include "fs/inode/context.h"
+
+namespace moltfs::fs {
+
+Result<Attributes> lookup_name(FilesystemContext& context, InodeNumber parent,
+                               std::string_view name);
+Result<Attributes> make_inode(FilesystemContext& context, InodeNumber parent, std::string_view name,
+                              uint32_t mode, uint64_t device, const Caller& caller);
+Result<Attributes> make_unnamed_file(FilesystemContext& context, InodeNumber parent, uint32_t mode,
+                                     const Caller& caller);
+Result<Attributes> make_symlink(FilesystemContext& context, InodeNumber parent,
+                                std::string_view name, std::string_view target,
+                                const Caller& caller);
+Result<Attributes> link_inode(FilesystemContext& context, InodeNumber ino, InodeNumber parent,
+                              std::string_view name);
+Result<void> unlink_name(FilesystemContext& context, InodeNumber parent, std::string_view name);
+Result<void> remove_empty_directory(FilesystemContext& context, InodeNumber parent,
+                                    std::string_view name);
+Result<void> rename_entry(FilesystemContext& context, InodeNumber parent, std::string_view name,
+                          InodeNumber new_parent, std::string_view new_name, RenameMode mode,
+                          const Caller& caller);
+Result<std::string> read_symlink_target(FilesystemContext& context, InodeNumber ino);
+Result<void> read_entries(FilesystemContext& context, InodeNumber directory, uint64_t cookie,
+                          bool references, const DirVisitor& visit, bool is_access);
+
+/// One more piece of the target of a symlink: at most kMaxItemBytes in each of two items.
+constexpr Key symlink_key(InodeNumber ino, unsigned part) {
+  return key_of(ItemType::inline_data, ino.value, part);
+}
+
+// In a critical section: an inode loses a name.
+/// REQUIRES: `inode` is loaded and has a name. Prepares lose_name.
+Result<void> prepare_lose_name(const FilesystemContext& context, Txn& txn, const Inode& inode);
+/// Counts the link down (a directory loses all of them), makes the inode an orphan if it was the
+/// last, and stores it. Last in the critical section: the orphan may be given to the background.
+void lose_name(FilesystemContext& context, Txn& txn, Inode inode, const Time& now);
+
+}  // namespace moltfs::fs

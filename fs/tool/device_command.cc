@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// moltfs device list: the devices of mounted filesystems. moltfs device probe: what udev asks.
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+#include "alloc/base/size_text.h"
+#include "fs/daemon/client.h"
+#include "fs/daemon/find_device.h"
+#include "fs/daemon/mounts.h"
+#include "fs/tool/command_line.h"
+#include "fs/tool/json.h"
+
+namespace moltfs::fs::tool {
+namespace {
+
+void print_devices(const std::string& mountpoint, const Json& answer) {
+  const std::string label = answer.text("label");
+  fmt::print("{}  {}{}\n", mountpoint, answer.text("volume"), label.empty() ? "" : "  " + label);
+  for (const Json& device : answer.list("devices")) {
+    fmt::print("  devid {:<3} {:>10}  {}  {}", device.number("devid"),
+               human_size(device.number("size_bytes")), device.text("uuid"), device.text("path"));
+    const uint64_t errors = device.number("read_errors") + device.number("write_errors") +
+                            device.number("flush_errors") + device.number("checksum_errors");
+    if (errors != 0) {
+      fmt::print("  errors: {} read, {} write, {} flush, {} checksum", device.number("read_errors"),
+                 device.number("write_errors"), device.number("flush_errors"),
+                 device.number("checksum_errors"));
+    }
+    fmt::print("\n");
+  }
+}
+
+/// The devices of one mount, as the daemon tells them (JSON).
+Result<std::string> devices_of(const std::string& path) {
+  TRY(const auto client, daemon::Client::open(path));
+  return client.get("devices");
+}
+
+int list_devices(std::vector<std::string> mountpoints, bool as_json) {
+  int exit_code = kExitOk;
+  std::string json;
+  for (const std::string& mountpoint : mountpoints) {
+    const auto answer = devices_of(mountpoint);
+    if (!answer) {
+      exit_code = fail("device", answer.error());
+      continue;
+    }
+    std::string text = answer.value();
+    while (text.ends_with('\n')) text.pop_back();
+    if (as_json) {
+      json += (json.empty() ? "" : ",\n ") + text;
+    } else if (const auto parsed = Json::parse(text)) {
+      print_devices(mountpoint, *parsed);
+    }
+  }
+  if (as_json) fmt::print("[{}]\n", json);
+  return exit_code;
+}
+
+int probe_device(const std::string& path) {
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  const auto properties = daemon::udev_properties(*opener, path);
+  if (!properties) return fail("device", properties.error());
+  fmt::print("{}", properties.value());
+  return kExitOk;
+}
+
+}  // namespace
+
+int device_command(int argc, char** argv) {
+  CLI::App app("Devices of filesystems.", "moltfs device");
+  add_version(app);
+  app.require_subcommand(1);
+  CLI::App* list = app.add_subcommand("list",
+                                      "devid, size, uuid, path and errors of each device of "
+                                      "mounted filesystems");
+  std::vector<std::string> mountpoints;
+  bool as_json = false;
+  list->add_flag("--json", as_json, "a JSON list with an object for each filesystem");
+  list->add_option("MOUNTPOINT", mountpoints, "default: all that are mounted");
+  CLI::App* probe = app.add_subcommand("probe", "what is on a device, as a udev rule imports it");
+  std::string path;
+  probe->add_option("DEVICE", path)->required();
+  return parse_and_run(app, argc, argv, [&] {
+    if (probe->parsed()) return probe_device(path);
+    if (mountpoints.empty()) {
+      for (const auto& entry : daemon::moltfs_mounts()) mountpoints.push_back(entry.mountpoint);
+    }
+    return list_devices(mountpoints, as_json);
+  });
+}
+
+}  // namespace moltfs::fs::tool

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// moltfs label: shows or sets the label of a filesystem, mounted or not.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <optional>
+#include <string>
+
+#include "alloc/disk/superblock.h"
+#include "fs/daemon/client.h"
+#include "fs/mount/mount.h"
+#include "fs/tool/command_line.h"
+
+namespace moltfs::fs::tool {
+namespace {
+
+bool is_directory(const std::string& path) {
+  struct stat s {};
+  return stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+Result<std::string> label_of_device(const std::string& path) {
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  alloc::DeviceOpener::Options options;
+  options.read_only = true;
+  options.exclusive = false;
+  TRY(const auto device, opener->open(path, options));
+  const auto super = alloc::read_superblock(opener->engine(), *device);
+  if (!super) {
+    return Error(super.error().code, fmt::format("{}: {}", path, super.error().message()));
+  }
+  return super.value().label;
+}
+
+Result<void> set_label_of_device(const std::string& path, const std::string& label) {
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  TRY(auto mount, Mount::open(runtime, *opener, {path}, {}));
+  mount->volume().set_label(label);
+  TRY(mount->transactions().commit(true));
+  return mount->close();
+}
+
+Result<std::string> show(const std::string& path) {
+  if (!is_directory(path)) return label_of_device(path);
+  TRY(const auto client, daemon::Client::open(path));
+  return client.get("label");
+}
+
+Result<void> set(const std::string& path, const std::string& label) {
+  if (label.size() > alloc::kMaxLabelBytes) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("a label has at most {} bytes, this one has {}", alloc::kMaxLabelBytes,
+                             label.size()));
+  }
+  for (const unsigned char c : label) {
+    if (c < 0x20 || c == 0x7f) {
+      return Error(Errc::invalid_argument, "a label holds no control characters");
+    }
+  }
+  if (!is_directory(path)) return set_label_of_device(path, label);
+  TRY(const auto client, daemon::Client::open(path));
+  return client.set("label", label);
+}
+
+}  // namespace
+
+int label_command(int argc, char** argv) {
+  CLI::App app("Shows the label of a filesystem, or sets it.", "moltfs label");
+  add_version(app);
+  std::string path;
+  std::optional<std::string> label;
+  app.add_option("MOUNTPOINT|DEVICE", path)->required();
+  app.add_option("NEW", label, "the new label; \"\" removes it");
+  return parse_and_run(app, argc, argv, [&] {
+    if (label) {
+      const auto done = set(path, *label);
+      return done ? kExitOk : fail("label", done.error());
+    }
+    const auto shown = show(path);
+    if (!shown) return fail("label", shown.error());
+    fmt::print("{}\n", shown.value());
+    return kExitOk;
+  });
+}
+
+}  // namespace moltfs::fs::tool

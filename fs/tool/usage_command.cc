@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// moltfs usage: how the space of a mounted filesystem is used.
+#include <fmt/format.h>
+
+#include <string>
+
+#include "alloc/base/size_text.h"
+#include "fs/daemon/client.h"
+#include "fs/tool/command_line.h"
+#include "fs/tool/json.h"
+
+namespace moltfs::fs::tool {
+namespace {
+
+void print_usage_of(const Json& usage) {
+  const auto size = [&](const char* key) { return human_size(usage.number(key)); };
+  const std::string label = usage.text("label");
+  fmt::print("volume       {}{}\n", usage.text("volume"), label.empty() ? "" : "  " + label);
+  if (usage.text("read_only") == "true") {
+    const std::string reason = usage.text("read_only_reason");
+    fmt::print("read-only    {}\n", reason.empty() ? "mounted so" : reason);
+  }
+  fmt::print("devices      {:>12}   in no chunk {}\n", size("device_bytes"),
+             size("unallocated_bytes"));
+  fmt::print("data         {:>12}   used of {} in chunks ({})\n", size("data_used_bytes"),
+             size("data_chunk_bytes"), usage.text("data_profile"));
+  fmt::print("metadata     {:>12}   used of {} in chunks ({})\n", size("metadata_used_bytes"),
+             size("metadata_chunk_bytes"), usage.text("metadata_profile"));
+  fmt::print("available    {:>12}   (free after the next commit: {} more)\n",
+             size("available_bytes"), size("pinned_bytes"));
+  fmt::print("inodes       {:>12}\n", usage.number("inodes"));
+}
+
+int show(const std::string& path, bool as_json) {
+  const auto client = daemon::Client::open(path);
+  if (!client) return fail("usage", client.error());
+  const auto answer = client.value().get("usage");
+  if (!answer) return fail("usage", answer.error());
+  const auto usage = Json::parse(answer.value());
+  if (as_json || !usage) {
+    fmt::print("{}", answer.value());
+  } else {
+    print_usage_of(*usage);
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+int usage_command(int argc, char** argv) {
+  CLI::App app("Shows how the space of a mounted filesystem is used.", "moltfs usage");
+  add_version(app);
+  std::string mountpoint;
+  bool as_json = false;
+  app.add_flag("--json", as_json, "one JSON object");
+  app.add_option("MOUNTPOINT", mountpoint)->required();
+  return parse_and_run(app, argc, argv, [&] { return show(mountpoint, as_json); });
+}
+
+}  // namespace moltfs::fs::tool

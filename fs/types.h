@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// The vocabulary of fs: the values that cross the interface of Filesystem.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "alloc/base/strong_types.h"
+#include "fs/policy.h"
+
+namespace moltfs::fs {
+
+struct Time {
+  int64_t seconds = 0;
+  uint32_t nanoseconds = 0;
+  auto operator<=>(const Time&) const = default;
+};
+
+struct Attributes {
+  InodeNumber ino;
+  uint64_t generation = 0;
+  uint32_t mode = 0;  ///< type and permissions
+  uint32_t links = 0;
+  uint32_t uid = 0, gid = 0;
+  uint64_t device = 0;  ///< major << 32 | minor
+  uint64_t size = 0;    ///< bytes; directories: sum of name lengths + a constant per entry
+  uint64_t allocated_bytes = 0;
+  InodeNumber parent;  ///< directories; for ".."
+  uint32_t flags = 0;  ///< kInodeSettable
+  Time atime, mtime, ctime, btime;
+};
+
+/// Who asks; for the owner of new inodes.
+struct Caller {
+  uint32_t uid = 0, gid = 0;
+  uint32_t umask = 0;
+};
+
+struct SetAttributes {
+  std::optional<uint32_t> mode;  ///< permission bits
+  std::optional<uint32_t> uid, gid;
+  std::optional<uint64_t> size;
+  std::optional<Time> atime, mtime, ctime;
+  bool atime_now = false, mtime_now = false;
+  bool kill_suidgid = false;   ///< a write, truncate or chown clears set-id bits, capabilities
+  bool outside_group = false;  ///< ... set-gid also where the group may not execute
+  bool from_cache = false;     ///< times of cached writes, which inode flags do not hold up
+};
+
+struct DirEntry {
+  InodeNumber ino;
+  uint8_t type = 0;  ///< DT_*
+  std::string name;
+  uint64_t cookie = 0;  ///< where to go on after this entry
+};
+
+struct Statistics {
+  uint64_t block_bytes = kBlockSize;
+  uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0;
+  uint64_t inode_count = 0, free_inode_count = 0;
+};
+
+enum class RenameMode : uint8_t { replace, no_replace, exchange, whiteout };
+/// `neither`: must not exist and must exist; fails with the one or the other error.
+enum class XattrMode : uint8_t { any, create, replace, neither };
+enum class SeekWhence : uint8_t { data, hole };
+/// As in fallocate(2). zero_range and allocate may carry keep_size; punch_hole always keeps it.
+enum class AllocateMode : uint8_t { allocate, punch_hole, zero_range };
+
+/// How to write (Filesystem::write).
+struct WriteFlags {
+  bool append = false;
+  bool kill_suidgid = false;
+  bool outside_group = false;
+  bool keep_times = false;  ///< from the kernel's writeback cache, which sets times itself
+};
+
+/// Called with each entry of a directory (Filesystem::read_directory).
+using DirVisitor = std::function<bool(const DirEntry&, const Attributes*)>;
+
+/// How a filesystem is opened.
+struct FilesystemOptions {
+  bool read_only = false;
+  Policy policy;
+  /// For tests: only these bits of directory entries' hashes count, so that they collide.
+  uint64_t name_hash_mask = ~uint64_t{0};
+};
+
+}  // namespace moltfs::fs
