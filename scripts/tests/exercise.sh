@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# For the numbered tests that run `exercise`: processes in the background, each with a seed and a
+# For the tests that run `exercise`: processes in the background, each with a seed and a
 # journal of its own. scripts/exercise sets EXERCISE_SEED, EXERCISE_OPS, EXERCISE_SECONDS to have them
 # run longer, from seeds nobody has seen.
 # shellcheck shell=bash disable=SC2154
