@@ -356,19 +356,19 @@ TEST_CASE_METHOD(Fixture, "a mounted block device is in use and says where") {
   CHECK(refused.error().message() == loop->path() + ": is in use: mounted on " + mount_point);
 }
 
-TEST_CASE("mountinfo is read by device number, with its escapes") {
-  const std::string text =
+TEST_CASE("the mount point of a device is found by number, that of an image by source") {
+  const auto mounts = parse_mountinfo(
       "22 1 0:21 / /proc rw - proc proc rw\n"
       "\n"
       "garbage\n"
       "36 35 98:0 /mnt1 /mnt/a\\040b\\134 rw,noatime master:1 - ext3 /dev/root rw\n"
-      "37 35 98:1 / /mnt/c rw - ext4 /dev/none rw\n";
-  CHECK(mount_point_in(text, makedev(98, 0)) == "/mnt/a b\\");
-  CHECK(mount_point_in(text, makedev(98, 1)) == "/mnt/c");
-  CHECK(mount_point_in(text, makedev(98, 2)).empty());
-  CHECK(mount_point_in("", makedev(98, 2)).empty());
-  CHECK(mount_point_in(text, std::string("/dev/none")) == "/mnt/c");
-  CHECK(mount_point_in(text, std::string("/dev/other")).empty());
+      "37 35 98:1 / /mnt/c rw - ext4 /dev/none rw\n");
+  CHECK(mount_point_in(mounts, makedev(98, 0)) == "/mnt/a b\\");
+  CHECK(mount_point_in(mounts, makedev(98, 1)) == "/mnt/c");
+  CHECK(mount_point_in(mounts, makedev(98, 2)).empty());
+  CHECK(mount_point_in({}, makedev(98, 2)).empty());
+  CHECK(mount_point_in(mounts, std::string("/dev/none")) == "/mnt/c");
+  CHECK(mount_point_in(mounts, std::string("/dev/other")).empty());
 }
 
 TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {

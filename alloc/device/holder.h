@@ -5,6 +5,9 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
+
+#include "alloc/device/mountinfo.h"
 
 namespace moltfs::alloc {
 
@@ -16,9 +19,9 @@ std::string holder_of(dev_t block_device);
 /// "locked by another mount or program".
 std::string holder_of(const std::string& image);
 
-/// The parts of holder_of that read /proc/self/mountinfo, on the text `mountinfo`: where the block
-/// device or image is mounted, or empty.
-std::string mount_point_in(const std::string& mountinfo, dev_t block_device);
-std::string mount_point_in(const std::string& mountinfo, const std::string& image);
+/// The parts of holder_of that search the table of mounts: where the block device or image is
+/// mounted, or empty.
+std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, dev_t block_device);
+std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const std::string& image);
 
 }  // namespace moltfs::alloc
