@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// The limits of labels and chunk sizes.
+#include "alloc/disk/volume_settings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "alloc/base/size_text.h"
+#include "alloc/disk/superblock.h"
+
+namespace moltfs::alloc {
+
+Result<void> check_label(std::string_view label) {
+  if (label.size() > kMaxLabelBytes) {
+    return Error(
+        Errc::invalid_argument,
+        fmt::format("a label has at most {} bytes, this one has {}", kMaxLabelBytes, label.size()));
+  }
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  if (std::any_of(label.begin(), label.end(), is_control)) {
+    return Error(Errc::invalid_argument, "a label holds no control characters");
+  }
+  return ok();
+}
+
+bool is_valid_chunk_size(uint64_t bytes) {
+  return std::has_single_bit(bytes) && bytes >= kMinChunkSize && bytes <= kMaxChunkSize;
+}
+
+Result<void> check_chunk_size(uint64_t bytes) {
+  if (is_valid_chunk_size(bytes)) return ok();
+  return Error(Errc::invalid_argument,
+               fmt::format("chunk size {}: it must be a power of two from {} to {}", bytes,
+                           human_size(kMinChunkSize), human_size(kMaxChunkSize)));
+}
+
+}  // namespace moltfs::alloc

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// What a user may choose for a volume: its label and its chunk size.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "alloc/base/error.h"
+
+namespace moltfs::alloc {
+
+/// Error: invalid_argument with a sentence if `label` is longer than kMaxLabelBytes or has control
+/// characters (bytes 0 to 31 and 127). Other bytes are allowed; they need not be UTF-8. The empty
+/// label is allowed: it means none. (Labels on disk are only checked for length and zero bytes:
+/// older versions wrote others.)
+Result<void> check_label(std::string_view label);
+
+/// A power of two from kMinChunkSize to kMaxChunkSize, in bytes.
+bool is_valid_chunk_size(uint64_t bytes);
+/// Error: invalid_argument with a sentence if `bytes` is no valid chunk size.
+Result<void> check_chunk_size(uint64_t bytes);
+
+}  // namespace moltfs::alloc
