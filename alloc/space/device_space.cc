@@ -47,6 +47,7 @@ Layout layout_of(Profile profile) {
 }  // namespace
 
 void DeviceSpace::find_gaps(DeviceState& device) {
+  ++changes_;
   device.gaps.clear();
   device.free = 0;
   uint64_t at = kFirstChunkOffset;

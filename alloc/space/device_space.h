@@ -29,6 +29,8 @@ class DeviceSpace {
   /// Bytes between kFirstChunkOffset and the ends.
   uint64_t usable_bytes() const { return usable_; }
   uint64_t unallocated_bytes() const;
+  /// Another number than before if potential() and place() may answer otherwise than before.
+  uint64_t changes() const { return changes_; }
   /// Chunk bytes (logical) of `profile` that the unallocated space still gives. Exact for single
   /// and dup; for profiles across devices a little more than what chunks of full size give.
   uint64_t potential(Profile profile) const;
@@ -64,12 +66,13 @@ class DeviceSpace {
     std::vector<PhysicalRange> gaps;  // ascending, whole units
     uint64_t free = 0;                // sum of gaps
   };
-  static void find_gaps(DeviceState& device);
+  void find_gaps(DeviceState& device);
   static uint64_t potential_of(Profile profile, const std::vector<uint64_t>& free);
   void update(const Chunk& chunk);
 
   std::map<DeviceId, DeviceState> devices_;
   uint64_t usable_ = 0;
+  uint64_t changes_ = 0;
 };
 
 }  // namespace moltfs::alloc

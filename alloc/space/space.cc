@@ -4,6 +4,7 @@
 #include "alloc/space/space.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "alloc/base/assert.h"
@@ -46,6 +47,13 @@ class Space::Impl {
   Impl(Runtime& runtime, Mapper& map, const Geometry& g, LogicalOffset next)
       : mapper(map), geometry(g), changed(runtime.make_wait_queue()), next_logical(next) {}
 
+  class Section;
+  /// Node space as the estimates need it, bytes.
+  struct NodeSpace {
+    uint64_t free = 0;  ///< frozen or not, and promised to nobody
+    uint64_t used = 0;
+  };
+
   /// REQUIRES (all): mutex is held.
   void wait(std::unique_lock<std::mutex>& lock);
   void wake();
@@ -53,14 +61,16 @@ class Space::Impl {
 
   bool make_chunk(ChunkKind kind);
   std::optional<DeviceSpace::Placement> place(ChunkKind kind) const;
-  bool has_headroom(uint64_t potential, uint64_t data_chunk_bytes) const;
+  bool has_headroom(const NodeSpace& space, uint64_t potential, uint64_t data_chunk_bytes) const;
   bool leaves_headroom(const DeviceSpace::Placement& placement) const;
   uint64_t metadata_chunk_size() const;
   uint64_t reserve() const;
   uint64_t kept_from(ReserveClass reserve_class) const;
   uint64_t takable(uint64_t wanted, ReserveClass reserve_class);
-  uint64_t new_data_bytes() const;
+  NodeSpace node_space() const { return {free_node_bytes(), nodes.allocated() * kNodeSize}; }
+  uint64_t new_data_bytes(const NodeSpace& space) const;
   uint64_t recordable_bytes() const;
+  void update_surely_free();
   /// Node bytes that are free (frozen or not) and promised to nobody.
   uint64_t free_node_bytes() const { return less(nodes.free(), outstanding) * kNodeSize; }
   void publish(std::shared_ptr<const ChunkList> list);
@@ -91,11 +101,33 @@ class Space::Impl {
   std::optional<Error> load_error;                         // of this transaction
   std::map<uint64_t, std::vector<LogicalOffset>> freezes;  // chunks under each
   uint64_t last_freeze = 0;
+
+  /// What update_surely_free() has to compute but rarely, and when it holds.
+  struct SurelyFree {
+    uint64_t potential = 0;       // node bytes that unallocated space gives
+    uint64_t new_data_bytes = 0;  // for the least node space within the bounds
+    uint64_t device_changes = 0, data_chunk_bytes = 0;
+    NodeSpace least, most;
+  } basis;
+  bool basis_holds(const NodeSpace& now) const;
+  std::atomic<uint64_t> surely_free{0};
+};
+
+/// The lock of a method that changes what is free.
+class Space::Impl::Section {
+ public:
+  explicit Section(Impl& space) : lock(space.mutex), space_(space) {}
+  ~Section() { space_.update_surely_free(); }
+  std::unique_lock<std::mutex> lock;
+
+ private:
+  Impl& space_;
 };
 
 // ---- Waiting
 
 void Space::Impl::wait(std::unique_lock<std::mutex>& lock) {
+  update_surely_free();
   ++waiting;
   changed->wait(lock);
   --waiting;
@@ -135,26 +167,26 @@ uint64_t Space::Impl::metadata_chunk_size() const {
 
 /// There is what metadata may come to need for so many bytes of data chunks. `potential`: what
 /// unallocated space gives.
-bool Space::Impl::has_headroom(uint64_t potential, uint64_t data_chunk_bytes) const {
+bool Space::Impl::has_headroom(const NodeSpace& space, uint64_t potential,
+                               uint64_t data_chunk_bytes) const {
   const uint64_t worst = data_chunk_bytes / kDataPerMetadata;
-  const uint64_t growth = std::min(less(worst, nodes.allocated() * kNodeSize), kMaxHeadroom);
-  return free_node_bytes() + potential >= reserve() + growth;
+  const uint64_t growth = std::min(less(worst, space.used), kMaxHeadroom);
+  return space.free + potential >= reserve() + growth;
 }
 
 bool Space::Impl::leaves_headroom(const DeviceSpace::Placement& placement) const {
-  return has_headroom(devices.potential_after(geometry.metadata_profile, placement),
+  return has_headroom(node_space(), devices.potential_after(geometry.metadata_profile, placement),
                       data.chunk_bytes() + placement.length);
 }
 
-/// Data bytes that new chunks would give, as leaves_headroom() has it.
-uint64_t Space::Impl::new_data_bytes() const {
-  const uint64_t nodes_used = nodes.allocated() * kNodeSize;
-  const uint64_t node_space = free_node_bytes() + devices.potential(geometry.metadata_profile);
-  const uint64_t spare = less(node_space, reserve());
+/// Data bytes that new chunks would give, as leaves_headroom() has it. Never more for less node
+/// space, free or used.
+uint64_t Space::Impl::new_data_bytes(const NodeSpace& space) const {
+  const uint64_t spare = less(space.free + devices.potential(geometry.metadata_profile), reserve());
   const uint64_t per_node_byte = copies_of(geometry.metadata_profile);
   const uint64_t copies = copies_of(geometry.data_profile);
   // x * copies / per_node_byte + (chunks + x) / kDataPerMetadata <= spare + nodes_used
-  const uint64_t room = less(spare + nodes_used, data.chunk_bytes() / kDataPerMetadata);
+  const uint64_t room = less(spare + space.used, data.chunk_bytes() / kDataPerMetadata);
   const uint64_t by_growth =
       room * kDataPerMetadata / (copies * kDataPerMetadata + per_node_byte) * per_node_byte;
   const uint64_t by_limit = less(spare, kMaxHeadroom) * per_node_byte / copies;
@@ -163,7 +195,7 @@ uint64_t Space::Impl::new_data_bytes() const {
   // On each device a unit may be left without its pair.
   for (bytes = round_down(bytes, DeviceSpace::kUnit); bytes > 0; bytes -= DeviceSpace::kUnit) {
     const uint64_t potential = devices.potential_without(geometry.metadata_profile, bytes * copies);
-    if (has_headroom(potential, data.chunk_bytes() + bytes)) break;
+    if (has_headroom(space, potential, data.chunk_bytes() + bytes)) break;
   }
   return bytes;
 }
@@ -172,6 +204,32 @@ uint64_t Space::Impl::new_data_bytes() const {
 uint64_t Space::Impl::recordable_bytes() const {
   const uint64_t node_space = free_node_bytes() + devices.potential(geometry.metadata_profile);
   return less(node_space, reserve() + kSmallChange) * kDataPerMetadata;
+}
+
+bool Space::Impl::basis_holds(const NodeSpace& now) const {
+  return basis.device_changes == devices.changes() &&
+         basis.data_chunk_bytes == data.chunk_bytes() && basis.least.free <= now.free &&
+         now.free <= basis.most.free && basis.least.used <= now.used && now.used <= basis.most.used;
+}
+
+/// Takes a few comparisons: new_data_bytes() is computed for a little less node space than there
+/// is, and holds until that is used up or chunks come and go.
+void Space::Impl::update_surely_free() {
+  const NodeSpace now = node_space();
+  if (!basis_holds(now)) {
+    basis.potential = devices.potential(geometry.metadata_profile);
+    basis.device_changes = devices.changes();
+    basis.data_chunk_bytes = data.chunk_bytes();
+    const uint64_t margin = (now.free + basis.potential) / 32;
+    basis.least = {less(now.free, margin), less(now.used, margin)};
+    basis.most = {now.free + margin, now.used + margin};
+    basis.new_data_bytes = new_data_bytes(basis.least);
+  }
+  const uint64_t by_nodes =
+      less(now.free + basis.potential, reserve() + kSmallChange) * kDataPerMetadata;
+  surely_free.store(
+      std::min(by_nodes, less(data.free_bytes() + basis.new_data_bytes, kDataReserve)),
+      std::memory_order_relaxed);
 }
 
 /// Where a new chunk can lie. A data chunk is made shorter if need be, to leave the headroom.
@@ -250,23 +308,24 @@ Space::Space(Runtime& runtime, Mapper& mapper, Geometry geometry, LogicalOffset 
       s.nodes.add(chunk);
     }
   }
+  s.update_surely_free();
 }
 
 Space::~Space() = default;
 
 void Space::set_data_used(LogicalOffset chunk, uint64_t bytes) {
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   impl_->data.set_used(chunk, bytes);
 }
 
 bool Space::mark_node(LogicalOffset address, Generation birth) {
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   return impl_->nodes.mark(address, birth);
 }
 
 void Space::add_logged(const ChunkList& chunks) {
   Impl& s = *impl_;
-  std::lock_guard lock(s.mutex);
+  Impl::Section section(s);
   auto list = std::make_shared<ChunkList>(*s.chunks);
   for (const auto& chunk : chunks) {
     ASSERT(chunk->kind == ChunkKind::data);
@@ -296,6 +355,7 @@ bool Space::Impl::load_one(std::unique_lock<std::mutex>& lock, uint64_t min_free
   auto chunk = data.begin_load(min_free, worthwhile);
   if (!chunk) return false;
   AllocatedSource* from = source;
+  update_surely_free();
   lock.unlock();
   auto listed = from->allocated_in(chunk->range());
   lock.lock();
@@ -319,7 +379,7 @@ Result<LogicalRange> Space::allocate_data(uint64_t wanted, Generation running,
   ASSERT(wanted > 0 && wanted % kBlockSize == 0);
   Impl& s = *impl_;
   wanted = std::min(wanted, kMaxRun);
-  std::unique_lock lock(s.mutex);
+  Impl::Section section(s);
   s.note_running(running);
   while (true) {
     const uint64_t most = s.takable(wanted, reserve_class);
@@ -327,12 +387,12 @@ Result<LogicalRange> Space::allocate_data(uint64_t wanted, Generation running,
     const uint64_t good = std::min(most, kGoodRun);
     if (auto range = s.data.take(most, most)) return *range;
     if (auto range = s.data.take(most, good)) return *range;
-    if (s.load_one(lock, good, true)) continue;
+    if (s.load_one(section.lock, good, true)) continue;
     if (s.make_chunk(ChunkKind::data)) continue;
     if (auto range = s.data.take(most, kBlockSize)) return *range;
-    if (s.load_one(lock, kBlockSize, false)) continue;
+    if (s.load_one(section.lock, kBlockSize, false)) continue;
     if (!s.data.frozen_could_serve()) break;
-    s.wait(lock);
+    s.wait(section.lock);
   }
   if (s.load_error) return *s.load_error;
   return Error(Errc::no_space);
@@ -344,13 +404,13 @@ void Space::record_data(LogicalRange range) {
 }
 
 void Space::cancel_data(LogicalRange range) {
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   impl_->data.cancel(range);
   impl_->wake();
 }
 
 void Space::free_data(LogicalRange range, Generation birth, Generation running) {
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   impl_->note_running(running);
   if (!impl_->data.free(range, birth, running)) {
     log_error("space: {} bytes of data at {:#x} are freed but were not allocated", range.length,
@@ -380,7 +440,7 @@ std::pair<ChunkList, LogicalOffset> Space::data_chunks_from(LogicalOffset first)
 Result<NodeReservation> Space::reserve_nodes(uint64_t count, ReserveClass reserve_class,
                                              Generation running) {
   Impl& s = *impl_;
-  std::unique_lock lock(s.mutex);
+  Impl::Section section(s);
   s.note_running(running);
   const uint64_t kept = s.kept_from(reserve_class) / kNodeSize;
   while (true) {
@@ -389,7 +449,7 @@ Result<NodeReservation> Space::reserve_nodes(uint64_t count, ReserveClass reserv
     if (s.nodes.usable() >= s.outstanding + count) break;
     if (s.make_chunk(ChunkKind::metadata)) continue;
     if (s.nodes.usable() == s.nodes.free()) return Error(Errc::no_space);
-    s.wait(lock);  // for a thaw
+    s.wait(section.lock);  // for a thaw
   }
   s.outstanding += count;
   NodeReservation reservation;
@@ -400,14 +460,14 @@ Result<NodeReservation> Space::reserve_nodes(uint64_t count, ReserveClass reserv
 
 LogicalOffset Space::allocate_node(NodeReservation& reservation, Generation birth) {
   ASSERT(reservation.space_ == this && reservation.left_ > 0);
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   --reservation.left_;
   --impl_->outstanding;
   return impl_->nodes.allocate(birth);
 }
 
 void Space::free_node(LogicalOffset address, Generation running) {
-  std::lock_guard lock(impl_->mutex);
+  Impl::Section section(*impl_);
   impl_->note_running(running);
   if (!impl_->nodes.free(address, running)) {
     log_error("space: the node at {:#x} is freed but was not allocated", address.value);
@@ -435,7 +495,7 @@ NodeReservation& NodeReservation::operator=(NodeReservation&& other) noexcept {
 NodeReservation::~NodeReservation() {
   if (!space_ || left_ == 0) return;
   Space::Impl& s = *space_->impl_;
-  std::lock_guard lock(s.mutex);
+  Space::Impl::Section section(s);
   s.outstanding -= left_;
   s.wake();
 }
@@ -470,7 +530,7 @@ std::vector<std::shared_ptr<const Chunk>> Space::Impl::chunks_to_remove() const 
 
 Space::Sealed Space::seal(Generation closing) {
   Impl& s = *impl_;
-  std::lock_guard lock(s.mutex);
+  Impl::Section section(s);
   s.note_running(closing + 1);
   Sealed result;
   result.generation = closing;
@@ -507,7 +567,7 @@ Space::Sealed Space::seal(Generation closing) {
 
 void Space::committed(const Sealed& sealed) {
   Impl& s = *impl_;
-  std::lock_guard lock(s.mutex);
+  Impl::Section section(s);
   s.data.release_pins(sealed.generation);
   s.nodes.release_pins(sealed.generation);
   for (const auto& chunk : sealed.removed) {
@@ -566,7 +626,7 @@ Freeze Space::Impl::hand_out(Space* space, uint64_t id) {
 
 Result<Space::FrozenPiece> Space::freeze_stripe(DeviceId device, PhysicalRange range) {
   Impl& s = *impl_;
-  std::unique_lock lock(s.mutex);
+  Impl::Section section(s);
   while (true) {
     const auto extent = s.devices.first_extent(device, range);
     if (!extent) return FrozenPiece();
@@ -583,13 +643,13 @@ Result<Space::FrozenPiece> Space::freeze_stripe(DeviceId device, PhysicalRange r
       piece.freeze = s.hand_out(this, *id);
       return piece;
     }
-    if (!s.make_chunk(ChunkKind::metadata)) s.wait(lock);
+    if (!s.make_chunk(ChunkKind::metadata)) s.wait(section.lock);
   }
 }
 
 Freeze Space::freeze(LogicalRange range) {
   Impl& s = *impl_;
-  std::unique_lock lock(s.mutex);
+  Impl::Section section(s);
   while (true) {
     std::vector<LogicalRange> ranges;
     for (const auto& chunk : *s.chunks) {
@@ -599,13 +659,13 @@ Freeze Space::freeze(LogicalRange range) {
     }
     if (ranges.empty()) return Freeze();
     if (auto id = s.try_freeze(ranges)) return s.hand_out(this, *id);
-    if (!s.make_chunk(ChunkKind::metadata)) s.wait(lock);
+    if (!s.make_chunk(ChunkKind::metadata)) s.wait(section.lock);
   }
 }
 
 void Space::load_data() {
-  std::unique_lock lock(impl_->mutex);
-  while (impl_->load_one(lock, kBlockSize, false)) {
+  Impl::Section section(*impl_);
+  while (impl_->load_one(section.lock, kBlockSize, false)) {
   }
 }
 
@@ -652,7 +712,7 @@ void Freeze::thaw() {
 
 void Space::set_device_end(DeviceId device, uint64_t end_bytes) {
   Impl& s = *impl_;
-  std::lock_guard lock(s.mutex);
+  Impl::Section section(s);
   if (end_bytes == 0) {
     const auto map = s.mapper.current();
     auto member = map->devices().find(device);
@@ -692,10 +752,15 @@ SpaceUsage Space::usage() const {
   usage.pinned_data_bytes = s.data.pinned_bytes();
   usage.pinned_bytes = usage.pinned_data_bytes + s.nodes.pinned() * kNodeSize;
 
-  const uint64_t free = less(usage.data_chunk_bytes, usage.data_used_bytes) + s.new_data_bytes();
+  const uint64_t free =
+      less(usage.data_chunk_bytes, usage.data_used_bytes) + s.new_data_bytes(s.node_space());
   usage.recordable_bytes = s.recordable_bytes();
   usage.available_bytes = usage.recordable_bytes == 0 ? 0 : less(free, kDataReserve);
   return usage;
+}
+
+uint64_t Space::surely_free_bytes() const {
+  return impl_->surely_free.load(std::memory_order_relaxed);
 }
 
 uint64_t Space::pinned_bytes() const {

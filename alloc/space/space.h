@@ -249,6 +249,12 @@ class Space {
   uint64_t used_bytes(LogicalOffset chunk) const;
 
   SpaceUsage usage() const;
+  /// A lower bound of the data bytes that can be written now without a commit, by normal writes in
+  /// single blocks: never more than min(available_bytes - pinned_data_bytes, recordable_bytes) of
+  /// usage(), and less than that by a few percent at most while nobody changes anything. It takes
+  /// no lock and costs one load. It shows all changes that happened before the call, and perhaps
+  /// later ones.
+  uint64_t surely_free_bytes() const;
   /// What commits would bring back: pinned blocks, removed chunks, empty chunks that the next seal
   /// removes. Logical bytes.
   uint64_t pinned_bytes() const;

@@ -52,12 +52,14 @@ class World final : AllocatedSource {
   /// How often the rare things happened.
   struct Seen {
     int waits = 0, loads = 0, data_full = 0, nodes_full = 0, chunks_removed = 0, mounts = 0;
+    int surely_free = 0;  // the lower bound was below the exact figure
   };
   const Seen& seen() const { return seen_; }
 
   void run(int steps) {
     for (int i = 0; i < steps; ++i) {
       step();
+      check_surely_free();
       check_chunks();
       if (i % 16 == 0) check_sums();
     }
@@ -182,6 +184,9 @@ class World final : AllocatedSource {
       ++seen_.data_full;
       if (range.error() == Errc::io_error) return;
       REQUIRE(range.error() == Errc::no_space);
+      if (reserve_class == ReserveClass::normal && sizes_.size() == 1) {
+        REQUIRE(space_->surely_free_bytes() == 0);
+      }
       // Then truly nothing is left but the reserve: every other block of every data chunk is used
       // or pinned.
       uint64_t free = 0;
@@ -421,6 +426,18 @@ class World final : AllocatedSource {
     }
   }
 
+  void check_surely_free() {
+    const uint64_t surely = space_->surely_free_bytes();
+    const SpaceUsage usage = space_->usage();
+    const uint64_t without_commit =
+        usage.available_bytes - std::min(usage.available_bytes, usage.pinned_data_bytes);
+    const uint64_t exact = std::min(without_commit, usage.recordable_bytes);
+    REQUIRE(surely <= exact);
+    // New chunks are counted in units, of which one may be missed on each device.
+    REQUIRE(surely + exact / 8 + 2 * sizes_.size() * kMiB >= exact);
+    seen_.surely_free += surely > 0 && surely < exact;
+  }
+
   void check_sums() {
     const SpaceUsage usage = space_->usage();
     uint64_t data = 0;
@@ -479,6 +496,7 @@ TEST_CASE("random lives of a small volume agree with a naive model") {
     all.nodes_full += world.seen().nodes_full;
     all.chunks_removed += world.seen().chunks_removed;
     all.mounts += world.seen().mounts;
+    all.surely_free += world.seen().surely_free;
   }
   // Else the model no longer reaches what it is for.
   CHECK(all.waits > 10);
@@ -487,6 +505,7 @@ TEST_CASE("random lives of a small volume agree with a naive model") {
   CHECK(all.nodes_full > 10);
   CHECK(all.chunks_removed > 10);
   CHECK(all.mounts > 10);
+  CHECK(all.surely_free > 10);
 }
 
 TEST_CASE("random lives of a volume on several devices, with striped data") {
