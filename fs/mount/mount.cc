@@ -1,220 +1,160 @@
 // SPDX-License-Identifier: MIT
-// Mount: opens the layers one on the other, commits now and then, and takes them down again.
+// Opening the layers in order, committing by a timer, and closing the layers in reverse.
 #include "fs/mount/mount.h"
 
 #include <fmt/format.h>
 
-#include <atomic>
-
 #include "alloc/base/log.h"
 #include "fs/content/log_data.h"
-#include "fs/mount/replace_host.h"
 
 namespace moltfs::fs {
 namespace {
 
-// Beside the copier's windows: commits, and what the engine does besides.
+// Besides the copier's windows: commits, and what else the engine does in the background.
 constexpr unsigned kExtraWorkers = 4;
 
 }  // namespace
 
-class Mount::Impl {
-  // Before what may use them to the last.
-  bool open_ = false;
-  bool engine_runs_ = false;
-  std::atomic<bool> abandoned_{false};
-  std::atomic<bool> commit_asked_{false};
-
- public:
-  Impl(Runtime& r, const Options& o)
-      : options(o),
-        runtime(r),
-        serving(r),
-        background(r, o.replace.windows_in_flight + kExtraWorkers) {}
-  ~Impl() { stop_background(); }
-
-  Result<void> open(alloc::DeviceOpener& opener, const std::vector<std::string>& paths);
-  Result<void> close();
-  void abandon();
-
-  const Options options;
-  Runtime& runtime;
-  RequestBusyTime serving;
-  Background background;
-  // In the order in which they stand on each other.
-  std::unique_ptr<alloc::Volume> volume;
-  std::unique_ptr<Transactions> transactions;
-  std::unique_ptr<Filesystem> filesystem;
-  std::unique_ptr<ReplaceHost> host;
-  std::unique_ptr<replace::Engine> engine;
-
- private:
-  void start_commits();
-  void stop_background();
-  asio::awaitable<void> commit_timer();
-  asio::awaitable<void> commit_once();
-  void commit_unless_abandoned();
-};
-
-Result<void> Mount::Impl::open(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
-  alloc::Volume::OpenOptions volume_options;
-  volume_options.read_only = options.read_only;
-  volume_options.hints = options.device_hints;
-  volume_options.abandon_swap = options.abandon_swap;
-  Transactions::Options transactions_options;
-  transactions_options.cache_bytes = options.cache_bytes;
-  transactions_options.read_only = options.read_only;
-  transactions_options.data_matches = [this](const Redo& redo) {
-    return logged_data_matches(*volume, redo);
-  };
-  const auto open_trees = [&]() -> Result<void> {
-    transactions.reset();
-    volume.reset();
-    TRY(volume, alloc::Volume::open(runtime, opener, paths, volume_options));
-    TRY(transactions, Transactions::open(*volume, transactions_options));
-    return ok();
-  };
-  auto trees = open_trees();
-  if (!trees && options.read_only && volume && !volume->found_log().batches.empty()) {
-    // A damaged tree may stand in the way of the log. Then at least the last commit can be read.
-    log_warning("mounting without the fsync log: {}", trees.error().message());
-    volume_options.ignore_log = true;
-    trees = open_trees();
-  }
-  TRY(trees);
-
-  Filesystem::Options filesystem_options;
-  filesystem_options.read_only = options.read_only;
-  filesystem_options.policy = options.policy;
-  TRY(filesystem, Filesystem::open(runtime, *transactions, filesystem_options));
-
-  // Duplication is on before the first write: nothing above has written, and what follows does only
-  // after restore().
-  host = std::make_unique<ReplaceHost>(*transactions, serving);
-  host->set_filesystem(filesystem.get());
-  engine = std::make_unique<replace::Engine>(*volume, *host, background, options.replace);
-  TRY(engine->restore(options.device_hints, options.read_only));
-  if (!options.read_only && volume->found_log().begun) {
-    log_info("replaying {} batches of the fsync log", volume->found_log().batches.size());
-    TRY(transactions->commit(true));
-  }
-  open_ = true;
-  if (options.read_only) return ok();
-  filesystem->start();
-  engine->run();
-  engine_runs_ = true;
-  // Where a device has moved or grown, the next mount is to know.
-  if (volume->superblock().devices != volume->devices()) (void)transactions->commit(true);
-  start_commits();
-  return ok();
-}
-
-void Mount::Impl::start_commits() {
-  transactions->set_pressure_callback([this] {
-    if (!commit_asked_.exchange(true)) background.start(commit_once());
-  });
-  if (options.commit_interval > Nanoseconds::zero()) background.start(commit_timer());
-}
-
-asio::awaitable<void> Mount::Impl::commit_timer() {
-  while (!background.stopping()) {
-    const Nanoseconds due = runtime.now() + options.commit_interval;
-    while (!background.stopping() && runtime.now() < due) {
-      co_await background.sleep(due - runtime.now());
-    }
-    if (background.stopping() || !transactions->has_changes()) continue;
-    auto commit = [this] { commit_unless_abandoned(); };
-    co_await background.blocking(std::move(commit));
-  }
-}
-
-asio::awaitable<void> Mount::Impl::commit_once() {
-  auto commit = [this] {
-    commit_asked_ = false;
-    commit_unless_abandoned();
-  };
-  co_await background.blocking(std::move(commit));
-}
-
-// A failed commit is logged by whoever did it and told to whoever asks for the next.
-void Mount::Impl::commit_unless_abandoned() {
-  if (!abandoned_) (void)transactions->commit();
-}
-
-void Mount::Impl::stop_background() {
-  if (transactions) transactions->set_pressure_callback({});
-  background.stop();
-  background.join();
-}
-
-Result<void> Mount::Impl::close() {
-  if (!open_) return ok();
-  open_ = false;
-  filesystem->stop();
-  if (engine_runs_) engine->stop();
-  stop_background();
-  Result<void> result = ok();
-  if (!options.read_only) {
-    auto committed = transactions->commit();
-    if (!committed) result = committed.error();
-  }
-  return result;
-}
-
-void Mount::Impl::abandon() {
-  if (!open_) return;
-  open_ = false;
-  abandoned_ = true;
-  filesystem->abandon();
-  engine.reset();  // without the commit that its stop() makes
-  stop_background();
-}
-
-Mount::Mount(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Mount::Mount(Runtime& runtime, const Options& options)
+    : options_(options),
+      runtime_(runtime),
+      serving_(runtime),
+      background_(runtime, options.replace.windows_in_flight + kExtraWorkers) {}
 
 Mount::~Mount() {
   auto closed = close();
   if (!closed) log_error("unmount: {}", closed.error().message());
+  stop_background();
 }
 
 Result<std::unique_ptr<Mount>> Mount::open(Runtime& runtime, alloc::DeviceOpener& opener,
                                            const std::vector<std::string>& paths,
                                            const Options& options) {
-  auto impl = std::make_unique<Impl>(runtime, options);
-  TRY(impl->open(opener, paths));
-  return std::unique_ptr<Mount>(new Mount(std::move(impl)));
+  std::unique_ptr<Mount> mount(new Mount(runtime, options));
+  TRY(mount->open_all(opener, paths));
+  return mount;
+}
+
+Result<void> Mount::open_all(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
+  TRY(open_trees(opener, paths));
+  TRY(open_filesystem());
+  TRY(restore_replace());
+  if (!options_.read_only && volume_->found_log().begun) {
+    log_info("replaying {} batches of the fsync log", volume_->found_log().batches.size());
+    TRY(transactions_->commit(true));
+  }
+  is_open_ = true;
+  if (!options_.read_only) start();
+  return ok();
+}
+
+Result<void> Mount::open_trees(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
+  alloc::Volume::OpenOptions volume_options;
+  volume_options.read_only = options_.read_only;
+  volume_options.hints = options_.device_hints;
+  volume_options.abandon_swap = options_.abandon_swap;
+  Transactions::Options transactions_options;
+  transactions_options.cache_bytes = options_.cache_bytes;
+  transactions_options.read_only = options_.read_only;
+  transactions_options.data_matches = [this](const Redo& redo) {
+    return logged_data_matches(*volume_, redo);
+  };
+  const auto try_to_open = [&]() -> Result<void> {
+    transactions_.reset();
+    volume_.reset();
+    TRY(volume_, alloc::Volume::open(runtime_, opener, paths, volume_options));
+    TRY(transactions_, Transactions::open(*volume_, transactions_options));
+    return ok();
+  };
+  auto opened = try_to_open();
+  if (!opened && options_.read_only && volume_ && !volume_->found_log().batches.empty()) {
+    // A damaged tree may keep the log from being replayed. The last commit can still be read.
+    log_warning("mounting without the fsync log: {}", opened.error().message());
+    volume_options.ignore_log = true;
+    opened = try_to_open();
+  }
+  return opened;
+}
+
+Result<void> Mount::open_filesystem() {
+  Filesystem::Options options;
+  options.read_only = options_.read_only;
+  options.policy = options_.policy;
+  TRY(filesystem_, Filesystem::open(runtime_, *transactions_, options));
+  return ok();
+}
+
+// Duplication must be on before the first write. Opening the layers below writes nothing.
+Result<void> Mount::restore_replace() {
+  host_ = std::make_unique<ReplaceHost>(*transactions_, *filesystem_, serving_);
+  engine_ = std::make_unique<replace::Engine>(*volume_, *host_, background_, options_.replace);
+  return engine_->restore(options_.device_hints, options_.read_only);
+}
+
+void Mount::start() {
+  filesystem_->start();
+  engine_->run();
+  engine_runs_ = true;
+  // A device that has moved or grown is recorded at once, so that the next mount finds it.
+  if (volume_->superblock().devices != volume_->devices()) (void)transactions_->commit(true);
+  transactions_->set_pressure_callback([this] {
+    if (!commit_is_requested_.exchange(true)) background_.start(commit_once());
+  });
+  if (options_.commit_interval > Nanoseconds::zero()) background_.start(commit_timer());
+}
+
+asio::awaitable<void> Mount::commit_timer() {
+  while (!background_.stopping()) {
+    const Nanoseconds due = runtime_.now() + options_.commit_interval;
+    while (!background_.stopping() && runtime_.now() < due) {
+      co_await background_.sleep(due - runtime_.now());
+    }
+    if (background_.stopping() || !transactions_->has_changes()) continue;
+    auto commit = [this] { commit_unless_abandoned(); };
+    co_await background_.blocking(std::move(commit));
+  }
+}
+
+asio::awaitable<void> Mount::commit_once() {
+  auto commit = [this] {
+    commit_is_requested_ = false;
+    commit_unless_abandoned();
+  };
+  co_await background_.blocking(std::move(commit));
+}
+
+// The error is not lost: Transactions logs it and returns it to the next caller of commit().
+void Mount::commit_unless_abandoned() {
+  if (!is_abandoned_) (void)transactions_->commit();
+}
+
+void Mount::stop_background() {
+  if (transactions_) transactions_->set_pressure_callback({});
+  background_.stop();
+  background_.join();
 }
 
 Result<void> Mount::close() {
-  return impl_->close();
+  if (!is_open_) return ok();
+  is_open_ = false;
+  filesystem_->stop();
+  if (engine_runs_) engine_->stop();
+  stop_background();
+  Result<void> result = ok();
+  if (!options_.read_only) {
+    auto committed = transactions_->commit();
+    if (!committed) result = committed.error();
+  }
+  return result;
 }
 
 void Mount::abandon() {
-  impl_->abandon();
-}
-
-Filesystem& Mount::filesystem() {
-  return *impl_->filesystem;
-}
-
-Transactions& Mount::transactions() {
-  return *impl_->transactions;
-}
-
-alloc::Volume& Mount::volume() {
-  return *impl_->volume;
-}
-
-replace::Engine& Mount::replace() {
-  return *impl_->engine;
-}
-
-RequestBusyTime& Mount::serving() {
-  return impl_->serving;
-}
-
-Background& Mount::background() {
-  return impl_->background;
+  if (!is_open_) return;
+  is_open_ = false;
+  is_abandoned_ = true;
+  filesystem_->abandon();
+  engine_.reset();  // stop() would commit
+  stop_background();
 }
 
 }  // namespace moltfs::fs

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
-// A mounted volume without the kernel: volume, transactions, filesystem, replace engine and timers
-// wired together. The daemon puts FUSE on top of it, the simulator its clients.
+// A mounted volume without the kernel: volume, transactions, filesystem, replace engine and commit
+// timer, wired together. The daemon serves it by FUSE; the simulator calls it directly.
 //
-// open():  devices -> volume -> transactions (replay the fsync log in memory) -> replace engine
-//          resumes (duplication is on before the first write) -> commit of what was replayed ->
-//          filesystem -> orphans, commit timer.
-// close(): orphans, engine stops (a running replace is only interrupted: the next mount resumes it),
-//          last commit, devices are closed.
+// open()   1. the devices are opened as a volume
+//          2. the transactions are opened; the fsync log is replayed in memory
+//          3. the filesystem is opened; nothing has been written yet
+//          4. the replace engine takes up a replace again: from here on writes are duplicated
+//          5. what the fsync log brought is committed: the first write
+//          6. the removal of orphans, the engine and the commit timer are started
+//          A read-only mount ends after step 4 and never writes.
+// close()  the removal of orphans and the engine are stopped (the next mount resumes a replace),
+//          then the commit timer; then comes the last commit. The devices are closed when the
+//          Mount is destroyed.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +23,7 @@
 #include "alloc/volume/volume.h"
 #include "fs/filesystem.h"
 #include "fs/mount/busy_time.h"
+#include "fs/mount/replace_host.h"
 #include "fs/tree/transaction.h"
 #include "replace/engine.h"
 
@@ -24,12 +31,13 @@ namespace moltfs::fs {
 
 struct MkfsOptions {
   alloc::Volume::CreateOptions volume;
-  bool force = false;         ///< overwrite a foreign signature, or an old moltfs
+  bool force = false;         ///< overwrite whatever filesystem is on the devices
   uint32_t uid = 0, gid = 0;  ///< owner of the root directory
 };
 
-/// Makes a filesystem on `paths`. Errors: device_in_use, foreign_signature ("PATH holds ext4; ..."),
-/// device_too_small, and whatever opening gives; each with a sentence.
+/// Makes a filesystem on the devices at `paths`. Errors: device_in_use, foreign_signature ("PATH
+/// holds ext4; ..."), device_too_small, invalid_argument, and those of opening a device; each with
+/// a sentence.
 Result<void> make_filesystem(Runtime& runtime, alloc::DeviceOpener& opener,
                              const std::vector<std::string>& paths, const MkfsOptions& options);
 
@@ -45,27 +53,55 @@ class Mount {
     replace::Engine::Options replace;
   };
 
+  /// Errors: those of Volume::open, Transactions::open, Filesystem::open and Engine::restore.
   static Result<std::unique_ptr<Mount>> open(Runtime& runtime, alloc::DeviceOpener& opener,
                                              const std::vector<std::string>& paths,
                                              const Options& options);
-  /// close(), if it was not called.
+  /// Calls close() if nobody has; a failed commit is logged.
   ~Mount();
-  /// The error of the last commit, if any. Nothing may be under way in filesystem().
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+
+  /// Returns the error of the last commit, if it failed. No operation of filesystem() may be under
+  /// way, and none may follow.
   Result<void> close();
-  /// The power is cut: nothing more is written (simulator, tests). Then destroy.
+  /// As after a power cut: nothing more is written (simulator, tests). The Mount must then be
+  /// destroyed.
   void abandon();
 
-  Filesystem& filesystem();
-  Transactions& transactions();
-  alloc::Volume& volume();
-  replace::Engine& replace();
-  RequestBusyTime& serving();
-  Background& background();
+  Filesystem& filesystem() { return *filesystem_; }
+  Transactions& transactions() { return *transactions_; }
+  alloc::Volume& volume() { return *volume_; }
+  replace::Engine& replace() { return *engine_; }
+  RequestBusyTime& serving() { return serving_; }
+  Background& background() { return background_; }
 
  private:
-  class Impl;
-  explicit Mount(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  Mount(Runtime& runtime, const Options& options);
+  Result<void> open_all(alloc::DeviceOpener& opener, const std::vector<std::string>& paths);
+  Result<void> open_trees(alloc::DeviceOpener& opener, const std::vector<std::string>& paths);
+  Result<void> open_filesystem();
+  Result<void> restore_replace();
+  void start();
+  void stop_background();
+  asio::awaitable<void> commit_timer();
+  asio::awaitable<void> commit_once();
+  void commit_unless_abandoned();
+
+  const Options options_;
+  Runtime& runtime_;
+  RequestBusyTime serving_;
+  bool is_open_ = false;
+  bool engine_runs_ = false;
+  std::atomic<bool> is_abandoned_{false};
+  std::atomic<bool> commit_is_requested_{false};
+  Background background_;
+  // Each uses those before it, hence the order.
+  std::unique_ptr<alloc::Volume> volume_;
+  std::unique_ptr<Transactions> transactions_;
+  std::unique_ptr<Filesystem> filesystem_;
+  std::unique_ptr<ReplaceHost> host_;
+  std::unique_ptr<replace::Engine> engine_;
 };
 
 }  // namespace moltfs::fs

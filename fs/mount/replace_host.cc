@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the replace engine asks of the filesystem, answered from the running trees.
+// Reading extent records, nodes and paths for the replace engine.
 #include "fs/mount/replace_host.h"
 
 #include <fmt/format.h>
@@ -46,7 +46,7 @@ Result<std::vector<replace::AllocatedExtent>> ReplaceHost::data_in(LogicalRange 
   std::vector<replace::AllocatedExtent> found;
   struct Part {
     std::vector<replace::AllocatedExtent> extents;
-    LogicalOffset end;  ///< how far it came
+    LogicalOffset end;  ///< up to here the range has been read
   };
   for (LogicalOffset from = range.start; from < range.end();) {
     const LogicalRange rest{from, range.end() - from};
@@ -96,10 +96,8 @@ bool ReplaceHost::matches(const replace::AllocatedExtent& extent, ConstBytes byt
 
 std::string ReplaceHost::name_of(const replace::AllocatedExtent& extent) {
   if (extent.is_node) return fmt::format("tree node {}", extent.start.value);
-  Filesystem* filesystem = filesystem_.load();
-  const std::string owner = filesystem != nullptr ? filesystem->path_of(InodeNumber{extent.inode})
-                                                  : fmt::format("<inode {}>", extent.inode);
-  return fmt::format("{} at {}", owner, extent.file_offset);
+  return fmt::format("{} at {}", filesystem_.path_of(InodeNumber{extent.inode}),
+                     extent.file_offset);
 }
 
 }  // namespace moltfs::fs

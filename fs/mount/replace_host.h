@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the replace engine asks of the filesystem (replace/host.h), answered from the running trees.
+// Answers the questions of the replace engine (replace/host.h) from the running trees.
 #pragma once
-
-#include <atomic>
 
 #include "fs/filesystem.h"
 #include "fs/mount/busy_time.h"
@@ -13,13 +11,12 @@ namespace moltfs::fs {
 
 class ReplaceHost final : public replace::Host {
  public:
-  ReplaceHost(Transactions& transactions, const RequestBusyTime& serving)
-      : transactions_(transactions), serving_(serving) {}
-  /// For paths in messages; the engine starts before the filesystem is open. Null: no paths.
-  void set_filesystem(Filesystem* filesystem) { filesystem_ = filesystem; }
+  /// `filesystem` gives the paths in messages.
+  ReplaceHost(Transactions& transactions, Filesystem& filesystem, const RequestBusyTime& serving)
+      : transactions_(transactions), filesystem_(filesystem), serving_(serving) {}
 
-  /// A record that begins before `range` or ends behind it is clipped, with its checksums. Nodes
-  /// are listed if they lie within. A range without a chunk holds nothing.
+  /// An extent record that reaches over an end of `range` is clipped, with its checksums. A node is
+  /// listed if it lies entirely within `range`. A range outside all chunks is empty.
   Result<std::vector<replace::AllocatedExtent>> allocated_in(LogicalRange range) override;
   bool matches(const replace::AllocatedExtent& extent, ConstBytes bytes,
                uint64_t& first_bad) override;
@@ -33,8 +30,8 @@ class ReplaceHost final : public replace::Host {
   std::vector<replace::AllocatedExtent> nodes_in(LogicalRange range);
 
   Transactions& transactions_;
+  Filesystem& filesystem_;
   const RequestBusyTime& serving_;
-  std::atomic<Filesystem*> filesystem_{nullptr};
 };
 
 }  // namespace moltfs::fs

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the replace engine is told about allocated data and nodes.
+// What ReplaceHost tells the replace engine about allocated data and nodes.
 #include "fs/mount/replace_host.h"
 
 #include "fs/content/content_test_util.h"
@@ -30,8 +30,7 @@ std::vector<std::byte> bytes_at(World& world, LogicalRange range) {
 TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
   World world;
   const RequestBusyTime serving(world.runtime);
-  ReplaceHost host(*world.transactions, serving);
-  host.set_filesystem(world.filesystem.get());
+  ReplaceHost host(*world.transactions, *world.filesystem, serving);
   const InodeNumber ino = world.make_file("a");
   std::mt19937_64 random(1);
   world.write(ino, 0, random_bytes(random, 10 * kBlockSize));
@@ -75,7 +74,7 @@ TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
 TEST_CASE("nodes are listed and recognised") {
   World world;
   const RequestBusyTime serving(world.runtime);
-  ReplaceHost host(*world.transactions, serving);
+  ReplaceHost host(*world.transactions, *world.filesystem, serving);
   for (int i = 0; i < 200; ++i) world.make_file("file" + std::to_string(i));
   REQUIRE(host.commit());
   size_t count = 0;
