@@ -46,7 +46,7 @@ constexpr Command kNames[] = {
     {"mount.fuse.moltfs", mount_helper, ""},
     {"umount.moltfs", umount_helper, ""},
     {"umount.fuse.moltfs", umount_helper, ""},
-    {"moltfs-guardian", daemon::guard_connection, ""},
+    {"moltfs-watchdog", daemon::guard_connection, ""},
 };
 
 template <size_t N>
