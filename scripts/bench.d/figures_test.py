@@ -73,6 +73,21 @@ class Plot(unittest.TestCase):
         text = plot.draw({"moltfs": one, "btrfs": one}, "Replace")
         self.assertEqual(len(xml.dom.minidom.parseString(text).getElementsByTagName("polyline")), 2)
 
+    def test_dots_that_touch_are_one_stroke(self):
+        text = plot.dots([(1.2, 5.0), (0.9, 5.1), (1.0, 6.0), (1.0, 8.0), (2.0, 5.0)], "red")
+        self.assertIn('d="M1,5v1 M1,8v0 M2,5v0"', text)
+
+    def test_a_line_has_no_points_inside_a_horizontal_stretch(self):
+        text = plot.line([(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2)], "red")
+        self.assertIn('points="0.0,1.0 2.0,1.0 3.0,2.0 5.0,2.0"', text)
+
+    def test_the_file_stays_small_with_many_fsyncs(self):
+        syncs = [(i / 10000 - 5, 300.0 + i * 7919 % 2000) for i in range(100000)]
+        one = {"start": 0.0, "end": 1.0, "syncs": syncs, "target_bytes": [(-5.0, 0), (5.0, 1)]}
+        text = plot.draw({"moltfs": one, "btrfs": one, "zfs-fuse": one}, "Replace")
+        self.assertLess(len(text), 40000)
+        self.assertLess(text.count("\n"), 300)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Draws SVG: what the target gets and how long an fsync takes, before, during and after a replace.
-One column for each peer, so that each has its own scale of time."""
+"""Draws an SVG: the rate of writes to the target and the latency of fsync, before, during and after
+a replace. Each peer has its own column, and so its own time axis.
+
+The file stays small: it holds one dot for each pixel, however many fsyncs were measured."""
 import math
+import textwrap
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 330, 150, 62, 46, 40
 BLUE, ORANGE, SHADE = "#2a6fbb", "#d9822b", "#e9eef5"
@@ -13,7 +16,7 @@ def _text(x, y, words, size=11, anchor="middle", more=""):
 
 
 class Panel:
-    """One plot: a frame, scales, a shaded replace."""
+    """One plot: a frame, two axes, and a shaded band for the replace."""
 
     def __init__(self, x, y, times, values, log=False):
         self.x, self.y, self.times, self.values, self.log = x, y, times, values, log
@@ -49,7 +52,7 @@ class Panel:
 
 
 def _step(rough):
-    """The round number next to it."""
+    """The nearest round number: 1, 2 or 5 times a power of ten."""
     power = 10 ** math.floor(math.log10(rough))
     return min((power * m for m in (1, 2, 5, 10)), key=lambda step: abs(step - rough))
 
@@ -60,8 +63,38 @@ def _rates(samples):
             for (t0, b0), (t1, b1) in zip(samples, samples[1:]) if t1 > t0]
 
 
+def line(points, colour):
+    """A line through the points. Points inside a horizontal stretch are left out."""
+    points = ["%.1f,%.1f" % point for point in points]
+    heights = [point.partition(",")[2] for point in points]
+    kept = [point for i, point in enumerate(points)
+            if not 0 < i < len(points) - 1 or not heights[i - 1] == heights[i] == heights[i + 1]]
+    return (f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" '
+            f'points="{_wrapped(kept)}"/>')
+
+
+def dots(points, colour):
+    """A dot of two pixels for each point, as one path. Points are rounded to whole pixels, and dots
+    that touch in a column of pixels become one stroke."""
+    pixels = {(round(x), round(y)) for x, y in points}
+    strokes = []
+    for x, y in sorted(pixels):
+        if (x, y - 1) in pixels:
+            continue
+        length = 0
+        while (x, y + length + 1) in pixels:
+            length += 1
+        strokes.append(f"M{x},{y}v{length}")
+    return (f'<path fill="none" stroke="{colour}" stroke-width="2" stroke-linecap="round" '
+            f'd="{_wrapped(strokes)}"/>')
+
+
+def _wrapped(words):
+    return textwrap.fill(" ".join(words), 200, break_on_hyphens=False)
+
+
 def draw(series, title):
-    """series: {peer: {start, end, syncs, target_bytes}}, seconds and microseconds."""
+    """series: {peer: {start, end, syncs, target_bytes}}; times in seconds, latencies in us."""
     width = len(series) * (LEFT + WIDTH + 14) + 10
     height = TOP + 2 * (HEIGHT + GAP) + 16
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -78,15 +111,11 @@ def draw(series, title):
         top = _step(most * 1.2)
         rates = Panel(x, TOP, times, (0, max(top, most)))
         out += rates.frame(one["start"], one["end"], [top * i / 4 for i in range(5)])
-        points = " ".join("%.1f,%.1f" % rates.at(*point) for point in _rates(inside))
-        out.append(f'<polyline points="{points}" fill="none" stroke="{BLUE}" stroke-width="1.5"/>')
+        out.append(line([rates.at(*point) for point in _rates(inside)], BLUE))
         delays = Panel(x, TOP + HEIGHT + GAP, times, (0.1, 10000), log=True)
         out += delays.frame(one["start"], one["end"], [0.1, 1, 10, 100, 1000, 10000])
-        thin = max(1, len(one["syncs"]) // 1500)
-        for when, us in one["syncs"][::thin]:
-            if times[0] <= when <= times[1]:
-                out.append('<circle cx="%.1f" cy="%.1f" r="1" fill="%s"/>' %
-                           (*delays.at(when, us / 1000), ORANGE))
+        out.append(dots([delays.at(when, us / 1000) for when, us in one["syncs"]
+                         if times[0] <= when <= times[1]], ORANGE))
         out.append(_text(x + WIDTH / 2, height - 8, "seconds; shaded: the replace", 10))
     out.append(_text(14, TOP + HEIGHT / 2, "to target, MB/s", 11, "middle",
                      f'transform="rotate(-90 14 {TOP + HEIGHT / 2})" fill="{BLUE}"'))
