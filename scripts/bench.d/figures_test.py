@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Tests of what turns measurements into words: a wrong judge would be a wrong claim."""
+"""Tests of the code that turns measurements into tables and plots. An error here would be a wrong
+claim about moltfs."""
+import pathlib
 import sys
+import tempfile
 import unittest
 import xml.dom.minidom
 
 sys.dont_write_bytecode = True
+import main
 import plot
 import report
-from rows import BY_NAME, ratio
+import results
+from rows import BY_NAME, GROUPS, ROWS, ratio
 from work_load import phases, until_swap
 
 
@@ -39,19 +44,94 @@ class Judging(unittest.TestCase):
         self.assertEqual(judged(row, {"btrfs": 100}, 100), "1.00 x btrfs: yes, 1.00")
 
     def test_the_table_has_medians_of_this_kind_of_media(self):
-        results = {("ram", "seqwrite", "moltfs"): [1, 300, 200],
-                   ("ram", "seqwrite", "btrfs"): [100],
-                   ("disk", "seqwrite", "moltfs"): [7]}
-        line = report.table(results, ["moltfs", "btrfs"], "ram").splitlines()[2]
+        measured = {("ram", "seqwrite", "moltfs"): [1, 300, 200],
+                    ("ram", "seqwrite", "btrfs"): [100],
+                    ("disk", "seqwrite", "moltfs"): [7]}
+        line = report.table(measured, ["moltfs", "btrfs"], "ram").splitlines()[2]
         self.assertIn("| 200 | 100 | 1.00 x btrfs: yes, 2.00", line)
 
-    def test_disks_ask_for_less(self):
-        results = {("disk", "replace_big", peer): [100] for peer in ("moltfs", "btrfs")}
-        self.assertIn("1.00 x btrfs: yes", report.table(results, ["moltfs", "btrfs"], "disk"))
+    def test_disks_have_lower_targets(self):
+        measured = {("disk", "replace_big", peer): [100] for peer in ("moltfs", "btrfs")}
+        self.assertIn("1.00 x btrfs: yes", report.table(measured, ["moltfs", "btrfs"], "disk"))
+
+    def test_a_table_has_the_rows_of_its_groups(self):
+        measured = {("ram", row, "moltfs"): [1] for row in ("seqwrite", "load_iops", "memory")}
+        self.assertEqual(len(report.table(measured, ["moltfs"], "ram", ("load",)).splitlines()), 3)
+        self.assertEqual(len(report.table(measured, ["moltfs"], "ram").splitlines()), 5)
+
+
+class Comparing(unittest.TestCase):
+    """Two builds of moltfs, measured in turns."""
+
+    MEASURED = {("ram", "seqwrite", "moltfs"): [100, 90, 110],
+                ("ram", "seqwrite", "moltfs-before"): [100, 100, 100],
+                ("ram", "untar", "moltfs"): [2.0],
+                ("ram", "untar", "moltfs-before"): [1.0],
+                ("ram", "fsync4k", "moltfs"): [1.0]}
+
+    def test_the_ratio_is_of_medians_beside_the_worst_and_the_best_round(self):
+        text = report.table(self.MEASURED, ["moltfs", "moltfs-before"], "ram")
+        self.assertIn("| now / before |", text)
+        self.assertIn("| 1.00 (0.90 to 1.10) |", text)
+        self.assertIn("| 0.50 (0.50 to 0.50) |", text)   # seconds: less is better
+        self.assertIn("| 1.00 | - | - |", text)          # not measured with the build before
+
+    def test_slower_rows_are_named(self):
+        self.assertEqual(report.slower_rows(self.MEASURED, "ram"),
+                         ["untar a tree of headers (0.50, 0.50 to 0.50)"])
+
+    def test_scale_ratios(self):
+        now = {"volume": {"1 GiB": {"mount, ms": 10, "swap, ms": 0.0}, "1 TiB": {"mount, ms": 1}}}
+        before = {"volume": {"1 GiB": {"mount, ms": 20, "swap, ms": 1.0}}}
+        self.assertEqual(main.scale_ratios(now, before),
+                         {"volume": {"1 GiB": {"mount, ms": 0.5}, "1 TiB": {}}})
+
+
+class Results(unittest.TestCase):
+    """The tables in RESULTS.md."""
+
+    def put(self, text, blocks):
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "RESULTS.md"
+            path.write_text(text)
+            results.put_into(path, blocks)
+            return path.read_text()
+
+    def test_only_measured_tables_are_replaced(self):
+        def block(name, inside):
+            return inside.join(results.marks(name))
+        before = f"a\n{block('ram-files', 'old')}\nb\n{block('ram-replace', 'kept')}\nc\n"
+        after = f"a\n{block('ram-files', 'new')}\nb\n{block('ram-replace', 'kept')}\nc\n"
+        self.assertEqual(self.put(before, {"ram-files": "new"}), after)
+
+    def test_a_file_without_marks_is_refused(self):
+        begin, end = results.marks("scale")
+        for text in ("", begin, end, end + "\n" + begin, 2 * (begin + end + "\n")):
+            with self.assertRaises(SystemExit):
+                self.put(text, {"scale": "new"})
+
+    def test_the_committed_file_has_marks_for_every_table(self):
+        names = [results.table_name(media, table) for media in main.MEDIA_NAMES
+                 for table in results.TABLES] + [results.SCALE]
+        whole = results.RESULTS.read_text()
+        for name in names:
+            for mark in results.marks(name):
+                self.assertEqual(whole.count(mark), 1, mark)
+
+    def test_every_row_is_in_one_table(self):
+        found = [group for groups in results.measured_tables(GROUPS).values() for group in groups]
+        self.assertEqual(sorted(found), sorted({row.group for row in ROWS}))
+
+    def test_the_command_has_the_options_that_were_given(self):
+        given = ["--programs", "p", "--directory", "d", "--ram-directory", "r", "--results"]
+        self.assertEqual(main.parse(given).command, "scripts/bench")
+        given += ["--quick", "--only", "seqwrite,fsync4k", "--rounds", "5"]
+        self.assertEqual(main.parse(given).command,
+                         "scripts/bench --quick --only seqwrite,fsync4k --rounds 5")
 
 
 class Load(unittest.TestCase):
-    def test_what_comes_after_the_swap_is_not_counted(self):
+    def test_writes_after_the_swap_are_not_counted(self):
         samples = [(0.0, 100, 50), (0.1, 130, 400), (0.2, 140, 410), (0.3, 140, 480)]
         self.assertEqual(until_swap(samples, 100, 50), (40, 360))
 
@@ -62,7 +142,7 @@ class Load(unittest.TestCase):
         self.assertEqual(found["during"], (32.0, 900.0, 900.0))
         self.assertEqual(found["after"][1], 100.0)
 
-    def test_no_fsync_at_all_is_the_worst_latency(self):
+    def test_a_phase_without_any_fsync_counts_as_one_fsync_of_its_whole_length(self):
         self.assertEqual(phases([], 0.0, 2.0, 1, 1)["during"][2], 2e6)
 
 

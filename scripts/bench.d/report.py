@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The table: medians, ratios to the peers that count, and whether what was asked for is reached."""
+"""Turns measurements into Markdown tables: medians, ratios to the peers, and whether each ratio
+reaches its target."""
 import statistics
 
 from rows import AT_LEAST_ON_DISK, ROWS, ratio
+
+BEFORE = "moltfs-before"
 
 
 def number(value):
@@ -23,7 +26,7 @@ def medians(results, media):
 
 
 def judge(row, wanted, of_row, ours):
-    """Each ratio (or the figure itself) beside what was asked for."""
+    """The ratios reached (or the figure itself), each with its target and "yes" or "no"."""
     words = []
     for want, peer in wanted:
         if peer is None:
@@ -37,29 +40,55 @@ def judge(row, wanted, of_row, ours):
     return "; ".join(words)
 
 
-def table(results, peers, media, rows=ROWS, subject="moltfs"):
-    """Markdown."""
+def now_to_before(results, media, row):
+    """How many times better the row is than before: (by medians, in the worst round, in the best
+    round), or None if it was not measured with both builds."""
+    pair = [results.get((media, row.name, peer), []) for peer in ("moltfs", BEFORE)]
+    if not all(pair):
+        return None
+    rounds = [ratio(row, now, before) for now, before in zip(*pair)]
+    return ratio(row, *map(statistics.median, pair)), min(rounds), max(rounds)
+
+
+def table(results, peers, media, groups=None):
+    """Markdown: a line for each row of these groups (None: of all groups) that was measured."""
     found = medians(results, media)
-    lines = ["| work | unit | " + " | ".join(peers) + " | at least | aim |",
-             "| --- | --- |" + " ---: |" * len(peers) + " --- | --- |"]
-    for row in rows:
-        if row.name not in found:
+    compare = BEFORE in peers
+    titles = list(peers) + ["now / before"] * compare
+    lines = ["| work | unit | " + " | ".join(titles) + " | at least | aim |",
+             "| --- | --- |" + " ---: |" * len(titles) + " --- | --- |"]
+    for row in ROWS:
+        if row.name not in found or (groups is not None and row.group not in groups):
             continue
         of_row = found[row.name]
-        ours = of_row.get(subject)
+        ours = of_row.get("moltfs")
         at_least = AT_LEAST_ON_DISK.get(row.name, row.at_least) if media == "disk" else row.at_least
         asked = [judge(row, wanted, of_row, ours) if ours is not None else ""
                  for wanted in (at_least, row.aim)]
-        lines.append(f"| {row.title} | {row.unit} | " +
-                     " | ".join(number(of_row.get(peer)) for peer in peers) +
+        cells = [number(of_row.get(peer)) for peer in peers]
+        if compare:
+            better = now_to_before(results, media, row)
+            cells.append("%.2f (%.2f to %.2f)" % better if better else "-")
+        lines.append(f"| {row.title} | {row.unit} | " + " | ".join(cells) +
                      f" | {asked[0]} | {asked[1]} |")
     return "\n".join(lines)
 
 
-def scale_tables(scale):
-    """Markdown: one table for each thing that grows; the last column is last size / first size."""
+def slower_rows(results, media, least=0.97):
+    """Titles of the rows whose median is below `least` times that of the build before."""
+    found = []
+    for row in ROWS:
+        better = now_to_before(results, media, row)
+        if better and better[0] < least:
+            found.append(f"{row.title} (%.2f, %.2f to %.2f)" % better)
+    return found
+
+
+def scale_tables(axes):
+    """Markdown of {axis: {size: {figure: value}}}: a table for each axis. The last column is the
+    figure at the last size divided by the figure at the first."""
     parts = []
-    for axis, sizes in scale.items():
+    for axis, sizes in axes.items():
         names = list(dict.fromkeys(name for figures in sizes.values() for name in figures))
         lines = [f"| {axis} | " + " | ".join(sizes) + " | last / first |",
                  "| --- |" + " ---: |" * (len(sizes) + 1)]

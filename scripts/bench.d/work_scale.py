@@ -10,6 +10,7 @@ import threading
 import time
 
 from machine import MIB, TICKS, Unable, drop_caches, measured, process_ticks
+from report import BEFORE
 from work_data import rate_each, rate_mb
 
 GIB = 1 << 30
@@ -282,14 +283,14 @@ AXES = {"volume": scale_volume, "threads": scale_threads, "fragments": scale_fra
 
 
 def run_scale(peer, media, context, wanted):
-    """Ours alone, once; on no media but its own."""
+    """Measures moltfs alone, in the first round only, on images of its own."""
     del media, wanted
-    if peer.name.partition("@")[0] != "moltfs" or context.round > 0:
+    if peer.name not in ("moltfs", BEFORE) or context.round > 0:
         return {}
 
     def keep(axis, size, figures):
-        context.scale.setdefault(axis, {})[size] = figures
-        context.show(f"scale {axis} {size}: " + "  ".join(
+        context.scale.setdefault(peer.name, {}).setdefault(axis, {})[size] = figures
+        context.show(f"scale {peer.name} {axis} {size}: " + "  ".join(
             f"{name} {value:.1f}" for name, value in figures.items() if value is not None))
     for name in context.axes:
         scale = Scale(peer, context)
