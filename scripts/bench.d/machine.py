@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the benchmark asks of the machine: loop devices, mounts, counters of devices and of CPUs.
+"""The machine below the benchmark: commands, loop devices, counters of devices and CPUs.
 
-Everything is made below one private directory, so that scripts/bench can undo what is left of it
-even when this program was killed."""
+All files and mount points are in one private directory, so that scripts/bench can remove what is
+left even if this program was killed."""
 import fcntl
 import json
 import os
@@ -21,11 +21,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Unable(Exception):
-    """A peer cannot do this here; the row is left out, with the reason."""
+    """A peer cannot do this on this machine. The rows are skipped, and the reason is shown."""
 
 
 def run(*command, timeout=600, check=True):
-    """Runs a command and gives what it printed."""
+    """Runs a command and returns its standard output."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
                           timeout=timeout, stdin=subprocess.DEVNULL)
     if check and done.returncode != 0:
@@ -35,7 +35,7 @@ def run(*command, timeout=600, check=True):
 
 
 def measured(*command, timeout=600):
-    """Runs one of our load generators; they print a JSON object."""
+    """Runs one of our load generators and returns the JSON object that it prints."""
     return json.loads(run(*command, timeout=timeout))
 
 
@@ -43,7 +43,7 @@ def wait_for(condition, what, seconds=30, pause=0.01):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise Unable(f"{what}: not within {seconds} s")
+            raise Unable(f"{what}: did not happen within {seconds} s")
         time.sleep(pause)
 
 
@@ -53,14 +53,14 @@ def drop_caches():
 
 
 def refuse_discards(loop):
-    """Files below loop devices keep their blocks, whoever used them before. There is no way back
-    but detach()."""
+    """Discards would free blocks of the file below, and the next peer would have to allocate them
+    again. Only detach() allows discards again."""
     queue = pathlib.Path("/sys/block") / os.path.basename(loop) / "queue"
     (queue / "discard_max_bytes").write_text("0")
 
 
 def detach(loop):
-    """The kernel keeps the settings of a loop device for whoever gets it next: let it go whole."""
+    """Detaches and removes a loop device. Otherwise the next user would get its settings."""
     run("losetup", "-d", loop, check=False)
     backing = pathlib.Path("/sys/block") / os.path.basename(loop) / "loop/backing_file"
     wait_for(lambda: not backing.exists(), f"detaching {loop}")
@@ -70,7 +70,7 @@ def detach(loop):
 
 
 class Loop:
-    """A loop device on a file written in full; it offers no discard."""
+    """A loop device on a file that is written in full. It offers no discard."""
 
     def __init__(self, directory, name, size, direct):
         self.file = pathlib.Path(directory) / name
@@ -85,13 +85,13 @@ class Loop:
         refuse_discards(self.path)
 
     def counters(self):
-        """Of the device, since it was made."""
+        """Bytes read, bytes written and flushes since the device was made."""
         words = (self.system / "stat").read_text().split()
         return {"read": int(words[2]) * SECTOR, "written": int(words[6]) * SECTOR,
                 "flushes": int(words[15])}
 
     def clear(self):
-        """Nobody takes it for what it was."""
+        """Removes the signatures of the filesystem that was on it."""
         run("wipefs", "-qaf", self.path)
         with open(self.path, "r+b", buffering=0) as device:
             for at in (0, self.size - 8 * MIB):
@@ -105,7 +105,7 @@ class Loop:
 
 
 class Media:
-    """Two loop devices of one size: in RAM (/dev/shm), or on the disk (the private directory)."""
+    """Two loop devices of one size, on files in RAM (/dev/shm) or on disk (private directory)."""
 
     def __init__(self, kind, directories, size):
         self.kind = kind
@@ -119,7 +119,7 @@ class Media:
 
 
 def process_ticks(pid):
-    """(CPU ticks used, is it a kernel thread), or None when it is gone."""
+    """(CPU ticks used, whether it is a kernel thread), or None if the process has ended."""
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -128,8 +128,8 @@ def process_ticks(pid):
 
 
 class Cpu:
-    """CPU seconds of the kernel's own threads, of the processes named and of the programs we ran to
-    their end, since it was made. The threads behind the loop devices are among them, for all."""
+    """CPU seconds since it was made: of the given processes, of all kernel threads (those of the
+    loop devices included) and of the programs that we started and that have ended."""
 
     def __init__(self, pids=()):
         self.pids = set(pids)
@@ -164,7 +164,7 @@ def resident_bytes(pid, what="VmRSS"):
 
 
 class Background:
-    """A program that runs until it is stopped; gives what it printed."""
+    """A program that runs until stop(), which returns its standard output."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,

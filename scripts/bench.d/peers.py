@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The filesystems that are compared. Each is made on a loop device, mounted, and mounted again for
-what is to be cold; some can replace their device."""
+"""The filesystems that are compared: how each is made on a loop device, mounted and unmounted, and
+for some how they replace their device. The peers outside the kernel are in peers_user.py."""
 import contextlib
 import json
 import os
@@ -15,10 +15,10 @@ from machine import Background, Unable, drop_caches, process_ticks, run, wait_fo
 
 class Peer:
     name = ""
-    programs = ()          # what must be installed
-    kernel = None          # a filesystem the kernel must know
+    programs = ()          # programs that must be installed
+    kernel = None          # a filesystem that the kernel must have
     replaces = False
-    server = None          # the program that serves it, when we started it
+    server = None          # the Background program that serves it, if we started one
 
     def __init__(self, context):
         self.context = context
@@ -27,10 +27,10 @@ class Peer:
         self.device = None
 
     def missing(self):
-        """Why this machine cannot have it, or None."""
+        """The reason why this machine cannot have this peer, or None."""
         for program in self.programs:
             if not shutil.which(program):
-                return f"no program {program}"
+                return f"there is no program {program}"
         known = pathlib.Path("/proc/filesystems").read_text()
         if self.kernel and f"\t{self.kernel}\n" not in known:
             return f"this kernel has no {self.kernel}"
@@ -48,7 +48,7 @@ class Peer:
 
     @contextlib.contextmanager
     def made(self, device):
-        """Made and mounted; unmounted at the end. Of two troubles the first is told."""
+        """Makes, mounts, and unmounts at the end. If two things fail the first error is raised."""
         try:
             self.make(device)
             yield
@@ -69,7 +69,7 @@ class Peer:
         unmount_patiently(self.mountpoint)
 
     def abandon(self):
-        """Nothing of it is left, in whatever state it was."""
+        """Removes the mount and the server, whatever their state."""
         run("umount", "-l", self.mountpoint, check=False)
         if self.server is not None and self.server.process.poll() is None:
             self.server.process.kill()
@@ -77,7 +77,7 @@ class Peer:
         self.server = None
 
     def remount(self):
-        """Afterwards nothing is cached."""
+        """Unmounts, drops all caches, mounts."""
         self.unmount()
         drop_caches()
         self.mount()
@@ -86,7 +86,7 @@ class Peer:
         run("sync", "-f", self.root)
 
     def pids(self):
-        """Of the processes that serve it."""
+        """The processes that serve it."""
         return []
 
 
@@ -101,7 +101,7 @@ class Moltfs(Peer):
         self.program = pathlib.Path(programs or context.programs) / "fs/tool/moltfs"
 
     def missing(self):
-        return None if self.program.exists() else f"no program {self.program}"
+        return None if self.program.exists() else f"there is no program {self.program}"
 
     def format(self):
         run(self.program, "mkfs", "--force", self.device.path)
@@ -120,7 +120,7 @@ class Moltfs(Peer):
         return [int(os.getxattr(self.mountpoint, "user.moltfs.pid").split()[0])]
 
     def allocated(self):
-        """Bytes a replace has to bring over."""
+        """Bytes that a replace has to copy."""
         usage = self.usage()
         return usage["data_used_bytes"] + 2 * usage["metadata_used_bytes"]
 
@@ -140,7 +140,7 @@ class Moltfs(Peer):
         pid = self.pids()[0]
         os.kill(pid, signal.SIGKILL)
         run("umount", "-l", self.mountpoint)
-        wait_for(lambda: process_ticks(pid) is None, "the end of the daemon")
+        wait_for(lambda: process_ticks(pid) is None, "end of the daemon")
 
     def mount_resumed(self, target):
         self.mount(f"device={target.path}")
@@ -153,7 +153,7 @@ class Moltfs(Peer):
 
 
 class MoltfsHalting(Moltfs):
-    """Idle CPUs halt, as for all the other peers."""
+    """Without idlepoll: idle CPUs halt, as they do for the other peers."""
     name = "moltfs-halting"
     mount_options = Moltfs.mount_options + ",idlepoll=off"
 
@@ -173,7 +173,7 @@ class Btrfs(Peer):
             self.mountpoint)
 
     def allocated(self):
-        """Of the device extents, what holds something: metadata counts twice where it is dup."""
+        """Used bytes on the device; dup metadata counts twice."""
         total = 0
         for line in run("btrfs", "filesystem", "df", "-b", self.mountpoint).splitlines():
             kind, _, values = line.partition(":")
@@ -193,7 +193,7 @@ class Btrfs(Peer):
                                     self.target.path, self.mountpoint)
 
     def stop_by_unmount(self):
-        """The program that waits in the replace call keeps the mount busy; read-only ends it."""
+        """`btrfs replace` keeps the mount busy while it waits; remounting read-only ends it."""
         run("mount", "-o", "remount,ro", self.mountpoint)
         self.replacing.process.wait(timeout=60)
         self.replacing = None
@@ -213,9 +213,10 @@ class Btrfs(Peer):
         text = self.replacing.process.stderr.read().strip()
         if "No space left" not in text or self.tries == 50:
             raise Unable("btrfs replace: " + text)
-        time.sleep(0.05)   # it cannot make a block group read-only just now, and says ENOSPC
+        time.sleep(0.05)   # ENOSPC also means: a block group cannot be made read-only just now
         self.try_replace(self.tries + 1)
         return False
+
 
 class Ext4(Peer):
     name = "ext4"
@@ -231,7 +232,7 @@ class Ext4(Peer):
 
 
 class Passthrough(Peer):
-    """The ceiling of FUSE: each request is handed to ext4 on the same device."""
+    """The most that FUSE can reach: each request is forwarded to ext4 on the same device."""
     name = "passthrough"
 
     def __init__(self, context):
@@ -243,7 +244,7 @@ class Passthrough(Peer):
 
     def missing(self):
         if not self.program.exists():
-            return f"no program {self.program}"
+            return f"there is no program {self.program}"
         return self.below.missing()
 
     def format(self):
@@ -273,23 +274,23 @@ class Passthrough(Peer):
 
 
 class Raw(Peer):
-    """No filesystem: the device itself, by io_uring."""
+    """No filesystem: the devices themselves, through io_uring."""
     name = "raw"
 
     def missing(self):
         program = pathlib.Path(self.context.programs) / "test/bench/bench_raw"
-        return None if program.exists() else f"no program {program} (it needs liburing)"
+        return None if program.exists() else f"there is no program {program} (it needs liburing)"
 
 
 def raise_read_ahead(mountpoint):
-    """FUSE mounts begin at 128 KiB; moltfs raises its own to 1 MiB, and so do we for others."""
+    """FUSE mounts begin with 128 KiB. moltfs sets 1 MiB for itself; the others get the same."""
     number = os.stat(mountpoint).st_dev
     path = pathlib.Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
     path.write_text("1024")
 
 
 def unmount_patiently(mountpoint):
-    """What has just ended can keep a mount busy for a moment."""
+    """Unmounts. A process that has just ended can keep a mount busy for a moment: tries again."""
     for attempt in range(100):
         try:
             run("umount", mountpoint, timeout=120)

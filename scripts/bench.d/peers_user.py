@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Peers that live outside the kernel: fuse2fs, zfs-fuse, QEMU's storage daemon."""
+"""Peers outside the kernel: fuse2fs, zfs-fuse, QEMU's storage daemon."""
 import os
 import pathlib
 import signal
@@ -9,7 +9,7 @@ from peers import Peer, raise_read_ahead, unmount_patiently
 
 
 class Fuse2fs(Peer):
-    """ext4 by libext2fs; no journal is written, and fsync is what it makes of it."""
+    """ext4 through libext2fs. It writes no journal."""
     name = "fuse2fs"
     programs = ("fuse2fs", "mkfs.ext4")
 
@@ -32,7 +32,7 @@ class Fuse2fs(Peer):
 
 
 class ZfsFuse(Peer):
-    """One pool on one device, as zfs-fuse makes it when told nothing."""
+    """One pool on one device, with the defaults of zfs-fuse."""
     name = "zfs-fuse"
     programs = ("zfs-fuse", "zpool")
     replaces = True
@@ -43,13 +43,13 @@ class ZfsFuse(Peer):
             if entry.name.isdigit():
                 try:
                     if (entry / "comm").read_text().strip() == "zfs-fuse":
-                        return "another zfs-fuse is at work"
+                        return "another zfs-fuse is running"
                 except OSError:
                     continue
         return super().missing()
 
     def serve(self):
-        """Its socket has a fixed place: there is one daemon on a machine."""
+        """Starts the daemon. Its socket has a fixed path, so a machine can have only one."""
         socket_path = pathlib.Path("/var/run/zfs/zfs_socket")
         self.server = Background("zfs-fuse", "-n", "-p", f"{self.context.directory}/zfs.pid",
                                  "--no-kstat-mount", "-a", "3600", "-e", "3600")
@@ -71,7 +71,7 @@ class ZfsFuse(Peer):
         return pathlib.Path(self.context.directory) / "zfs-devices" / os.path.basename(device.path)
 
     def mount(self, *devices):
-        """A directory with links to just our devices: the import looks at nobody else's."""
+        """Imports the pool, from a directory with links to our devices only."""
         links = self.link(self.device).parent
         links.mkdir(exist_ok=True)
         for link in links.iterdir():
@@ -81,7 +81,7 @@ class ZfsFuse(Peer):
         if self.server is None:
             self.serve()
         if self.pool in run("zpool", "list", "-H", "-o", "name").split():
-            run("zfs", "mount", "-a")   # a daemon that was killed is followed by one that knows it
+            run("zfs", "mount", "-a")   # after a kill the new daemon has already imported the pool
         else:
             run("zpool", "import", "-f", "-d", links, self.pool)
         wait_for(lambda: os.path.ismount(self.mountpoint), "zpool import")
@@ -121,9 +121,9 @@ class ZfsFuse(Peer):
 
 
 class Qemu(Peer):
-    """ext4 on a loop over the FUSE export of QEMU's storage daemon. It does not replace: a
-    writable FUSE export holds the right to resize its node (seen with 7.2), and with that no
-    mirror starts."""
+    """ext4 on a loop device on the FUSE export of QEMU's storage daemon. It cannot replace: a
+    writable FUSE export takes the permission to resize its node (QEMU 7.2), and then no mirror can
+    start."""
     name = "qemu"
     programs = ("qemu-storage-daemon", "mkfs.ext4")
     loop = None
@@ -141,7 +141,7 @@ class Qemu(Peer):
             "--export",
             f"type=fuse,id=export,node-name=source,writable=on,mountpoint={self.export}")
         wait_for(lambda: os.path.ismount(self.export), "qemu-storage-daemon")
-        # Not with direct I/O: QEMU 7.2 then gives back what was written elsewhere.
+        # No direct I/O: with it QEMU 7.2 returns data that was written to another place.
         self.loop = run("losetup", "-f", "--show", "--direct-io=off", self.export).strip()
         refuse_discards(self.loop)
 

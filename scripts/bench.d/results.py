@@ -37,7 +37,8 @@ def put_into(path, blocks):
     whole = path.read_text()
     for name, text in blocks.items():
         begin, end = marks(name)
-        if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        once = whole.count(begin) == whole.count(end) == 1
+        if not once or whole.index(begin) > whole.index(end):
             raise SystemExit(f"bench: {path} has no marks for the table '{name}'")
         before, _, rest = whole.partition(begin)
         whole = before + begin + text + end + rest.partition(end)[2]

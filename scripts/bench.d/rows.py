@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is measured: one Row for each figure, and what it has to reach beside the peers."""
+"""The rows of the tables: one for each figure, with its targets."""
 import dataclasses
 
 
@@ -9,8 +9,8 @@ class Row:
     group: str
     title: str
     unit: str
-    # ((ratio, peer), ...): moltfs / peer, or peer / moltfs if less is better; with None in the
-    # place of a peer it is a bound for the figure itself.
+    # ((ratio, peer), ...): moltfs / peer, or peer / moltfs if less is better. If the peer is None,
+    # the ratio is a bound for the figure itself.
     at_least: tuple = ()
     aim: tuple = ()
     less_is_better: bool = False
@@ -82,13 +82,13 @@ ROWS = [
 
 BY_NAME = {row.name: row for row in ROWS}
 GROUPS = ["data", "meta", "replace", "load", "resume", "scale"]
-# On disks a replace need not be faster than they are.
+# On disks, the disks limit a replace.
 AT_LEAST_ON_DISK = {"replace_big": ((1.0, "btrfs"), (0.9, "raw")),
                     "replace_small": ((1.0, "btrfs"), (0.9, "raw"))}
 
 
 def ratio(row, ours, theirs):
-    """How many times better ours is."""
+    """How many times better ours is than theirs."""
     if row.less_is_better:
         return theirs / ours if ours else float("inf")
     return ours / theirs if theirs else float("inf")

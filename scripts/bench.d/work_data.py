@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Group data: one big file, written, read and overwritten."""
+"""Group data: writes, reads and overwrites one big file."""
 from machine import MIB, drop_caches, measured
 
 
@@ -20,7 +20,7 @@ class Sizes:
 
 
 def run_data(peer, media, context, wanted):
-    """Gives {row: value}; only what is in `wanted`."""
+    """Returns {row: value} of the rows in `wanted`."""
     sizes = Sizes(context.quick)
     if peer.name == "raw":
         return run_raw(media.source, context, wanted, sizes)

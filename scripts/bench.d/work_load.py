@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Group load: the device is changed while a program overwrites at random with an fsync after each
-32nd block, and another appends 40 MB each second. What they get before, during and after."""
+"""Group load: the device is replaced while one program overwrites random blocks, with an fsync
+after every 32nd, and another one appends 40 MB each second. Measures these programs before, during
+and after the replace."""
 import statistics
 import threading
 import time
@@ -14,7 +15,7 @@ SAMPLE_SECONDS = 0.02
 
 
 class Sampler:
-    """Writes down what both devices have got, fifty times a second: (when, source, target)."""
+    """Records fifty times a second the bytes written so far: (when, to source, to target)."""
 
     def __init__(self, media):
         self.media = media
@@ -42,15 +43,15 @@ def phases(syncs, start, end, before_seconds, after_seconds):
     for phase, (first, last) in spans.items():
         took = sorted(us for when, us in syncs if first <= when < last)
         if not took:
-            took = [(last - first) * 1e6]   # not one fsync came back
+            took = [(last - first) * 1e6]   # no fsync returned
         found[phase] = (SYNC_EACH * len(took) / (last - first), statistics.median(took),
                         took[min(len(took) - 1, int(len(took) * 0.99))])
     return found
 
 
 def until_swap(samples, source, target):
-    """(bytes written to the source, to the target) from these counters on, until the source was
-    written for the last time. What comes later goes to the target as to any device."""
+    """(bytes written to the source, to the target) since these counters, until the last write to
+    the source. Later writes are not part of the replace."""
     last = samples[-1][1]
     at_swap = next(value for _, so_far, value in samples if so_far == last)
     return last - source, at_swap - target
@@ -60,7 +61,7 @@ def run_load(peer, media, context, wanted):
     if not peer.replaces:
         return {}
     load = context.bench_program("load")
-    settle, after_seconds = (2, 1.5) if context.quick else (4, 3)
+    before_seconds, after_seconds = (2, 1.5) if context.quick else (4, 3)
     media.target.clear()
     with peer.made(media.source):
         fill(peer, context, "load")
@@ -71,7 +72,7 @@ def run_load(peer, media, context, wanted):
                    Background(load, "stream", peer.root / "stream", 300, STREAM_MBPS)]
         sampler = Sampler(media)
         try:
-            time.sleep(settle + 0.5)
+            time.sleep(before_seconds + 0.5)
             allocated = peer.allocated()
             source, target = media.source.counters(), media.target.counters()
             cpu = Cpu(peer.pids())
@@ -86,7 +87,7 @@ def run_load(peer, media, context, wanted):
         syncs = [tuple(map(float, line.split())) for line in printed[0].splitlines()]
         context.keep_resident(peer)
     meanwhile, written = until_swap(samples, source["written"], target["written"])
-    found = phases(syncs, start, end, settle, after_seconds)
+    found = phases(syncs, start, end, before_seconds, after_seconds)
     for phase, values in found.items():
         for name, value in zip(("iops", "p50_us", "p99_us"), values):
             context.note(peer, f"load.{phase}.{name}", value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Group meta: many small files in one directory and in 200, and what tar, cp and rm do."""
+"""Group meta: many small files in one directory and in 200; tar, cp and rm on a tree of files."""
 import pathlib
 import time
 
@@ -51,11 +51,11 @@ def small_files(peer, context, wanted, suffix, directories):
 
 
 def headers_archive(context):
-    """A tar file of /usr/include, in RAM; made once."""
+    """A tar file of /usr/include, in RAM. Made at the first call."""
     archive = pathlib.Path(context.directories["ram"]) / "headers.tar"
     if not archive.exists():
         if not pathlib.Path("/usr/include").is_dir():
-            raise Unable("no /usr/include")
+            raise Unable("there is no /usr/include")
         listing = run("find", "/usr/include", "-type", "f", "-size", "-256k").splitlines()
         listing = sorted(listing)[:3000 if context.quick else 8000]
         names = pathlib.Path(context.directory) / "headers"

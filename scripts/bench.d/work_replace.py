@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Group replace: the device is changed; nobody else works."""
+"""Group replace: the device is replaced while no program uses the filesystem."""
 import time
 
 from machine import MIB, Cpu, Unable, measured
@@ -10,8 +10,8 @@ POLL_SECONDS = 0.005
 
 
 def fill(peer, context, kind):
-    """Big files of 64 MiB (fewer where programs write meanwhile), or small ones of 4 KiB in 200
-    directories; all on the device."""
+    """Makes big files of 64 MiB (fewer for kind "load"), or small ones of 4 KiB in 200 directories,
+    and syncs them."""
     if kind == "small":
         root = peer.root / "small"
         root.mkdir()
@@ -34,8 +34,8 @@ def finish_replace(peer, media):
 
 
 def replace_once(peer, media):
-    """From the command to the end of it: (seconds, bytes written to the source and to the target,
-    CPU seconds)."""
+    """One replace, from the command to its end: (seconds, bytes written to the source, bytes
+    written to the target, CPU seconds)."""
     source, target = media.source.counters(), media.target.counters()
     cpu = Cpu(peer.pids())
     start = time.monotonic()
@@ -71,7 +71,7 @@ def run_idle(peer, media, context, wanted):
 
 
 def copy_raw(media, context, kind):
-    """As many bytes as moltfs had to bring over, or, when nobody did, as there are in the files."""
+    """Copies as many bytes as moltfs had to copy, or those of the files if moltfs has not run."""
     files = (12, 20000) if context.quick else (24, 50000)
     size = context.volumes.get(kind, files[0] * 64 * MIB if kind == "big" else files[1] * 4096)
     cpu = Cpu()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Group resume: a replace is stopped when 40 % are on the target, by an orderly unmount or by
-kill -9 of the daemon, and goes on at the next mount. How much is copied again, and is every byte
-right on the target alone?"""
+"""Group resume: a replace is stopped when 40 % are on the target, by unmounting or by kill -9 of
+the daemon, and continues at the next mount. Measures how many bytes are copied again, and verifies
+every file on the target alone."""
 import contextlib
 import hashlib
 import threading
@@ -37,13 +37,13 @@ def run_resume(peer, media, context, wanted):
 
 
 def start_replace(peer, target):
-    """What becomes of it shows on the target; the command itself may die with the daemon."""
+    """Starts a replace. The command may fail, because the daemon is ended while it runs."""
     with contextlib.suppress(Unable):
         peer.replace_start(target)
 
 
 def stop_and_resume(peer, media, context, way):
-    """(bytes that went to the target beyond what it needed, files that are wrong on it)."""
+    """(bytes written to the target beyond those that it needed, files that are wrong on it)."""
     media.target.clear()
     with peer.made(media.source):
         fill(peer, context, "big")
@@ -55,7 +55,7 @@ def stop_and_resume(peer, media, context, way):
         starting = threading.Thread(target=start_replace, args=(peer, media.target))
         starting.start()
         wait_for(lambda: media.target.counters()["written"] - target >= SHARE * allocated,
-                 "40 % of the replace", 120, 0.001)
+                 "40 % of the replace on the target", 120, 0.001)
         getattr(peer, f"stop_by_{way}")()
         stopped_at = media.target.counters()["written"] - target
         context.note(peer, f"resume_{way}.stopped_at_share", stopped_at / allocated)
@@ -72,7 +72,7 @@ def stop_and_resume(peer, media, context, way):
 
 
 def wrong_files(peer, media, expected):
-    """The source is destroyed; then the target alone is read."""
+    """Destroys the source, mounts the target alone and counts the files that are wrong."""
     media.source.clear()
     drop_caches()
     peer.device = media.target

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Group scale: what happens to the figures of moltfs as files, volume, extents, directories and
-client threads grow. The volumes are sparse image files in RAM. The cost of a thing must grow as the
-thing does, not as what lies around it."""
+"""Group scale: the figures of moltfs as the number of files, the volume, the extents of a file, the
+names of a directory and the client threads grow. The volumes are sparse image files in RAM. An
+operation should cost more only if the operation itself grows, not the volume around it."""
 import os
 import pathlib
 import random
@@ -18,7 +18,7 @@ TIB = 1 << 40
 
 
 class Image:
-    """A sparse file as a device."""
+    """A sparse file that serves as a device."""
 
     def __init__(self, context, name, size):
         self.path = str(pathlib.Path(context.directories["ram"]) / name)
@@ -34,7 +34,7 @@ class Image:
 
 
 class Scale:
-    """Measures at one size; figures go to context.scale[axis][size]."""
+    """Measurements at one size of one axis."""
 
     def __init__(self, peer, context):
         self.peer, self.context = peer, context
@@ -42,7 +42,7 @@ class Scale:
         self.load = context.bench_program("load")
 
     def volume(self, size):
-        """The next volume, mounted; the one before is gone."""
+        """Makes and mounts a volume on new images; unmounts it at the end. See Peer.made()."""
         self.source = Image(self.context, "scale-source", size)
         self.target = Image(self.context, "scale-target", size)
         return self.peer.made(self.source)
@@ -56,7 +56,7 @@ class Scale:
                                   timeout=3600))
 
     def commit_ms(self):
-        """Of one small file, median of nine."""
+        """The milliseconds of an fsync of one small file, median of nine."""
         took = []
         for number in range(9):
             fd = os.open(self.peer.root / f"commit{number}", os.O_CREAT | os.O_WRONLY)
@@ -68,7 +68,7 @@ class Scale:
         return statistics.median(took) * 1000
 
     def unlink(self, path):
-        """Seconds until a commit has freed the space, too: that is done in the background."""
+        """The seconds until the space is free as well, which a background task does."""
         start = time.monotonic()
         os.unlink(path)
         while self.peer.usage()["data_used_bytes"] > 0:
@@ -76,7 +76,7 @@ class Scale:
         return time.monotonic() - start
 
     def used_by(self, verb, *work):
-        """The rate of files(), and what CPU time of the daemon each file took."""
+        """The rate of files(), and the CPU time of the daemon for each file."""
         pid = self.peer.pids()[0]
         before = process_ticks(pid)[0]
         rate = self.files(verb, *work)
@@ -98,7 +98,7 @@ class Scale:
                 "resident after mount, MiB": self.context.resident_of(self.peer) / MIB}
 
     def replace(self):
-        """A whole replace: how long until it is armed, how long the swap, how fast between."""
+        """A whole replace: the time until it is armed, the time of the swap, and the rate."""
         allocated = self.peer.allocated()
         start = time.monotonic()
         self.peer.replace_start(self.target)
@@ -116,7 +116,7 @@ class Scale:
                 "replace, MB/s": allocated / (end - start) / 1e6}
 
     def resume(self):
-        """Stopped by an unmount as soon as it runs: how long does the mount take that resumes?"""
+        """Unmounts right after the start of a replace, and measures the mount that resumes it."""
         self.target.clear()
         self.peer.replace_start(self.target)
         self.peer.unmount()
@@ -124,7 +124,7 @@ class Scale:
         start = time.monotonic()
         try:
             self.peer.mount_resumed(self.target)
-        except Unable:   # it was over before the unmount
+        except Unable:   # the replace had ended before the unmount
             self.peer.device = self.target
             self.peer.mount()
             return {}
@@ -152,7 +152,7 @@ def scale_files(scale, keep, quick):
 
 
 def stat_some(root, count, directories):
-    """A thousand of one directory in the order in which they were made; fewer if there are."""
+    """The rate of stat on up to a thousand files of one directory, in order of creation."""
     each = count // directories
     rng = random.Random(1)
     first = rng.randrange(max(1, each - 1000))
@@ -180,14 +180,14 @@ def scale_volume(scale, keep, quick):
 
 
 def scale_extents(scale, keep, quick):
-    """Files of 4 KiB extents; the last size is also the volume of small extents to be replaced."""
+    """One file of 4 KiB extents. The last size also shows a replace of small extents."""
     for count in (1, 1000, 50000) if quick else (1, 1000, 1000000):
         with scale.volume(100 * GIB):
             path = scale.peer.root / "extents"
             made = measured(scale.load, "extents", path, count, 1, timeout=3600)
             scale.peer.sync()
             scale.peer.remount()
-            # One read in four blocks: hardly one finds what another has brought into the cache.
+            # One read for four blocks, so that few reads find a block in the cache.
             read = measured(scale.load, "randread", path, max(1, min(count // 2, 4000)), 1)
             figures = {"write, extents/s": rate_each(made) if count > 1 else None,
                        "random 4k read cold, IOPS": rate_each(read) if count > 1 else None}
@@ -201,7 +201,7 @@ def scale_extents(scale, keep, quick):
 
 
 def scale_directory(scale, keep, quick):
-    """At least 20,000 files each time, in as many directories as that takes."""
+    """At least 20,000 files at each size, in as many directories as that takes."""
     for count in (100, 50000) if quick else (100, 1000000):
         with scale.volume(100 * GIB):
             root = scale.peer.root / "files"
@@ -232,7 +232,7 @@ def scale_threads(scale, keep, quick):
 
 
 def syncs_together(scale, threads):
-    """Each in a file of its own; how many in a second all together."""
+    """Each thread in a file of its own; returns the rate of all together."""
     count = 1600 // threads
     paths = [scale.peer.root / f"sync{number}" for number in range(threads)]
     for path in paths:
@@ -248,7 +248,7 @@ def syncs_together(scale, threads):
 
 
 def scale_fragmented(scale, keep, quick):
-    """A volume that is nearly full of 4 KiB files, each second one removed."""
+    """A fresh volume, and one that was full of 4 KiB files of which every second one is removed."""
     size = (512 if quick else 1024) * MIB
     for state in ("fresh", "full and in fragments"):
         with scale.volume(size):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Works on one file, as scripts/bench asks, and prints one JSON object with what it took.
+// A load generator of scripts/bench: works on one file, and prints the time as one JSON object.
 //
 //   bench_load seqwrite FILE MIB         1 MiB writes to a new file, one fsync
 //   bench_load seqread FILE              1 MiB reads, to the end
@@ -7,7 +7,7 @@
 //   bench_load randwrite FILE COUNT SEED 4 KiB overwrites, one fsync
 //   bench_load extents FILE COUNT SEED   4 KiB writes, each 8 KiB after the last; one fsync
 //   bench_load fsync4k FILE COUNT SEED   4 KiB overwrites, each with an fsync
-//   bench_load busy FILE SECONDS SEED    4 KiB overwrites, fsync after each 32nd; see run_busy()
+//   bench_load busy FILE SECONDS SEED    4 KiB overwrites, fsync after every 32nd; see run_busy()
 //   bench_load stream FILE SECONDS MBPS  1 MiB appends at a steady rate; starts over at 64 MiB
 //
 // FILE may be a block device: with --direct before the verb it is opened with O_DIRECT.
@@ -40,7 +40,7 @@ class File {
   void write(const char* data, size_t bytes, uint64_t offset) {
     if (must(pwrite(fd_, data, bytes, static_cast<off_t>(offset)), "write") !=
         static_cast<ssize_t>(bytes)) {
-      fail("a write came out short");
+      fail("short write");
     }
   }
   size_t read(char* data, size_t bytes, uint64_t offset) {
@@ -83,13 +83,13 @@ void run_randread(const char* path, uint64_t count, uint64_t seed) {
   const Watch watch;
   for (uint64_t i = 0; i < count; i++) {
     if (file.read(buffer.data(), kBlockBytes, random.below(blocks) * kBlockBytes) != kBlockBytes) {
-      fail("a read came out short");
+      fail("short read");
     }
   }
   report(watch.seconds(), count, count * kBlockBytes);
 }
 
-/// Overwrites `count` random blocks; fsync after each `sync_each`-th, and at the end.
+/// Overwrites `count` random blocks, with an fsync after every `sync_each`-th and at the end.
 void run_randwrite(const char* path, uint64_t count, uint64_t seed, uint64_t sync_each) {
   Buffer buffer(kBlockBytes);
   File file(path, O_RDWR);
@@ -114,9 +114,8 @@ void run_randwrite(const char* path, uint64_t count, uint64_t seed, uint64_t syn
       percentile_us(latencies, 0.99));
 }
 
-/// Overwrites until told to stop (SIGTERM) or for `limit_seconds`. Prints one line for each fsync,
-/// when it was done and how long it took ("T US", seconds on CLOCK_MONOTONIC and microseconds), so
-/// that the caller can say what the foreground got before, during and after something.
+/// Overwrites random blocks until SIGTERM or for `limit_seconds`. Prints a line "T US" for each
+/// fsync: when it ended, in seconds of CLOCK_MONOTONIC, and how many microseconds it took.
 void run_busy(const char* path, double limit_seconds, uint64_t seed) {
   Buffer buffer(kBlockBytes);
   File file(path, O_RDWR);
@@ -180,7 +179,7 @@ int run(int argc, char** argv) {
     if (verb == "busy") return run_busy(argv[2], seconds, number(4)), 0;
     if (verb == "stream") return run_stream(argv[2], seconds, strtod(argv[4], nullptr)), 0;
   }
-  fmt::print(stderr, "bench_load: unknown work; see the head of load.cc\n");
+  fmt::print(stderr, "bench_load: unknown arguments; the head of load.cc lists them\n");
   return 1;
 }
 

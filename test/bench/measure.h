@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the load generators of scripts/bench share: clock, failing, latencies, random offsets.
+// Shared by the load generators of scripts/bench: clock, errors, latencies, random offsets.
 #pragma once
 
 #include <fmt/format.h>
@@ -20,13 +20,13 @@ namespace moltfs::bench {
 constexpr size_t kBlockBytes = 4096;
 constexpr size_t kMebibyte = 1 << 20;
 
-/// Ends the program; what it did is of no use.
+/// Prints the error and errno, and ends the program.
 [[noreturn]] inline void fail(const std::string& what) {
   fmt::print(stderr, "bench: {}: {}\n", what, strerror(errno));
   exit(2);
 }
 
-/// What system calls return; ends the program if that is an error.
+/// The result of a system call; ends the program if it is an error.
 inline ssize_t must(ssize_t result, const char* what) {
   if (result < 0) fail(what);
   return result;
@@ -60,7 +60,7 @@ class Random {
   uint64_t state_;
 };
 
-/// Memory fit for direct I/O, filled with what does not compress.
+/// Memory that is aligned for direct I/O and filled with incompressible bytes.
 class Buffer {
  public:
   explicit Buffer(size_t bytes)
@@ -80,7 +80,7 @@ class Buffer {
   size_t bytes_;
 };
 
-/// The latency below which `share` of all lie; in microseconds. Sorts.
+/// The latency, in microseconds, below which `share` (0 to 1) of all lie. Sorts `seconds`.
 inline double percentile_us(std::vector<double>& seconds, double share) {
   if (seconds.empty()) return 0;
   std::sort(seconds.begin(), seconds.end());

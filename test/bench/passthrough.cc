@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A FUSE filesystem that hands each request to a directory of another filesystem and does nothing
-// else: what it reaches is the ceiling of FUSE over that filesystem. It has what a plain front end
-// would have: the low-level API, the writeback cache, readdirplus, long timeouts, requests of 1
-// MiB, splicing of what is read and written, and as many threads as libfuse likes.
+// A FUSE filesystem that only forwards each request to a directory of another filesystem. Its speed
+// is the most that FUSE can reach on that filesystem. It uses the low-level API, the writeback
+// cache, readdirplus, long timeouts, requests of 1 MiB, splice(2) for reads and writes, and the
+// threads that libfuse starts by itself.
 //
 //   bench_passthrough DIRECTORY MOUNTPOINT
 #define FUSE_USE_VERSION 35
@@ -28,7 +28,7 @@ namespace {
 constexpr double kTimeoutSeconds = 86400;
 constexpr unsigned kRequestBytes = 1 << 20;
 
-/// One inode the kernel knows.
+/// An inode that the kernel holds a reference to.
 struct Node {
   int fd = -1;  // O_PATH
   ino_t number = 0;
@@ -56,7 +56,7 @@ void answer(fuse_req_t request, int result) {
   fuse_reply_err(request, result < 0 ? errno : 0);
 }
 
-/// Looks a name up; 0 or an errno.
+/// Looks a name up. Returns 0 or an errno.
 int find(fuse_ino_t parent, const char* name, fuse_entry_param& entry) {
   entry = {};
   entry.attr_timeout = entry.entry_timeout = kTimeoutSeconds;
@@ -263,7 +263,7 @@ void on_fsync(fuse_req_t request, fuse_ino_t, int data_only, fuse_file_info* inf
   answer(request, data_only ? fdatasync(handle_of(info)) : fsync(handle_of(info)));
 }
 
-/// An open directory; the entry that did not fit into the last answer waits in `pending`.
+/// An open directory. `pending` is the entry that did not fit into the last answer.
 struct Listing {
   DIR* stream = nullptr;
   dirent* pending = nullptr;

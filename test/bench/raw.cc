@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the devices themselves can do: io_uring, direct I/O, registered buffers, one flush at the
-// end. Prints one JSON object with what it took. What is on the devices written to is lost.
+// The speed of the devices themselves: io_uring, direct I/O, registered buffers, one flush at the
+// end. Prints the time as one JSON object. Overwrites the devices that it writes to.
 //
 //   bench_raw copy SOURCE TARGET BYTES DEPTH UNIT      the first BYTES of SOURCE to TARGET
 //   bench_raw write DEVICE BYTES DEPTH UNIT [SEED]     in order, or with SEED at random places
@@ -18,10 +18,10 @@ namespace moltfs::bench {
 namespace {
 
 struct Job {
-  int source = -1, target = -1;  // one of them is -1 when there is nothing to read or to write
+  int source = -1, target = -1;  // -1: nothing to read; nothing to write
   uint64_t bytes = 0, depth = 16, unit = kMebibyte;
   std::optional<uint64_t> seed;
-  uint64_t span = 0;  // random places are below this
+  uint64_t span = 0;  // random offsets are below this
 };
 
 /// liburing's calls return -errno.
@@ -56,7 +56,7 @@ class Pump {
       while (io_uring_peek_cqe(&ring_, &done) == 0) {
         const uint64_t slot = done->user_data / 2;
         const bool was_read = done->user_data % 2 == 0;
-        if (done->res != static_cast<int>(job_.unit)) fail("an I/O failed or came out short");
+        if (done->res != static_cast<int>(job_.unit)) fail("failed or short I/O");
         io_uring_cqe_seen(&ring_, done);
         in_flight_--;
         if (was_read && job_.target >= 0) {
@@ -102,9 +102,9 @@ class Pump {
 
 int run(int argc, char** argv) {
   const std::string_view verb = argc > 1 ? argv[1] : "";
-  const int numbers = verb == "copy" ? 4 : 3;  // where they begin
+  const int numbers = verb == "copy" ? 4 : 3;  // index of the first number
   if (argc < numbers + 3 || (verb != "copy" && verb != "read" && verb != "write")) {
-    fmt::print(stderr, "bench_raw: unknown work; see the head of raw.cc\n");
+    fmt::print(stderr, "bench_raw: unknown arguments; the head of raw.cc lists them\n");
     return 1;
   }
   const auto number = [&](int index) { return strtoull(argv[index], nullptr, 10); };

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Works on many small files, as scripts/bench asks, and prints one JSON object with what it took.
+// A load generator of scripts/bench: works on many small files, and prints the time as one JSON
+// object.
 //
 //   bench_small_files create|stat|readdir|read|unlink DIR COUNT DIRECTORIES BYTES [THREADS]
 //
-// The files are DIR/dNNN/fNNNNNN, spread over DIRECTORIES directories one after the other, BYTES
-// long. create makes the directories too, and unlink removes them. With THREADS, each thread has
-// its share of the directories; there must be as many of them at least.
+// The files are DIR/dNNN/fNNNNNN, in DIRECTORIES directories, BYTES long. create also makes the
+// directories, and unlink removes them. Each of THREADS threads works on its share of the
+// directories; there must be at least as many directories as threads.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -38,7 +39,7 @@ void read_whole(const char* path, Buffer& buffer) {
 void create(const char* path, Buffer& buffer, uint64_t bytes) {
   const int fd = static_cast<int>(must(open(path, O_WRONLY | O_CREAT | O_EXCL, 0644), path));
   if (bytes > 0 && must(write(fd, buffer.data(), bytes), "write") != static_cast<ssize_t>(bytes)) {
-    fail("a write came out short");
+    fail("short write");
   }
   must(close(fd), "close");
 }
@@ -59,7 +60,7 @@ void work(const Job& job, uint64_t first, uint64_t end) {
   for (uint64_t directory = first; directory < end; directory++) {
     const std::string path = directory_of(job, directory);
     if (job.verb == "readdir") {
-      if (list(path) != each) fail("a directory does not list what it holds");
+      if (list(path) != each) fail("a listing is incomplete");
       continue;
     }
     if (job.verb == "create") must(mkdir(path.c_str(), 0755), "mkdir");
@@ -77,7 +78,7 @@ void work(const Job& job, uint64_t first, uint64_t end) {
 
 int run(int argc, char** argv) {
   if (argc < 6) {
-    fmt::print(stderr, "bench_small_files: see the head of small_files.cc\n");
+    fmt::print(stderr, "bench_small_files: missing arguments; see the head of small_files.cc\n");
     return 1;
   }
   const auto number = [&](int index) { return strtoull(argv[index], nullptr, 10); };
