@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The engine's doors, its commit hook, and how its activities take turns.
+// The engine's commands, its commit hook, and how its activities take turns.
+#include "replace/engine.h"
+
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
-#include "replace/engine_impl.h"
 
 namespace moltfs::replace {
 
@@ -23,32 +24,38 @@ std::shared_ptr<const alloc::DuplicationRule> rule_or_default(const Engine::Opti
 
 }  // namespace
 
-Engine::Impl::Impl(alloc::Volume& volume, Host& host, Background& background,
-                   const Options& options)
+Engine::Engine(alloc::Volume& volume, Host& host, Background& background, const Options& options)
     : volume_(volume),
       host_(host),
       background_(background),
       options_(options),
       rule_(rule_or_default(options)),
       changed_(volume.runtime().make_wait_queue()),
-      read_only_(volume.read_only()) {}
+      read_only_(volume.read_only()) {
+  volume_.set_hook(this);
+}
+
+Engine::~Engine() {
+  halt();
+  volume_.set_hook(nullptr);
+}
 
 // ---- Taking turns
 
-void Engine::Impl::set_activity(Activity activity) {
+void Engine::set_activity(Activity activity) {
   activity_ = activity;
   changed_->notify_all();
 }
 
-Result<void> Engine::Impl::wait_for_turn(Lock& lock) {
+Result<void> Engine::wait_for_turn(Lock& lock) {
   changed_->wait(
-      lock, [&] { return activity_ != Activity::settling && activity_ != Activity::cancelling; });
+      lock, [&] { return activity_ != Activity::suspending && activity_ != Activity::cancelling; });
   if (stopping_) return Error(Errc::busy, "the filesystem is being unmounted");
   if (read_only_) return Error(Errc::read_only, "the volume is mounted read-only");
   return ok();
 }
 
-std::string Engine::Impl::describe_running() const {
+std::string Engine::describe_running() const {
   const Status& facts = ledger_.current().facts;
   const std::string_view doing =
       activity_ == Activity::arming ? "being armed" : replace::name_of(facts.state);
@@ -56,7 +63,7 @@ std::string Engine::Impl::describe_running() const {
                      facts.source.path, facts.target.path, doing);
 }
 
-void Engine::Impl::spawn(asio::awaitable<void> coroutine) {
+void Engine::spawn(asio::awaitable<void> coroutine) {
   {
     Lock lock(mutex_);
     ++coroutines_;
@@ -64,64 +71,51 @@ void Engine::Impl::spawn(asio::awaitable<void> coroutine) {
   background_.start(owned(std::move(coroutine)));
 }
 
-asio::awaitable<void> Engine::Impl::owned(asio::awaitable<void> coroutine) {
+asio::awaitable<void> Engine::owned(asio::awaitable<void> coroutine) {
   co_await std::move(coroutine);
   Lock lock(mutex_);
   --coroutines_;
   changed_->notify_all();
 }
 
-Result<void> Engine::Impl::perform(Body body) {
-  auto result = std::make_shared<std::optional<Result<void>>>();
-  spawn(run_body(std::move(body), result));
-  Lock lock(mutex_);
-  changed_->wait(lock, [&] { return result->has_value(); });
-  return **result;
-}
-
-asio::awaitable<void> Engine::Impl::run_body(Body body,
-                                             std::shared_ptr<std::optional<Result<void>>> result) {
-  Result<void> outcome = co_await background_.blocking(std::move(body));
-  Lock lock(mutex_);
-  *result = std::move(outcome);
-  changed_->notify_all();
-}
-
-int64_t Engine::Impl::wall_seconds() const {
+int64_t Engine::wall_seconds() const {
   return volume_.runtime().wall_clock().tv_sec;
 }
 
-Walk::UsedBytes Engine::Impl::used_bytes() const {
+Walk::UsedBytes Engine::used_bytes() const {
   return [this](LogicalOffset chunk) { return volume_.space().used_bytes(chunk); };
 }
 
-// ---- Doors
+void Engine::commit_or_warn() {
+  const auto committed = host_.commit();
+  if (!committed) log_warning("replace: {}", committed.error().message());
+}
 
-void Engine::Impl::halt() {
+// ---- Commands
+
+void Engine::halt() {
   {
     Lock lock(mutex_);
     stopping_ = true;
   }
-  // Posted, so that a coroutine which has just looked at stopping_ is asleep by then.
+  // Posted, so that a coroutine which has just read stopping_ is asleep by then.
   background_.post([&background = background_] { background.wake_sleepers(); });
   Lock lock(mutex_);
   changed_->wait(lock, [&] { return coroutines_ == 0 && activity_ == Activity::idle; });
 }
 
-void Engine::Impl::stop() {
+void Engine::stop() {
   halt();
-  bool lacks_cursor = false;
+  bool cursor_moved = false;
   {
     Lock lock(mutex_);
     const Status& facts = ledger_.record().facts;
-    lacks_cursor = in_progress(facts.state) && facts.cursor_left != committed_cursor_;
+    cursor_moved = in_progress(facts.state) && facts.cursor_left != committed_cursor_;
   }
-  if (!lacks_cursor) return;
-  auto committed = host_.commit();
-  if (!committed) log_warning("replace: {}", committed.error().message());
+  if (cursor_moved) commit_or_warn();
 }
 
-Result<void> Engine::Impl::start(const StartRequest& request) {
+Result<void> Engine::start(const StartRequest& request) {
   {
     Lock lock(mutex_);
     TRY(wait_for_turn(lock));
@@ -136,12 +130,12 @@ Result<void> Engine::Impl::start(const StartRequest& request) {
     set_activity(Activity::arming);
     pace_.start(volume_.runtime().now(), host_.time_serving());
   }
-  TRY(perform([this, request] { return arm_new(request); }));
-  begin_walk();
+  TRY(arm_new(request));
+  begin_copy();
   return ok();
 }
 
-Result<void> Engine::Impl::resume() {
+Result<void> Engine::resume() {
   {
     Lock lock(mutex_);
     TRY(wait_for_turn(lock));
@@ -155,12 +149,12 @@ Result<void> Engine::Impl::resume() {
     set_activity(Activity::arming);
     pace_.start(volume_.runtime().now(), host_.time_serving());
   }
-  TRY(perform([this] { return arm_again(); }));
-  begin_walk();
+  TRY(arm_again());
+  begin_copy();
   return ok();
 }
 
-Result<void> Engine::Impl::cancel() {
+Result<void> Engine::cancel() {
   {
     Lock lock(mutex_);
     TRY(wait_for_turn(lock));
@@ -179,16 +173,16 @@ Result<void> Engine::Impl::cancel() {
     }
     set_activity(Activity::cancelling);
   }
-  return perform([this] { return undo(); });
+  return undo();
 }
 
-void Engine::Impl::update_totals() {
+void Engine::update_totals() {
   if (!walk_) return;
   Status& facts = ledger_.current().facts;
   facts.bytes_total = facts.bytes_copied + walk_->remaining_bytes(used_bytes());
 }
 
-Status Engine::Impl::status() const {
+Status Engine::status() const {
   Lock lock(mutex_);
   Status status = ledger_.record().facts;
   if (duplicating_ && in_progress(status.state)) {
@@ -204,14 +198,14 @@ Status Engine::Impl::status() const {
       status.eta_seconds = (remaining + status.rate - 1) / status.rate;
     }
   }
-  // Until the source is let go.
+  // The source is still open.
   if (activity_ == Activity::finishing && status.state == State::finished) {
     status.state = State::finishing;
   }
   return status;
 }
 
-Status Engine::Impl::wait(const std::function<bool()>& stop) {
+Status Engine::wait(const std::function<bool()>& stop) {
   while (!stop()) {
     Lock lock(mutex_);
     if (activity_ == Activity::idle && !in_progress(ledger_.record().facts.state)) break;
@@ -223,7 +217,7 @@ Status Engine::Impl::wait(const std::function<bool()>& stop) {
 
 // ---- Commit hook (see ledger.h)
 
-void Engine::Impl::on_seal(Generation closing) {
+void Engine::on_seal(Generation closing) {
   Lock lock(mutex_);
   if (duplicating_ && ledger_.standing()) {
     ledger_.current().facts.bytes_duplicated = duplicated_before_ + volume_.duplicated_bytes();
@@ -234,7 +228,7 @@ void Engine::Impl::on_seal(Generation closing) {
   sealed_walk_number_ = walk_number_;
 }
 
-std::vector<std::byte> Engine::Impl::on_flushed(bool target_flushed) {
+std::vector<std::byte> Engine::on_flushed(Generation, bool target_flushed) {
   bool unexpected = false;
   {
     Lock lock(mutex_);
@@ -245,19 +239,21 @@ std::vector<std::byte> Engine::Impl::on_flushed(bool target_flushed) {
   return ledger_.on_flushed(target_flushed);
 }
 
-void Engine::Impl::on_durable(Generation closed) {
+void Engine::on_durable(Generation closed) {
   Lock lock(mutex_);
   ledger_.on_durable(closed);
   committed_cursor_ = sealed_cursor_;
   if (sealed_walk_number_ == walk_number_) committed_copied_ = sealed_copied_;
 }
 
-bool Engine::Impl::duplication_stands() {
+bool Engine::duplication_stands() {
   Lock lock(mutex_);
   return ledger_.standing();
 }
 
-void Engine::Impl::target_fault(alloc::IoOp op, const Error& error) {
+// ---- Faults
+
+void Engine::target_fault(alloc::IoOp op, const Error& error) {
   std::string reason;
   {
     Lock lock(mutex_);
@@ -271,7 +267,7 @@ void Engine::Impl::target_fault(alloc::IoOp op, const Error& error) {
   suspend(reason);
 }
 
-void Engine::Impl::suspend(const std::string& reason) {
+void Engine::suspend(const std::string& reason) {
   {
     Lock lock(mutex_);
     if (!ledger_.standing()) return;
@@ -283,61 +279,9 @@ void Engine::Impl::suspend(const std::string& reason) {
   log_warning("replace: duplication is off: {}", reason);
 }
 
-/// `what`, and what is lost: a walk that resumes does not come by there again.
-std::string Engine::Impl::reason_for(const std::string& what) const {
+/// `what`, and which block is lost: a walk that resumes does not read that block again.
+std::string Engine::reason_for(const std::string& what) const {
   return (lost_.empty() ? what : what + "; " + lost_).substr(0, kMaxReasonBytes);
-}
-
-// ---- Engine
-
-Engine::Engine(alloc::Volume& volume, Host& host, Background& background, const Options& options)
-    : impl_(std::make_unique<Impl>(volume, host, background, options)), volume_(volume) {
-  volume_.set_hook(this);
-}
-
-Engine::~Engine() {
-  impl_->halt();
-  volume_.set_hook(nullptr);
-}
-
-Result<void> Engine::restore(const std::vector<std::string>& hints, bool read_only) {
-  return impl_->restore(hints, read_only);
-}
-void Engine::run() {
-  impl_->run();
-}
-void Engine::stop() {
-  impl_->stop();
-}
-Result<void> Engine::start(const StartRequest& request) {
-  return impl_->start(request);
-}
-Result<void> Engine::resume() {
-  return impl_->resume();
-}
-Result<void> Engine::cancel() {
-  return impl_->cancel();
-}
-Status Engine::status() const {
-  return impl_->status();
-}
-Status Engine::wait(const std::function<bool()>& stop) {
-  return impl_->wait(stop);
-}
-void Engine::on_seal(Generation closing) {
-  impl_->on_seal(closing);
-}
-std::vector<std::byte> Engine::on_flushed(Generation, bool target_flushed) {
-  return impl_->on_flushed(target_flushed);
-}
-void Engine::on_durable(Generation closed) {
-  impl_->on_durable(closed);
-}
-void Engine::target_fault(alloc::IoOp op, const Error& error) {
-  impl_->target_fault(op, error);
-}
-bool Engine::duplication_stands() {
-  return impl_->duplication_stands();
 }
 
 }  // namespace moltfs::replace

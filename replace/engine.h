@@ -1,65 +1,54 @@
 // SPDX-License-Identifier: MIT
-// The replace engine: puts a new device (the target) into the place of another (the source) while
-// the filesystem on it is in use.
+// The replace engine: gives the place of one device of the volume (the source) to a new device (the
+// target) while the filesystem is in use. README.md tells the story: the race, the protocol step by
+// step, the states. Here are the rules that the code must keep.
 //
-//                 start                  all windows done              swap durable
-//   none/finished ------> arming -> copying ------> finishing -----------------> finished
-//   cancelled/failed        |          |  ^             |  (target fault)
-//                           | fault    |  | resume      v
-//                           v          +--+------ suspended
-//                         failed       fault         |
-//                                      cancel (also from copying) -> cancelled
+// Invariants:
+//   R1  While armed, every write to the source goes to the target as well, wherever the cursor is.
+//       The mapper has no access to the cursor.
+//   R2  Everything born in generation G0 or later was written under duplication.
+//   R3  The copier writes only what was born before G0 and is not covered: it writes nothing twice
+//       and nothing that the target has already.
+//   R4  A write of the copier never overwrites newer data.
+//   R5  Nothing durable claims data that the target has not flushed.
+//   R6  At the swap, everything that the committed state reaches is on the target.
+//   R7  After a power cut at any request, the volume mounts and the replace continues.
+//   R8  A fault of the target never reaches the user; only the status shows it.
 //
-// The rule (R1): while armed, every write for the source goes to the target as well, wherever the
-// cursor stands. So the copier needs to bring over only what was born before, and the cursor is
-// for progress and for resuming, nothing else.
+// What happens to the copy if, meanwhile,
+//   a chunk under the copier is removed    freeze_stripe finds another chunk or none: it is skipped
+//   a chunk is made                        it is born under duplication, and so covered
+//   a block in a frozen window is freed    it is copied needlessly; that is harmless, because it
+//                                          cannot be allocated again before the thaw
+//   the machine crashes                    see R5 and R7
 //
-// arm     check target -> discard it -> superblock "target of devid N" -> map with duplication ->
-//         drain guards -> a whole commit C. Next generation is G0: everything born from G0 on is on
-//         the target (R2). If duplication breaks before C is durable, arming has failed.
-//         (arming.cc, target_check.h)
-// copy    windows of the source's device extents in the committed chunk table, upward, several in
-//         flight. For each: freeze (chunk looked up in the same step), list what is allocated in
-//         the running trees, drop what Coverage covers, read, verify, write, thaw (R3, R4).
-//         (walk.h, copier.h)
-// cursor  left edge of the first unfinished window; durable by a commit, captured when that commit
-//         is sealed, and so before its flush of the target (R5). (ledger.h)
-// finish  commit with pending_swap; then a commit that swaps (alloc/volume/volume.h) (R6); drain; close
-// the
-//         source, whose superblocks then say "replaced by ...". (finishing.cc)
-// suspend a fault of the target never reaches the user (R8): the map becomes plain, Coverage is cut
-//         to the last durable generation, the reason is kept. resume() arms again and copies the
-//         gap.
-// stop    unmount: windows in flight are finished, nothing else changes; restore() at the next
-// mount
-//         arms before the first write (R7).
-//
-// What if, meanwhile ...
-//   a chunk is removed under the copier: freeze_stripe finds another or none: skipped;
-//   a chunk is made: born under duplication: covered;
-//   a block in a frozen window is freed: it is copied in vain, harmless: nothing can reuse it
-//   before the thaw; the crash comes: see the invariants R5, R7 and test/sim.
-//
-// Concurrency: one mutex over the engine's state (ledger, walk, activity), never held across I/O, a
-// wait, or a call of Host or Volume that does either. It is taken within fs's critical section
-// (on_seal) and the locks of Space are taken within it; nothing else nests. What blocks runs on the
-// workers of Background: start(), resume() and cancel() hand their work over and wait for it, so
-// they may be called from any task but those of Background itself. target_fault comes from any
-// task, closes the ledger and publishes the plain map; the rest of a suspension follows on a
-// worker.
+// Concurrency: one mutex guards the engine's state (ledger, walk, activity). It is never held
+// across I/O, a wait, or a call of Host or Volume that does either. It is locked inside the critical
+// section of fs (on_seal), and the locks of Space are locked inside it; nothing else nests.
+// start(), resume() and cancel() do their work in the calling task and may wait long. Call them from
+// any task but those of Background: the copy runs there, and they may have to wait for it.
+// target_fault() may come from any task. It closes the ledger and publishes the plain map; the rest
+// of a suspension follows when the copy has ended.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "alloc/base/background.h"
 #include "alloc/volume/volume.h"
+#include "replace/copier.h"
 #include "replace/host.h"
+#include "replace/ledger.h"
+#include "replace/pace.h"
+#include "replace/rate.h"
 #include "replace/status.h"
+#include "replace/walk.h"
 
 namespace moltfs::replace {
 
@@ -67,24 +56,27 @@ class Engine final : public alloc::CommitHook {
  public:
   struct Options {
     uint64_t window_bytes = 1 << 20;
-    unsigned windows_in_flight = 16;  ///< fewer while programs are at work (pace.h)
-    /// A crash costs at most what was copied since the cursor was last made durable. That is done
-    /// each `commit_interval`, and each `commit_bytes`; at `max_undurable_bytes` the copier waits.
+    unsigned windows_in_flight = 16;  ///< fewer while programs use the filesystem (pace.h)
+    /// A crash costs at most what was copied since the cursor was last made durable. A commit makes
+    /// it durable each `commit_interval` and each `commit_bytes`; at `max_undurable_bytes` the
+    /// copier waits for it.
     Nanoseconds commit_interval = std::chrono::seconds(5);
     uint64_t commit_bytes = 16 << 20, max_undurable_bytes = 64 << 20;
-    /// The product's: always. Tests bring others.
+    /// Which writes are duplicated. None given: all of them. Tests give others.
     std::shared_ptr<const alloc::DuplicationRule> rule;
   };
 
   Engine(alloc::Volume& volume, Host& host, Background& background, const Options& options);
   ~Engine() override;
 
-  /// At mount, before the first write: reads the record in the superblock; if a replace was in
-  /// progress finds the target (recorded path, `hints`, candidates; checked by uuid) and arms. A
-  /// target that is missing or broken leaves the replace suspended. Copying begins with run().
+  /// At mount, before the first write: reads the record in the superblock. If a replace was in
+  /// progress, finds the target (at the recorded path, then at `hints`, then among all devices;
+  /// checked by uuid) and arms. A target that is missing or broken leaves the replace suspended.
+  /// Copying begins with run().
   Result<void> restore(const std::vector<std::string>& hints, bool read_only);
   void run();
-  /// Unmount: no new windows; returns when those in flight are done. The last commit comes after.
+  /// At unmount: starts no new windows and returns when those in flight are done. Commits if the
+  /// cursor moved.
   void stop();
 
   struct StartRequest {
@@ -92,15 +84,19 @@ class Engine final : public alloc::CommitHook {
     std::string target;  ///< path
     bool force = false;  ///< overwrite a foreign signature
   };
-  /// Returns when armed (the copy goes on in the background). Errors, each with a sentence and
-  /// nothing changed: bad_target (too small with both numbers, already a member, the source
-  /// itself), device_in_use (mounted), device_read_only, foreign_signature, not_found,
-  /// replace_running, read_only.
+  /// Returns when armed; the copy goes on in the background. Errors, each with a sentence and
+  /// nothing changed: bad_target (too small, already a member, the source itself), device_in_use
+  /// (mounted), device_read_only, foreign_signature, not_found, replace_running, read_only, busy
+  /// (unmounting).
   Result<void> start(const StartRequest& request);
-  Result<void> resume();  ///< no_replace if none is suspended
-  Result<void> cancel();  ///< no_replace if none runs or is suspended
+  /// Returns when armed again. Errors: no_replace if none is suspended, read_only, busy, and those
+  /// of finding the target.
+  Result<void> resume();
+  /// Errors: no_replace if none runs or is suspended, read_only, busy, io_error if it cannot be
+  /// committed.
+  Result<void> cancel();
   Status status() const;
-  /// Waits until the state is not armed/copying/finishing, or `stop` returns true (polled).
+  /// Waits until no replace is in progress, or until `stop` returns true (asked each 100 ms).
   Status wait(const std::function<bool()>& stop);
 
   // alloc::CommitHook
@@ -111,9 +107,131 @@ class Engine final : public alloc::CommitHook {
   bool duplication_stands() override;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  using Lock = std::unique_lock<std::mutex>;
+  /// The part of the reason that names a lost block begins with this and comes last, so that the
+  /// next mount finds it again.
+  static constexpr std::string_view kLost = "no copy could be read: ";
+
+  /// What the engine is doing. One activity at a time; a task claims it under the mutex. (State is
+  /// what users and the record see.)
+  ///
+  ///   idle    -> arming      start(), resume(), or run() after restore()
+  ///   arming  -> copying     armed
+  ///   arming  -> idle        arming failed, or stop()
+  ///   copying -> finishing   all windows are done
+  ///   copying -> idle        stop(), or cancel(), which then claims `cancelling`
+  ///   arming, copying -> suspending    duplication broke
+  ///   finishing, suspending, cancelling -> idle    done
+  enum class Activity : uint8_t { idle, arming, copying, finishing, suspending, cancelling };
+
+  // ---- engine.cc
+  void set_activity(Activity activity);  // REQUIRES: mutex_
+  /// Waits out a suspension or a cancel, which end soon. Errors: busy while unmounting, read_only.
+  Result<void> wait_for_turn(Lock& lock);
+  std::string describe_running() const;  // REQUIRES: mutex_
+  /// Starts a coroutine that halt() waits for.
+  void spawn(asio::awaitable<void> coroutine);
+  asio::awaitable<void> owned(asio::awaitable<void> coroutine);
+  /// Ends all coroutines without touching a device.
+  void halt();
+  /// Commits. A failure is only logged.
+  void commit_or_warn();
+  /// Ends duplication for `reason`: the plain map is published now, finish_suspension() follows.
+  void suspend(const std::string& reason);
+  std::string reason_for(const std::string& what) const;
+  int64_t wall_seconds() const;
+  Walk::UsedBytes used_bytes() const;
+  void update_totals();  // REQUIRES: mutex_
+
+  // ---- engine_arm.cc
+  Result<void> arm_new(const StartRequest& request);
+  Result<void> arm_again();
+  Result<void> arm_with(Record candidate, std::shared_ptr<alloc::Device> target);
+  /// Publishes the map, drains, commits. REQUIRES: ledger_.begin_arming() was called.
+  Result<void> arm(const alloc::DeviceEntry& source, std::shared_ptr<alloc::Device> target);
+  /// Takes back what arm() has done. Returns the record that was to be armed.
+  Record disarm_failed();
+  void fail_start(const Record& candidate, const Error& error, alloc::Device& target);
+  void take_over(Record record, Generation durable);  // REQUIRES: mutex_
+  bool swap_has_happened(const Record& record) const;
+  Result<std::shared_ptr<alloc::Device>> find_recorded_target(const Status& facts);
+  Result<void> restore_target();
+
+  // ---- engine_copy.cc
+  void begin_copy();
+  void start_walk();  // REQUIRES: mutex_
+  /// What a copy slot does next. Nothing set: the slot ends.
+  struct Step {
+    std::optional<PhysicalRange> window;
+    bool commit = false;
+    bool shared = false;  // programs use the filesystem: rest after the window
+    Nanoseconds wait{0};
+  };
+  Step next_step();
+  /// Why a copy slot leaves its worker.
+  struct Pause {
+    Nanoseconds time{0};
+    bool is_rest = false;  // the slot counts as busy while it rests
+    bool ends = false;
+  };
+  Pause copy_windows(Bytes buffer);
+  void commit_now();
+  void window_done(PhysicalRange window, const WindowResult& result);
+  bool gave_up() const;   // cancelled, or duplication broke
+  bool must_end() const;  // that, or unmounting; REQUIRES: mutex_
+  unsigned slot_count() const;
+  size_t slot_bytes() const;
+  asio::awaitable<void> copy_slot(Bytes buffer);
+  asio::awaitable<void> commit_cursor(uint64_t walk_number);
+  void end_copy();
+
+  // ---- engine_finish.cc
+  enum class Announced : uint8_t { yes, interrupted, duplication_broke };
+  void finish();
+  Announced announce_swap();
+  bool swap();
+  void release_source();
+  void finish_suspension();
+  Result<void> undo();
+  /// Adds what the volume has duplicated since the last arming to the record.
+  void collect_duplicated();
+
   alloc::Volume& volume_;
+  Host& host_;
+  Background& background_;
+  const Options options_;
+  const std::shared_ptr<const alloc::DuplicationRule> rule_;
+
+  mutable std::mutex mutex_;            // guards all below
+  std::unique_ptr<WaitQueue> changed_;  // activity_, coroutines_, swap_outcome_, a fault
+  Activity activity_ = Activity::idle;
+  bool read_only_ = false, stopping_ = false, cancel_requested_ = false;
+  unsigned coroutines_ = 0;
+
+  Ledger ledger_;
+  std::vector<std::string> hints_;         // where the target may be, from the mount
+  std::shared_ptr<alloc::Device> target_;  // while armed
+  std::string lost_;                       // what `reason` says about the first lost block
+  bool duplicating_ = false;               // the volume counts duplicated bytes for us
+  uint64_t duplicated_before_ = 0;         // in earlier armings of this replace
+  std::optional<alloc::SwapOutcome> swap_outcome_;
+
+  // The copy.
+  std::shared_ptr<Copier> copier_;
+  std::optional<Walk> walk_;  // while copying and finishing
+  uint64_t walk_number_ = 0;
+  unsigned slots_ = 0;         // copy slots that have not ended
+  unsigned busy_slots_ = 0;    // that copy or rest
+  AlignedBuffer slot_memory_;  // of all slots; one piece of memory, for huge pages
+  Pace pace_;
+  Rate rate_;
+
+  // What a crash would cost. Walk::copied_left() and the cursor, as of ...
+  bool committing_ = false;          // a slot or commit_cursor() commits
+  PhysicalOffset committed_cursor_;  // the last durable record
+  uint64_t committed_copied_ = 0;
+  PhysicalOffset sealed_cursor_;  // the commit under way
+  uint64_t sealed_copied_ = 0, sealed_walk_number_ = 0;
 };
 
 }  // namespace moltfs::replace

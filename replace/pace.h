@@ -31,7 +31,7 @@ class Pace {
   /// Shorter rests would mean waking up most of the time.
   static constexpr Nanoseconds kLeastRest = std::chrono::milliseconds(1);
   static constexpr Nanoseconds kLongestRest = std::chrono::seconds(1);
-  static constexpr unsigned kSharedLanes = 2;
+  static constexpr unsigned kSharedSlots = 2;
   /// Requests in flight, on the average, from which on programs are at work.
   static constexpr double kLoad = 0.1;
 

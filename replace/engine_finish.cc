@@ -1,46 +1,51 @@
 // SPDX-License-Identifier: MIT
 // The ends of a replace: swap, suspension, cancel.
 //
-// Finish, and what a crash leaves:
-//   commit with pending_swap     the source is the member; the record says "finishing". The mount
-//                                arms again, has nothing to copy, and finishes.
-//   commit that swaps            alloc/volume/volume.h: the source or the target, never both. If it is the
-//                                target, the record says "finishing" and the device table names the
-//                                target: the mount knows that it is finished.
-//   drain, close the source      the target is the member
-//   commit                       the record says "finished"
+// Steps of a finish, and what a crash after each leaves:
+//   commit with pending_swap    The source is the member; the record says "finishing". The mount
+//                               arms again, has nothing to copy, and finishes.
+//   commit that swaps           The source or the target is the member, never both
+//                               (alloc/volume/volume.h). If it is the target, the record says
+//                               "finishing" and the device table names the target: the mount knows
+//                               that the replace is finished.
+//   drain, close the source     The target is the member.
+//   commit                      The record says "finished".
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
-#include "replace/engine_impl.h"
-#include "replace/target_check.h"
+#include "replace/engine.h"
+#include "replace/target.h"
 
 namespace moltfs::replace {
 
-/// Activity finishing or settling.
-void Engine::Impl::finish() {
-  if (announce_swap()) swap();
-  bool is_finished = false;
-  {
-    Lock lock(mutex_);
-    if (activity_ == Activity::idle) return;
-    is_finished = ledger_.record().facts.state == State::finished;
+// ---- Finish
+
+/// On a worker. REQUIRES: activity finishing.
+void Engine::finish() {
+  switch (announce_swap()) {
+    case Announced::interrupted:
+      return;
+    case Announced::duplication_broke:
+      return finish_suspension();
+    case Announced::yes:
+      break;
   }
-  if (is_finished) {
-    finished();
+  if (swap()) {
+    release_source();
   } else {
-    settle();
+    finish_suspension();
   }
 }
 
-/// True if the swap may be asked for. Else duplication is off, or activity is idle (stop, cancel).
-bool Engine::Impl::announce_swap() {
+/// Commits that a swap is pending. yes: the swap may be asked for. interrupted: by stop() or
+/// cancel(); the activity is idle.
+Engine::Announced Engine::announce_swap() {
   alloc::Superblock::Succession succession;
   {
     Lock lock(mutex_);
-    if (!ledger_.standing()) return false;
+    if (!ledger_.standing()) return Announced::duplication_broke;
     Status& facts = ledger_.current().facts;
     facts.state = State::finishing;
     facts.bytes_total = facts.bytes_copied;
@@ -50,30 +55,31 @@ bool Engine::Impl::announce_swap() {
   auto committed = host_.commit();
   if (!committed) {
     suspend("the commit before the swap failed: " + committed.error().message());
-    return false;
+    return Announced::duplication_broke;
   }
   bool complete = false;
   {
     Lock lock(mutex_);
-    if (!ledger_.standing()) return false;
+    if (!ledger_.standing()) return Announced::duplication_broke;
     // The walk that has just ended began after the last arming; what it claims is durable now.
     complete = ledger_.durable_coverage().complete(walk_->end());
-    if (complete && !stopping_ && !cancel_requested_) return true;
+    if (complete && !stopping_ && !cancel_requested_) return Announced::yes;
   }
   volume_.set_pending_swap(std::nullopt);
   if (!complete) {
     suspend("the target does not have everything after a full walk");
-    return false;
+    return Announced::duplication_broke;
   }
   Lock lock(mutex_);
-  if (!ledger_.standing()) return false;
+  if (!ledger_.standing()) return Announced::duplication_broke;
   ledger_.current().facts.state = State::copying;
   copier_.reset();
   set_activity(Activity::idle);
-  return false;
+  return Announced::interrupted;
 }
 
-void Engine::Impl::swap() {
+/// Asks for the swap and commits. False: it failed, and duplication is off.
+bool Engine::swap() {
   alloc::DeviceEntry target;
   {
     Lock lock(mutex_);
@@ -81,7 +87,7 @@ void Engine::Impl::swap() {
     swap_outcome_.reset();
   }
   volume_.request_swap(target.devid, target, [this](const alloc::SwapOutcome& outcome) {
-    // Within the commit: the next one must find the ledger closed, for it flushes no target.
+    // Within the commit. The ledger must be closed before the next one, which flushes no target.
     Lock lock(mutex_);
     swap_outcome_ = outcome;
     if (outcome.done) {
@@ -97,18 +103,19 @@ void Engine::Impl::swap() {
   auto committed = host_.commit();
   std::string reason;
   if (volume_.withdraw_swap()) {
-    reason = committed ? "no commit came upon it" : committed.error().message();
+    reason = committed ? "no commit carried it out" : committed.error().message();
   } else {
     Lock lock(mutex_);
     changed_->wait(lock, [&] { return swap_outcome_.has_value(); });
-    if (swap_outcome_->done) return;
+    if (swap_outcome_->done) return true;
     reason = swap_outcome_->reason;
   }
   suspend("the swap failed: " + reason);
+  return false;
 }
 
-/// The target is the member: lets the source go.
-void Engine::Impl::finished() {
+/// The target is the member: closes the source and commits the result.
+void Engine::release_source() {
   volume_.mapper().drain();
   collect_duplicated();
   {
@@ -117,8 +124,7 @@ void Engine::Impl::finished() {
     copier_.reset();
     walk_.reset();
   }
-  auto committed = host_.commit();
-  if (!committed) log_warning("replace: {}", committed.error().message());
+  commit_or_warn();
   Lock lock(mutex_);
   const Status& facts = ledger_.record().facts;
   log_info("replace: finished: devid {} is {} now; {} copied, {} duplicated",
@@ -127,7 +133,7 @@ void Engine::Impl::finished() {
   set_activity(Activity::idle);
 }
 
-void Engine::Impl::collect_duplicated() {
+void Engine::collect_duplicated() {
   Lock lock(mutex_);
   if (!duplicating_) return;
   duplicating_ = false;
@@ -137,20 +143,8 @@ void Engine::Impl::collect_duplicated() {
 
 // ---- Suspension
 
-void Engine::Impl::begin_settling() {
-  {
-    Lock lock(mutex_);
-    set_activity(Activity::settling);
-  }
-  auto body = [this]() -> Result<void> {
-    settle();
-    return ok();
-  };
-  spawn(run_body(body, std::make_shared<std::optional<Result<void>>>()));
-}
-
-/// Duplication is off, and nobody must see the target any more once this returns.
-void Engine::Impl::settle() {
+/// Duplication is off. Afterwards nothing uses the target any more.
+void Engine::finish_suspension() {
   volume_.set_pending_swap(std::nullopt);
   volume_.disarm();
   collect_duplicated();
@@ -161,12 +155,9 @@ void Engine::Impl::settle() {
     target_.reset();
     copier_.reset();
     walk_.reset();
-    commit = !stopping_;  // unmount commits anyway
+    commit = !stopping_;  // an unmount commits anyway
   }
-  if (commit) {
-    auto committed = host_.commit();
-    if (!committed) log_warning("replace: {}", committed.error().message());
-  }
+  if (commit) commit_or_warn();
   Lock lock(mutex_);
   log_warning("replace: suspended: {}", ledger_.record().facts.reason);
   set_activity(Activity::idle);
@@ -174,10 +165,10 @@ void Engine::Impl::settle() {
 
 // ---- Cancel
 
-/// The record is closed and committed before the target is wiped: a crash in between leaves a
-/// stale target, not a replace without one. If the commit fails, the replace has not ended on disk,
-/// and the target stays as it is: the next mount goes on with it.
-Result<void> Engine::Impl::undo() {
+/// REQUIRES: activity cancelling. The record is closed and committed before the target is wiped: a
+/// crash in between leaves a stale target, not a replace without a target. If the commit fails, the
+/// replace has not ended on disk and the target stays as it is: the next mount continues the replace.
+Result<void> Engine::undo() {
   volume_.set_pending_swap(std::nullopt);
   alloc::DeviceEntry entry;
   std::shared_ptr<alloc::Device> target;

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT
-// The copy: lanes of windows over one walk, and the commits that make the cursor durable. A lane
-// works on a worker as long as it can; it comes back to the context to rest, to wait and to end.
+// The copy: slots that copy windows side by side in one walk over the source, and the commits that
+// make the cursor durable. A slot keeps its worker as long as it has something to copy; it returns to
+// the context to rest, to wait or to end.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
-#include "replace/engine_impl.h"
+#include "replace/engine.h"
 
 namespace moltfs::replace {
 
 namespace {
 
-/// How often a lane looks whether it may go on that waits for the cursor to become durable.
+/// How often a slot that waits for a durable cursor checks whether it may continue.
 constexpr Nanoseconds kStallPoll = std::chrono::milliseconds(1);
-/// How often one looks whether programs have stopped that leaves the work to another meanwhile.
+/// How often a slot that makes room for programs checks whether they have stopped.
 constexpr Nanoseconds kTurnPoll = std::chrono::milliseconds(20);
 
 }  // namespace
 
-void Engine::Impl::run() {
+void Engine::run() {
   {
     Lock lock(mutex_);
     const bool was_armed = target_ != nullptr;
@@ -28,75 +29,87 @@ void Engine::Impl::run() {
     set_activity(Activity::arming);
     pace_.start(volume_.runtime().now(), host_.time_serving());
   }
-  begin_walk();
+  begin_copy();
 }
 
-/// REQUIRES: activity arming, armed (a fault may have come since).
-void Engine::Impl::begin_walk() {
-  // Everything born before the arming is in it: the commit that armed is durable.
-  const auto chunks = volume_.space().committed_chunks();
+/// REQUIRES: activity arming, and armed; duplication may have broken since.
+void Engine::begin_copy() {
   uint64_t walk_number = 0;
+  Bytes memory;
+  bool standing = false;
   {
     Lock lock(mutex_);
     ASSERT(activity_ == Activity::arming);
-    if (!ledger_.standing()) {
-      lock.unlock();
-      return begin_settling();
-    }
-    if (stopping_ || cancel_requested_) return set_activity(Activity::idle);
-    Record& record = ledger_.current();
-    Status& facts = record.facts;
-    const auto source = volume_.device(facts.source.devid);
-    const Generation armed_since = record.coverage.armed_since();
-    const PhysicalOffset end(source->size_bytes());
-    const PhysicalOffset from = std::min(record.coverage.walk_start(), end);
-    auto extents = alloc::device_extents(*chunks, facts.source.devid);
-    std::erase_if(extents, [&](const alloc::DeviceExtent& extent) {
-      return extent.chunk->stripes[extent.stripe_index].birth >= armed_since;
-    });
-    walk_.emplace(std::move(extents), from, end, options_.window_bytes, used_bytes());
-    copier_ = std::make_shared<Copier>(
-        volume_, host_,
-        Copier::Setup{facts.source.devid, source, target_, record.coverage, record.started_right,
-                      record.walk_before, [this] { return gave_up(); }});
-    record.started_right = from;
-    record.walk_before = armed_since;
-    facts.cursor_left = walk_->cursor();
-    facts.state = State::copying;
-    rate_.start(volume_.runtime().now());
-    lanes_at_work_ = 0;
-    lanes_ = std::max(options_.windows_in_flight, 1u);
-    lane_memory_ = AlignedBuffer(lanes_ * lane_bytes());
-    walk_number = ++walk_number_;
-    committed_copied_ = 0;
-    set_activity(Activity::walking);
-    log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
-             facts.target.path);
+    standing = ledger_.standing();
+    if (standing && (stopping_ || cancel_requested_)) return set_activity(Activity::idle);
+    set_activity(standing ? Activity::copying : Activity::suspending);
+    if (standing) start_walk();
+    walk_number = walk_number_;
+    memory = slot_memory_.span();
   }
+  if (!standing) return finish_suspension();
   spawn(commit_cursor(walk_number));
-  for (unsigned i = 0; i < std::max(options_.windows_in_flight, 1u); ++i) {
-    spawn(lane(lane_memory_.span().subspan(i * lane_bytes(), lane_bytes())));
+  for (unsigned i = 0; i < slot_count(); ++i) {
+    spawn(copy_slot(memory.subspan(i * slot_bytes(), slot_bytes())));
   }
 }
 
-size_t Engine::Impl::lane_bytes() const {
+void Engine::start_walk() {
+  Record& record = ledger_.current();
+  Status& facts = record.facts;
+  const auto source = volume_.device(facts.source.devid);
+  const Generation armed_since = record.coverage.armed_since();
+  const PhysicalOffset end(source->size_bytes());
+  const PhysicalOffset from = std::min(record.coverage.walk_start(), end);
+  // The commit that armed is durable. So these chunks hold everything born before the arming.
+  const auto chunks = volume_.space().committed_chunks();
+  auto extents = alloc::device_extents(*chunks, facts.source.devid);
+  std::erase_if(extents, [&](const alloc::DeviceExtent& extent) {
+    return extent.chunk->stripes[extent.stripe_index].birth >= armed_since;
+  });
+  walk_.emplace(std::move(extents), from, end, options_.window_bytes, used_bytes());
+  copier_ = std::make_shared<Copier>(
+      volume_, host_,
+      Copier::Setup{facts.source.devid, source, target_, record.coverage, record.started_right,
+                    record.walk_before, [this] { return gave_up(); }});
+  record.started_right = from;
+  record.walk_before = armed_since;
+  facts.cursor_left = walk_->cursor();
+  facts.state = State::copying;
+  rate_.start(volume_.runtime().now());
+  busy_slots_ = 0;
+  slots_ = slot_count();
+  slot_memory_ = AlignedBuffer(slots_ * slot_bytes());
+  ++walk_number_;
+  committed_copied_ = 0;
+  log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
+           facts.target.path);
+}
+
+unsigned Engine::slot_count() const {
+  return std::max(options_.windows_in_flight, 1u);
+}
+
+size_t Engine::slot_bytes() const {
   return std::max(options_.window_bytes, kNodeSize);
 }
 
-bool Engine::Impl::gave_up() const {
+bool Engine::gave_up() const {
   Lock lock(mutex_);
   return !ledger_.standing() || cancel_requested_;
 }
 
-bool Engine::Impl::must_end() const {
+bool Engine::must_end() const {
   return stopping_ || cancel_requested_ || !ledger_.standing();
 }
 
-Engine::Impl::Step Engine::Impl::next_step() {
+// ---- Copy slots
+
+Engine::Step Engine::next_step() {
   Step step;
   Lock lock(mutex_);
   if (must_end()) return step;
-  // What a crash now would cost, and how much less a commit could make it.
+  // What a crash would cost now, and how much of that a commit would save.
   const uint64_t at_stake = walk_->copied_bytes() - committed_copied_ + walk_->in_flight_bytes();
   const uint64_t gain = walk_->copied_left() - committed_copied_;
   const bool full = at_stake > 0 && at_stake + options_.window_bytes > options_.max_undurable_bytes;
@@ -108,17 +121,17 @@ Engine::Impl::Step Engine::Impl::next_step() {
   step.shared = pace_.shared(volume_.runtime().now(), host_.time_serving());
   if (full) {
     step.wait = kStallPoll;
-  } else if (step.shared && lanes_at_work_ >= Pace::kSharedLanes) {
+  } else if (step.shared && busy_slots_ >= Pace::kSharedSlots) {
     step.wait = kTurnPoll;
   } else {
     step.window = walk_->next(step.shared ? pace_.window_bytes() : UINT64_MAX);
     ledger_.current().started_right = walk_->started_right();
-    ++lanes_at_work_;
+    ++busy_slots_;
   }
   return step;
 }
 
-void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result) {
+void Engine::window_done(PhysicalRange window, const WindowResult& result) {
   {
     Lock lock(mutex_);
     Status& facts = ledger_.current().facts;
@@ -133,7 +146,7 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
       facts.reason = facts.reason.empty() ? lost_ : reason_for(facts.reason);
       log_error("replace: {}", lost_);
     }
-    // A window that was given up stays unfinished; so the cursor never passes it.
+    // A window that was given up stays unfinished, so the cursor never passes it.
     if (result.done) {
       walk_->finished(window, result.copied_bytes + result.skipped_bytes, result.copied_bytes);
       if (ledger_.standing()) facts.cursor_left = walk_->cursor();
@@ -146,10 +159,9 @@ void Engine::Impl::window_done(PhysicalRange window, const WindowResult& result)
   }
 }
 
-/// On a worker: copies windows, one after the other, until there is none left or the lane has to
-/// pause.
-Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
-  Nanoseconds worked{0};  // while programs were at work, since the last rest
+/// On a worker: copies one window after the other, until none is left or the slot has to pause.
+Engine::Pause Engine::copy_windows(Bytes buffer) {
+  Nanoseconds worked{0};  // while programs used the filesystem, since the last rest
   for (;;) {
     const Step step = next_step();
     if (step.commit) {
@@ -167,48 +179,50 @@ Engine::Impl::Pause Engine::Impl::copy_windows(Bytes buffer) {
       worked += work;
     }
     if (worked >= Pace::kLeastRest && !must_end()) return {Pace::rest_after(worked), true, false};
-    --lanes_at_work_;
+    --busy_slots_;
   }
 }
 
-/// One of several. The last one to end goes on.
-asio::awaitable<void> Engine::Impl::lane(Bytes buffer) {
+/// The slot that ends last ends the copy.
+asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
   for (;;) {
     auto job = [this, buffer] { return copy_windows(buffer); };
     const Pause pause = co_await background_.blocking(std::move(job));
     if (pause.ends) break;
     co_await background_.sleep(pause.time);
     Lock lock(mutex_);
-    if (pause.is_rest) --lanes_at_work_;
+    if (pause.is_rest) --busy_slots_;
   }
   bool last = false;
   {
     Lock lock(mutex_);
-    last = --lanes_ == 0;
-    if (last) lane_memory_ = {};
+    last = --slots_ == 0;
+    if (last) slot_memory_ = {};
   }
   if (last) {
-    auto job = [this] { after_walk(); };
+    auto job = [this] { end_copy(); };
     co_await background_.blocking(std::move(job));
   }
 }
 
-/// On a worker, by whoever has set committing_.
-void Engine::Impl::commit_now() {
+// ---- Making the cursor durable
+
+/// On a worker. REQUIRES: the caller has set committing_.
+void Engine::commit_now() {
   const auto committed = host_.commit();
   if (!committed) suspend("a commit failed: " + committed.error().message());
   Lock lock(mutex_);
   committing_ = false;
 }
 
-/// While the copy is slow.
-asio::awaitable<void> Engine::Impl::commit_cursor(uint64_t walk_number) {
+/// Commits each commit_interval if the cursor moved: the slots commit only after many bytes.
+asio::awaitable<void> Engine::commit_cursor(uint64_t walk_number) {
   for (;;) {
     co_await background_.sleep(options_.commit_interval);
     bool moved = false;
     {
       Lock lock(mutex_);
-      const bool mine = walk_number_ == walk_number && activity_ == Activity::walking;
+      const bool mine = walk_number_ == walk_number && activity_ == Activity::copying;
       if (!mine || stopping_ || !ledger_.standing()) break;
       update_totals();
       moved = !committing_ && ledger_.current().facts.cursor_left != committed_cursor_;
@@ -220,20 +234,25 @@ asio::awaitable<void> Engine::Impl::commit_cursor(uint64_t walk_number) {
   }
 }
 
-/// On a worker: the lanes have ended.
-void Engine::Impl::after_walk() {
+/// On a worker: all slots have ended.
+void Engine::end_copy() {
+  bool standing = false;
   {
     Lock lock(mutex_);
-    const bool standing = ledger_.standing();
+    standing = ledger_.standing();
     if (standing && (stopping_ || cancel_requested_)) {
       update_totals();
       copier_.reset();
       return set_activity(Activity::idle);
     }
-    set_activity(standing ? Activity::finishing : Activity::settling);
+    set_activity(standing ? Activity::finishing : Activity::suspending);
     if (standing) ASSERT(walk_->complete());
   }
-  finish();
+  if (standing) {
+    finish();
+  } else {
+    finish_suspension();
+  }
 }
 
 }  // namespace moltfs::replace

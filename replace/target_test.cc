@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Tests of how a target is prepared.
-#include "replace/target_check.h"
+#include "replace/target.h"
 
 #include "replace/engine_fixture.h"
 #include "test/support/catch.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The checks of Arm, and the target's superblock.
-#include "replace/target_check.h"
+#include "replace/target.h"
 
 #include <fmt/format.h>
 
@@ -10,6 +10,7 @@
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
 #include "alloc/base/uuid.h"
+#include "alloc/disk/peek.h"
 
 namespace moltfs::replace {
 
@@ -26,15 +27,6 @@ using alloc::Volume;
 constexpr uint64_t kForeignHeadBytes = 64 * 1024;
 constexpr uint64_t kForeignTailBytes = 256 * 1024;
 
-/// Opened beside whoever has it, only to be looked at.
-Result<Superblock> peek(Volume& volume, const std::string& path) {
-  alloc::DeviceOpener::Options options;
-  options.read_only = true;
-  options.exclusive = false;
-  TRY(auto device, volume.opener().open(path, options));
-  return alloc::read_superblock(volume.engine(), *device);
-}
-
 bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock& superblock) {
   return superblock.role == DeviceRole::target && superblock.device == target.uuid &&
          superblock.volume == volume.superblock().volume;
@@ -43,7 +35,7 @@ bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock
 /// If `path` cannot be opened because it is one of our own: says so. Else `error` as it is.
 Error explain_in_use(Volume& volume, const DeviceEntry& source, const std::string& path,
                      const Error& error) {
-  auto superblock = peek(volume, path);
+  auto superblock = alloc::peek_superblock(volume.opener(), path);
   if (!superblock || superblock.value().volume != volume.superblock().volume) return error;
   for (const DeviceEntry& entry : volume.devices()) {
     if (entry.uuid != superblock.value().device) continue;
@@ -120,7 +112,7 @@ Superblock target_superblock(const Volume& volume, const DeviceEntry& target) {
 
 Result<std::shared_ptr<Device>> open_if_target(Volume& volume, const DeviceEntry& target,
                                                const std::string& path) {
-  TRY(auto seen, peek(volume, path));
+  TRY(auto seen, alloc::peek_superblock(volume.opener(), path));
   if (!is_target(volume, target, seen)) return Error(Errc::not_found);
   TRY(auto device, volume.opener().open(path, {}));
   TRY(auto superblock, alloc::read_superblock(volume.engine(), *device));

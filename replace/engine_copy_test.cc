@@ -48,7 +48,7 @@ TEST_CASE("while programs are at work the copier takes two windows at a time") {
   m.host->programs_at_work = true;
   REQUIRE(m.engine->start({"1", "mem:b"}));
   REQUIRE(m.wait().state == State::finished);
-  CHECK(m.watch.most_at_once == Pace::kSharedLanes);
+  CHECK(m.watch.most_at_once == Pace::kSharedSlots);
   CHECK(m.target_alone_is_right("mem:a", "mem:b"));
 }
 
