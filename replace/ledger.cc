@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the replace record may claim: see the head of ledger.h.
+// What the replace record may claim; ledger.h explains it.
 #include "replace/ledger.h"
 
 #include <utility>
@@ -9,37 +9,37 @@
 namespace moltfs::replace {
 
 Ledger::Ledger(Record record, Generation durable)
-    : record_(std::move(record)),
-      standing_(record_.coverage.open()),
+    : phase_(record.coverage.open() ? Phase::armed : Phase::off),
+      record_(std::move(record)),
       durable_(record_.coverage),
       durable_generation_(durable) {}
 
 void Ledger::begin_arming(Record candidate) {
-  ASSERT(!standing_ && !candidate_);
+  ASSERT(phase_ == Phase::off);
   ASSERT(!candidate.coverage.open());
   candidate_ = std::move(candidate);
-  standing_ = true;
-  drained_ = arm_sealed_ = false;
+  phase_ = Phase::arming;
 }
 
 void Ledger::drained() {
-  drained_ = true;
+  if (phase_ == Phase::arming) phase_ = Phase::drained;
 }
 
 Record Ledger::give_up_arming() {
   ASSERT(candidate_);
   fault();
+  phase_ = Phase::off;
   return *std::exchange(candidate_, std::nullopt);
 }
 
 void Ledger::on_seal(Generation closing) {
-  if (candidate_ && drained_ && standing_ && !arm_sealed_) {
+  if (phase_ == Phase::drained) {
     before_arming_ = std::exchange(record_, *candidate_);
     record_.coverage.arm(closing + 1);
     if (record_.facts.start_generation == Generation()) {
       record_.facts.start_generation = closing + 1;
     }
-    arm_sealed_ = true;
+    phase_ = Phase::sealed;
   }
   sealed_ = record_;
   if (sealed_.coverage.open()) sealed_.coverage.cursor_reached(sealed_.facts.cursor_left);
@@ -57,35 +57,41 @@ void Ledger::on_durable(Generation closed) {
   durable_generation_ = closed;
   if (!written_open_ || !record_.coverage.open()) return;
   durable_ = written_;
-  if (arm_sealed_) {
+  if (phase_ == Phase::sealed) {
     candidate_.reset();
-    arm_sealed_ = false;
+    phase_ = Phase::armed;
   }
 }
 
 bool Ledger::fault() {
-  if (!standing_) return false;
-  standing_ = false;
-  if (candidate_) {
-    if (arm_sealed_) {
+  switch (phase_) {
+    case Phase::off:
+    case Phase::arm_failed:
+      return false;
+    case Phase::arming:
+    case Phase::drained:
+      phase_ = Phase::arm_failed;
+      return true;
+    case Phase::sealed:
       candidate_->facts = record_.facts;
       record_ = std::move(before_arming_);
-    }
-    drained_ = arm_sealed_ = false;
-    return true;
+      phase_ = Phase::arm_failed;
+      return true;
+    case Phase::armed:
+      record_.coverage = durable_;
+      record_.coverage.disarm(durable_generation_);
+      record_.facts.state = State::suspended;
+      phase_ = Phase::off;
+      return true;
   }
-  record_.coverage = durable_;
-  record_.coverage.disarm(durable_generation_);
-  record_.facts.state = State::suspended;
-  return true;
+  return false;
 }
 
 void Ledger::close(Record last) {
   ASSERT(!last.coverage.open());
-  standing_ = false;
-  candidate_.reset();
-  drained_ = arm_sealed_ = false;
   record_ = std::move(last);
+  candidate_.reset();
+  phase_ = Phase::off;
 }
 
 }  // namespace moltfs::replace
