@@ -13,7 +13,7 @@ namespace moltfs::replace {
 namespace {
 
 constexpr PhysicalOffset kEverywhere{~uint64_t{0}};
-/// Each arming and each walk adds at most one: so half the room is for the gaps.
+/// Each arming and each walk adds at most one, so half of the room is for the gaps.
 constexpr size_t kIntervalsBeforeArming = Coverage::kMaxIntervals / 2 - 2;
 
 Error bad(std::string text) {
@@ -37,7 +37,8 @@ bool Coverage::open() const {
 void Coverage::arm(Generation first) {
   ASSERT(!open());
   ASSERT(intervals_.empty() || first > intervals_.back().last);
-  // To forget is safe: what it told of is copied again. The first one is the dearest.
+  // Forgetting is safe: what the interval covered is copied again. The first one is kept, because it
+  // would cost most.
   while (intervals_.size() > kIntervalsBeforeArming) intervals_.erase(intervals_.begin() + 1);
   intervals_.push_back({first, kOpenEnd, true, PhysicalOffset()});
 }

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Coverage: the one durable truth about what the target holds.
+// Coverage: the durable truth about what the target holds. README.md shows how it develops.
 //
-// A table of generation ranges, ascending, without overlaps, each with what the target has of the
-// things born in it:
-//   all        everything (it was written under duplication)
-//   up to X    what lies left of source offset X (the copier is working on this range)
-//   nothing    simply not in the table: not reached yet, or a gap
+// A table of generation ranges, ascending and without overlaps. It says what the target has of the
+// things born in each range:
+//   all        everything: it was written under duplication
+//   up to X    what lies left of source offset X: the copier works on this range
+//   nothing    the range is not in the table: not reached yet, or a gap
 //
-// Life:   start                                    {[G0, ...): all}
-//         cursor moves          {[0, G0): up to X} {[G0, ...): all}
-//         duplication breaks    {[0, G0): up to X} {[G0, D]: all}          D: last durable
-//         generation armed again at G1     {[0, G0): up to X} {[G0, D]: all}  gap  {[G1, ...): all}
-//                               and the copier walks again from 0: ranges keep what they have;
-//                               the gap gets "up to", and where the cursor passes X, so does X.
-// What counts as the birth of a thing is the later of its own and of its device extent's
-// (stripe's).
+// When duplication is armed again, the copier walks again from the start. Ranges keep what they
+// have, a gap becomes "up to", and where the cursor passes X, so does X.
+//
+// The birth of a thing is the later of its own and that of its device extent (stripe).
 #pragma once
 
 #include <cstdint>
@@ -37,7 +33,7 @@ class Coverage {
     PhysicalOffset up_to;  ///< if not all
     bool operator==(const Interval&) const = default;
   };
-  /// More than this is never recorded: each suspension adds two, and arm() forgets old ones.
+  /// The most that is recorded. Each suspension adds two; arm() forgets old ones.
   static constexpr size_t kMaxIntervals = 512;
 
   /// True if the target has a thing born in `birth` that lies at `at` on the source. For a thing
@@ -50,15 +46,15 @@ class Coverage {
   void arm(Generation first);
   /// Duplication broke: nothing after `last_durable` counts. REQUIRES: open().
   void disarm(Generation last_durable);
-  /// The copier has everything left of `cursor` that was born before the open interval.
+  /// Everything left of `cursor` that was born before the open interval is on the target.
   /// REQUIRES: open().
   void cursor_reached(PhysicalOffset cursor);
   /// First generation of the open interval. REQUIRES: open().
   Generation armed_since() const;
-  /// Left of this nothing born before the open interval is lacking: where a walk has to begin.
-  /// The largest offset there is if nothing is lacking at all. REQUIRES: open().
+  /// Where a walk has to begin: left of this offset the target lacks nothing. The largest offset
+  /// there is if it lacks nothing at all. REQUIRES: open().
   PhysicalOffset walk_start() const;
-  /// True if everything there is, of any birth, left of `end` is on the target.
+  /// True if everything left of `end`, of any birth, is on the target.
   bool complete(PhysicalOffset end) const;
 
   const std::vector<Interval>& intervals() const { return intervals_; }
