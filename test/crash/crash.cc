@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Every power cut within generated workloads; scripts/crash builds and calls it.
 //
-//   crash [--steps N] [--part K/M] [--jobs J]        all workloads of up to N operations (default
-//                                                    3), or the K-th of M parts of them
-//   crash --sample COUNT [--seed S] [--jobs J]       some of them, by the seed
-//   crash --only NUMBER                              one of them
-//
 // Each job is a process of its own, so that a crash in one workload is reported like any other
-// failure. Exit: 0 all passed, 1 one failed (the command that tries it again is printed), 2 usage.
+// failure. Exit: 0 all passed, 1 one failed (the command that repeats it is printed), 2 usage.
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -41,44 +37,40 @@ struct Shared {  // between the jobs
   std::atomic<uint64_t> current[64];
 };
 
-[[noreturn]] void usage() {
-  fmt::print(stderr,
-             "usage: crash [--steps 1..{}] [--part K/M] [--jobs J]\n"
-             "       crash --sample COUNT [--seed S] [--jobs J]\n"
-             "       crash --only NUMBER\n",
-             kMaxSteps);
-  exit(2);
+/// "K/M" with 1 <= K <= M.
+std::string parse_part(const std::string& text, Arguments& arguments) {
+  const auto wrong = std::string("must be K/M, the K-th of M parts");
+  char slash = 0, more = 0;
+  unsigned long part = 0, parts = 0;
+  if (sscanf(text.c_str(), "%lu%c%lu%c", &part, &slash, &parts, &more) != 3) return wrong;
+  if (slash != '/' || part < 1 || part > parts) return wrong;
+  arguments.part = part;
+  arguments.parts = parts;
+  return "";
 }
 
 Arguments parse(int argc, char** argv) {
   Arguments arguments;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string option = argv[i];
-    if (i + 1 >= argc) usage();
-    char* end = nullptr;
-    const uint64_t number = strtoull(argv[i + 1], &end, 10);
-    if (option == "--part" && *end == '/') {
-      arguments.part = number;
-      arguments.parts = strtoull(end + 1, &end, 10);
-      if (*end != '\0' || number < 1 || number > arguments.parts) usage();
-      continue;
-    }
-    if (end == argv[i + 1] || *end != '\0') usage();
-    if (option == "--steps" && number >= 1 && number <= kMaxSteps) {
-      arguments.steps = static_cast<unsigned>(number);
-    } else if (option == "--jobs") {
-      arguments.jobs = static_cast<unsigned>(std::clamp<uint64_t>(number, 1, 64));
-    } else if (option == "--sample") {
-      arguments.sample = number;
-    } else if (option == "--seed") {
-      arguments.seed = number;
-    } else if (option == "--only" && number < workload_count()) {
-      arguments.one = true;
-      arguments.only = number;
-    } else {
-      usage();
-    }
+  CLI::App app("Tries every power cut in generated workloads.", "crash");
+  app.add_option("--steps", arguments.steps, "all workloads of up to so many operations")
+      ->check(CLI::Range(1u, kMaxSteps))
+      ->capture_default_str();
+  std::string part;
+  app.add_option("--part", part, "K/M: only the K-th of M parts of them")
+      ->check([&](const std::string& text) { return parse_part(text, arguments); });
+  app.add_option("--sample", arguments.sample, "only so many of them, chosen by --seed");
+  app.add_option("--seed", arguments.seed, "of the sample")->capture_default_str();
+  CLI::Option* only = app.add_option("--only", arguments.only, "only the workload of this number")
+                          ->check(CLI::Range(uint64_t{0}, workload_count() - 1));
+  app.add_option("--jobs", arguments.jobs, "processes")
+      ->transform(CLI::Bound(1, 64))
+      ->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    exit(app.exit(error) == 0 ? 0 : 2);
   }
+  arguments.one = only->count() > 0;
   return arguments;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The power goes at every point of a short scenario, and takes any part of what was not flushed:
-// what is left mounts, is clean, and holds a state that the scenario allows.
+// The power is cut at every point of a short scenario, and any part of what was not flushed is lost.
+// What is left must mount, be clean, and hold a state that the scenario allows.
 #include <array>
 #include <cstdlib>
 #include <unordered_map>
@@ -36,7 +36,7 @@ void logged(Recorder& log, fs::Mount& mount, std::string_view name, Then then = 
 
 using Scenario = std::function<void(World&, fs::Mount&, Recorder&)>;
 
-/// Runs `scenario` on a mount of "a" and logs it. What went wrong.
+/// Runs `scenario` on a mount of "a" and logs it. Returns what went wrong.
 std::string record(const Images& start, const Scenario& scenario, std::unique_ptr<Recorder>& log) {
   return in_world(start, 7, [&](World& world) {
     log = std::make_unique<Recorder>(world);
@@ -57,8 +57,7 @@ struct Opened {
   DirState found;
 };
 
-/// What comes of it if the disk `offer` is offered. `finish`: a replace that is still under way, or
-/// suspended, has to be brought to its end.
+/// Mounts the disk `offer` alone. `finish`: brings a replace that runs or is suspended to its end.
 Opened offer(World& world, const std::string& offer, bool finish) {
   Opened result;
   fs::CheckOptions check;
@@ -87,7 +86,7 @@ Opened offer(World& world, const std::string& offer, bool finish) {
   return result;
 }
 
-/// Both orders; the one member and what it holds.
+/// Offers both disks, one after the other. Returns the one member and what it holds.
 Opened recover_pair(const Images& images, uint64_t hash, bool finish, std::string& wrong) {
   std::array<Opened, 2> opened;
   for (const size_t first : {0, 1}) {
@@ -110,7 +109,7 @@ Opened recover_pair(const Images& images, uint64_t hash, bool finish, std::strin
 
 // ---- Every cut of a log.
 
-/// What is found on the images; sets its second argument if something is wrong.
+/// Returns what is on the images; sets its second argument if something is wrong.
 using Recover = std::function<DirState(const Recorder::Cut&, const Images&, std::string& wrong)>;
 
 void try_every_cut(const Recorder& log, const Images& start, unsigned random_subsets,
@@ -119,7 +118,7 @@ void try_every_cut(const Recorder& log, const Images& start, unsigned random_sub
   size_t cuts = 0, failures = 0;
   std::string first_failure;
   log.each_cut(start, random_subsets, [&](const Recorder::Cut& cut, const Images& images) {
-    // The calm cuts always, of the others one in `stride`.
+    // Cuts that lose nothing or everything always; one in `stride` of the others.
     if (cut.how != "none" && cut.how != "all" && cut.hash % stride != 0) return;
     ++cuts;
     std::string wrong;
@@ -210,7 +209,7 @@ TEST_CASE("each operation followed by a commit alone") {
   }
 }
 
-TEST_CASE("syncs one after the other: the log grows, and what it names is freed") {
+TEST_CASE("several syncs: the log grows, and what it names is freed") {
   try_alone([](World&, fs::Mount& mount, Recorder& log) {
     logged(log, mount, "overwrite");
     logged(log, mount, "overwrite unaligned");
@@ -237,7 +236,7 @@ TEST_CASE("commits that make and remove chunks") {
       logged(log, mount, "new chunks", then);
       logged(log, mount, "fewer chunks", Then::commit);
       logged(log, mount, "unlink", Then::commit);
-      // Two more: what a removal has freed may be used again only now.
+      // Two more commits: only now may what a removal has freed be reused.
       logged(log, mount, "write blocks", then);
       logged(log, mount, "overwrite", then);
     });

@@ -19,7 +19,7 @@ uint64_t count_of_length(unsigned steps) {
   return steps == 1 ? choices : count_of_length(steps - 1) * 2 * choices;
 }
 
-/// Runs it and logs it. False: an operation was refused. Sets where the last one begins.
+/// Runs the workload and logs it. False: an operation was refused. Sets where the last one begins.
 bool run(World& world, const Workload& workload, Recorder& log, size_t& last_begins) {
   auto mount = open(world, "a");
   auto& filesystem = mount->filesystem();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Generated workloads: every sequence of up to three of the small operations (operations.h), each
-// but the last followed by a sync or not, the last by one; and every cut of the power in each.
+// Generated workloads: every sequence of up to three small operations (operations.h), and every power
+// cut in each. The last operation is followed by a sync, each other one by a sync or not.
 //
-// Workloads are numbered, shorter ones first. One that does in its beginning what a shorter one
-// does is only cut from its last operation on: the cuts before that are those of the shorter one,
-// for the same seed gives the same events. One in which an operation is refused (the file is not
-// there any more) does nothing that another does not do, and is left out.
+// Workloads are numbered, shorter ones first. A workload that begins like a shorter one is cut only
+// from its last operation on: the same seed gives the same events, so the earlier cuts are those of
+// the shorter one. A workload in which an operation is refused (the file does not exist any more)
+// does nothing new and is left out.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Common parts of the tests of crashes and of failing I/O: see the header.
+// What the tests of crashes and of failing I/O share.
 #include "test/crash/lab.h"
 
 #include "alloc/base/buffer.h"
@@ -16,7 +16,7 @@ std::string in_world(const Images& images, uint64_t seed, const std::function<vo
   try {
     world->scheduler.run([&] { body(*world); });
   } catch (const std::exception& e) {
-    // In a world that ended in the middle nothing can be joined or closed any more.
+    // In a world that ended in the middle, nothing can be joined or closed any more.
     (void)world.release();
     return e.what();
   }
@@ -31,7 +31,7 @@ Image image_of(World& world, const std::string& disk, bool durable) {
 fs::Mount::Options mount_options() {
   fs::Mount::Options options;
   options.cache_bytes = 4 << 20;
-  options.commit_interval = Nanoseconds(0);  // commits are the scenario's business
+  options.commit_interval = Nanoseconds(0);  // the scenario decides when to commit
   options.policy.atime = fs::Policy::Atime::never;
   options.replace.window_bytes = 64 << 10;
   options.replace.windows_in_flight = 2;
@@ -146,15 +146,15 @@ std::string member_of(fs::Mount& mount) {
 
 namespace {
 
-/// Until it runs; with the target healthy.
+/// Tries until the replace runs. The target is healthy.
 void set_going(replace::Engine& replace, const std::string& target) {
   using replace::State;
   const State state = replace.status().state;
   if (replace::in_progress(state)) return;
   if (state == State::suspended) {
     if (replace.resume()) return;
-    // A swap that failed on the target, and could not be taken back, may have wiped it: then the
-    // user cancels and starts again.
+    // A swap that failed on the target and could not be taken back may have wiped it. Then the user
+    // cancels and starts again.
     must(replace.cancel(), "cancel");
   }
   must(replace.start({"1", target, true}), "start again");

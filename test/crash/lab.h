@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What the tests of crashes and of failing I/O have in common: disk images, a small world around
-// them, and the questions asked of what lies on them.
+// What the tests of crashes and of failing I/O share: disk images, a small world around them, and
+// checks of what is on them.
 //
-// An Image is a disk at rest. in_world() puts images into a fresh simulated world (a scheduler of
-// its own, hence a replayable one), lets a body run in it, and tells what went wrong: nothing, what
+// An Image is a disk at rest. in_world() puts images into a fresh simulated world (with a scheduler
+// of its own, so it can be repeated), runs a body in it, and returns what went wrong: nothing, what
 // the body threw, or a deadlock.
 #pragma once
 
@@ -54,34 +54,36 @@ T must(Result<T> result, std::string_view what) {
   if constexpr (!std::is_void_v<T>) return std::move(result).value();
 }
 
-/// Runs `body` as the first task of a world with these disks. What went wrong; empty: nothing.
+/// Runs `body` as the first task of a world with these disks. Returns what went wrong; empty if
+/// nothing did.
 std::string in_world(const Images& images, uint64_t seed, const std::function<void(World&)>& body);
 
-/// What the disk holds now if `durable` is false, else what a cut leaves for sure.
+/// What the disk holds now; if `durable`, what a cut leaves for sure.
 Image image_of(World& world, const std::string& disk, bool durable = false);
 
 fs::Mount::Options mount_options();
 std::unique_ptr<fs::Mount> open(World& world, const std::string& disk);
 
-/// The whole tree, names as paths from the root; directories and symbolic links as files with an
-/// xattr that says so.
+/// The whole tree, with paths from the root as names. Directories and symbolic links are files with
+/// an xattr that says so.
 DirState picture(fs::Filesystem& filesystem);
 
-/// fs::check with data; throws if it cannot run or is not clean.
+/// Runs fs::check with data; throws if it cannot run or the volume is not clean.
 void require_clean(World& world, const std::string& disk);
 
-/// A file can be made, written and made durable.
+/// Makes a file, writes it and makes it durable; throws if that fails.
 void require_usable(fs::Mount& mount);
 
-/// What the disk "a" holds after a power cut; it must be clean and mount. `use`: and be usable.
+/// What the disk "a" holds after a power cut. It must be clean and mount; with `use` it must also be
+/// usable.
 DirState recover_alone(World& world, bool use);
 
-/// The name of the disk that is devid 1 now.
+/// Name of the disk that is devid 1 now.
 std::string member_of(fs::Mount& mount);
 
-/// The replace of this mount, in whatever state it is, is brought to its end (gone on with,
-/// resumed, or begun again with `target`); then the disk `source` is destroyed, and `target` alone
-/// must be clean and hold `expected`.
+/// Brings the replace of this mount to its end, whatever its state (waits for it, resumes it, or
+/// starts again with `target`). Then destroys the disk `source`; `target` alone must be clean and
+/// hold `expected`.
 void require_target_alone(World& world, std::unique_ptr<fs::Mount> mount, const std::string& source,
                           const std::string& target, const DirState& expected);
 

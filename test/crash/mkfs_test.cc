@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The power goes at every point of mkfs: what is left is refused with a sentence, or is the new
-// volume, whole, or the older one, whole and as it was.
+// The power is cut at every point of mkfs. What is left must be refused with a sentence, or be the
+// whole new volume, or be the whole older one as it was.
 #include <algorithm>
 #include <array>
 #include <unordered_set>
@@ -25,7 +25,7 @@ Result<void> make_over(World& world, const Names& disks) {
 
 enum class Left { refused, fresh, older };
 
-/// What comes of offering `offers`.
+/// Mounts `offers` and checks what they are.
 Left look(World& world, const Names& offers, const DirState& older) {
   auto opened = fs::Mount::open(world.runtime, world.devices, offers, mount_options());
   if (!opened) {
@@ -39,7 +39,7 @@ Left look(World& world, const Names& offers, const DirState& older) {
     return Left::refused;
   }
   const DirState found = picture(opened.value()->filesystem());
-  require_usable(*opened.value());  // with a commit, which mends a lost copy of a superblock
+  require_usable(*opened.value());  // its commit repairs a lost copy of a superblock
   must(opened.value()->close(), "close");
   opened.value().reset();
   for (const auto& disk : offers) require_clean(world, disk);
@@ -49,7 +49,7 @@ Left look(World& world, const Names& offers, const DirState& older) {
   fail("neither the older volume nor the new one: {}", why);
 }
 
-/// Cuts mkfs over `disks` at every point, then offers `offers`. Counts what is left.
+/// Cuts mkfs over `disks` at every point, then offers `offers`. Counts the outcomes.
 std::array<size_t, 3> cut_mkfs(const Images& start, const Names& disks, const Names& offers,
                                const DirState& older) {
   std::unique_ptr<Recorder> log;
@@ -89,8 +89,8 @@ DirState content_of(const Images& images, const Names& disks) {
   return state;
 }
 
-/// A volume whose power went: the superblock's second copy is a commit behind, and what that commit
-/// made free was already written over.
+/// A volume after a power cut: the superblock's second copy is one commit behind, and what that
+/// commit freed has been overwritten.
 Images crashed() {
   Images images;
   REQUIRE(in_world(prepared(), 1, [&](World& world) {

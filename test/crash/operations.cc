@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The operations and what they work on: see the header.
+// The operations and the filesystems they work on.
 #include "test/crash/operations.h"
 
 #include <cstring>
@@ -24,7 +24,7 @@ AlignedBuffer bytes(uint64_t length, uint64_t stamp) {
 using OfInode = std::function<Result<void>(InodeNumber)>;
 using OfName = std::function<Result<void>(InodeNumber parent, std::string_view name)>;
 
-/// Calls `act` with the inode that `name` is in `parent`, referenced meanwhile.
+/// Calls `act` with the inode of `name` in `parent`, and holds a reference meanwhile.
 Result<void> with_entry(Filesystem& filesystem, InodeNumber parent, std::string_view name,
                         const OfInode& act) {
   TRY(auto attributes, filesystem.lookup(parent, name));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The operations whose crashes and faults are tried, and the filesystems they work on.
+// The operations that are tried with crashes and faults, and the filesystems they work on.
 #pragma once
 
 #include "test/crash/lab.h"
@@ -11,15 +11,15 @@ struct Operation {
   std::function<Result<void>(fs::Filesystem&)> act;
 };
 const std::vector<Operation>& operations();
-/// By name. Throws if there is none.
+/// Finds an operation by name. Throws if there is none.
 const Operation& operation(std::string_view name);
 
-/// A disk "a" with a filesystem (chunks of 1 MiB) that holds what the operations need.
+/// A disk "a" with a filesystem (chunks of 1 MiB) that has what the operations need.
 const Images& prepared();
 
 /// The small set that generated workloads (generated.h) combine: two files, in the root ("foo",
 /// two blocks) and in a directory ("A/bar", inline); names that are free; each way to change
-/// content, names and xattrs. Some are refused after some others: "unlink foo" twice, say.
+/// content, names and xattrs. Some are refused after some others, for example "unlink foo" twice.
 const std::vector<Operation>& small_operations();
 /// A disk "a" with a filesystem that holds those two files.
 const Images& small_prepared();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A log of writes and flushes, and the images of every cut: see the header.
+// A log of writes and flushes, and the images of every cut.
 #include "test/crash/recorder.h"
 
 #include <array>
@@ -32,7 +32,7 @@ Recorder::Allowed Recorder::allowed_at(size_t event) const {
   return allowed;
 }
 
-/// The disks as the events pass by.
+/// The disks while the events are replayed.
 class Recorder::Replay {
  public:
   /// What a cut does to one unflushed write.
@@ -64,7 +64,7 @@ class Recorder::Replay {
     pending_ = std::move(rest);
   }
 
-  /// The images when the unflushed writes meet these fates, and their hash.
+  /// The images that these fates of the unflushed writes give, and their hash.
   std::pair<Images, uint64_t> cut(const std::vector<Fate>& fates, uint64_t seed) const {
     Images images = images_;
     uint64_t hash = hash_;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// A log of what a scenario does to its disks, and every set of images that a power cut within it
-// can leave behind.
+// A log of what a scenario does to its disks, and the images that a power cut in it can leave.
 //
-// At a cut each disk holds what a flush has covered, and of the writes after that any subset, each
-// whole or torn at 512 bytes. For every cut point (before each event, and after the last):
-//   none of the unflushed writes, all of them, each single one lost, each single one alone;
+// At a cut, each disk holds what a flush has covered and any subset of the writes after that, each
+// whole or torn at 512 bytes. These subsets are tried at every cut point (before each event, and after
+// the last):
+//   none of the unflushed writes, all of them, all but one (each), only one (each);
 // and before each flush and at the end, where the sets of unflushed writes are largest, also:
-//   each write torn (first half, second half, random sectors) with the others all there, and with
-//   none of them; random subsets, some of their writes torn.
-// Unflushed writes of several disks are one set.
+//   each write torn (first half, second half, random sectors), with all and with none of the others;
+//   random subsets, some of their writes torn.
+// The unflushed writes of several disks are one set.
 #pragma once
 
 #include <functional>
@@ -25,11 +25,11 @@ class Recorder {
   /// Observes the disks of `world` from now on.
   explicit Recorder(World& world);
 
-  /// The filesystem is about to be brought from the state before to another.
+  /// The next operation on the filesystem is about to begin.
   void issue() { issued_.push_back(events_.size()); }
-  /// What it now holds, seen while mounted. Belongs to the last issue().
+  /// What the filesystem holds after it, seen while mounted. Belongs to the last issue().
   void reached(DirState state) { states_.push_back(std::move(state)); }
-  /// All that was reached is durable.
+  /// Everything up to here is durable.
   void durable() { durable_.emplace_back(events_.size(), states_.size() - 1); }
   /// State 0: before the first issue().
   void begin(DirState state) { states_ = {std::move(state)}; }
@@ -49,7 +49,7 @@ class Recorder {
   /// `start`: the images before the first event. Cuts before event `first` are not visited.
   void each_cut(const Images& start, unsigned random_subsets, const Visitor& visit,
                 size_t first = 0) const;
-  /// Whether `found` is one of these states, or what a cut between two of them may leave.
+  /// True if `found` is one of these states, or what a cut between two of them may leave.
   bool allows(const Allowed& range, const DirState& found, std::string* why) const;
 
   const std::vector<DirState>& states() const { return states_; }

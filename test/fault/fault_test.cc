@@ -35,7 +35,7 @@ std::pair<DirState, DirState> old_and_new(const Operation* op) {
   return states;
 }
 
-/// The disk is sound, holds the old or the new state, and can be used.
+/// The disk must be clean, hold the old or the new state, and be usable.
 void require_recovered(World& world, const DirState& old, const DirState& fresh) {
   require_clean(world, "a");
   auto mount = open(world, "a");
@@ -46,7 +46,7 @@ void require_recovered(World& world, const DirState& old, const DirState& fresh)
   require_clean(world, "a");
 }
 
-/// Of the member, for operations and commits: op, sync, unmount with a fault of the k-th request.
+/// op, sync and unmount, with a fault of the k-th request of the member.
 std::string op_with_fault(const Operation& op, const std::pair<DirState, DirState>& states,
                           uint64_t k, Fault fault, bool& sprung) {
   const DirState &old = states.first, &fresh = states.second;
@@ -91,7 +91,7 @@ TEST_CASE("mkfs: each request fails") {
         if (!made) {
           if (!sprung) fail("mkfs: {}", made.error().message());
           if (made.error().message().empty()) fail("an error without a sentence");
-          options.force = true;  // it may have got as far as our own signature
+          options.force = true;  // mkfs may have written our signature before it failed
           must(fs::make_filesystem(world.runtime, world.devices, {"a"}, options), "mkfs again");
         }
         require_recovered(world, {}, {});

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The k-th request of the *source* fails or reads wrong while it is replaced: in each step of
-// start, copy and finish, of a cancel, of a resume. Afterwards one of the two devices mounts with a
-// state that the user's work has passed through, can be used, and the replace can be brought to its
-// end: the target alone is right.
+// The k-th request of the *source* fails or reads wrong while it is replaced: in each step of start,
+// copy and finish, of a cancel, of a resume. Afterwards one of the two devices must mount with a
+// state that the user's work passed through and be usable, and it must be possible to bring the
+// replace to its end, with the target alone right.
 #include <cstring>
 
 #include "fs/check/check.h"
@@ -20,12 +20,12 @@ namespace {
 constexpr std::array<Fault, 4> kAll = {Fault::once, Fault::for_ever, Fault::rot_once,
                                        Fault::rot_for_ever};
 
-/// How far the user's work has come: states of work_states().
+/// How far the user's work got: states of work_states().
 struct Progress {
   size_t durable = 0, begun = 0;
 };
 
-/// The user's work, which may be refused from some operation on: the source is the user's device.
+/// The user's work. It may fail from some operation on, because the source is the user's device.
 Progress work_while_it_lasts(fs::Mount& mount) {
   Progress progress;
   for (const char* name : kWork) {
@@ -46,7 +46,7 @@ bool possible(const std::vector<DirState>& states, const Progress& progress, con
   return false;
 }
 
-/// Mounts the member, whichever of the two it is; the other one must be refused with a sentence.
+/// Mounts the member, which is one of the two; the other one must be refused with a sentence.
 std::unique_ptr<fs::Mount> open_member(World& world) {
   std::string refusals;
   for (const char* disk : {"a", "b"}) {
@@ -60,7 +60,7 @@ std::unique_ptr<fs::Mount> open_member(World& world) {
   fail("neither mounts{}", refusals);
 }
 
-/// The member, whichever of the two it is, has no damage.
+/// The member, which is one of the two, must have no damage.
 void require_clean_member(World& world) {
   fs::CheckOptions options;
   options.data = true;
@@ -81,8 +81,8 @@ void require_recovered(World& world, const std::vector<DirState>& states,
   require_target_alone(world, open_member(world), "a", "b", found);
 }
 
-/// The medium has rotten for good under a block of data, of which there is one copy: the replace
-/// finishes, says which file it is, and all else is on the target.
+/// A block of data, of which there is one copy, is rotten for good. The replace must finish and name
+/// the file, and everything else must be on the target.
 void require_one_file_lost(World& world, std::unique_ptr<fs::Mount> mount,
                            const replace::Status& status, const DirState& expected) {
   if (status.state != State::finished) fail("not finished: {}", status.reason);
@@ -116,7 +116,7 @@ void require_one_file_lost(World& world, std::unique_ptr<fs::Mount> mount,
 
 enum class Step { whole, cancel, resume };
 
-/// The mount as it is when the trap is set.
+/// Brings the mount to the state in which the trap is set.
 std::unique_ptr<fs::Mount> prepare(World& world, Step step) {
   auto mount = open(world, "a");
   if (step == Step::whole) return mount;
@@ -131,7 +131,7 @@ std::unique_ptr<fs::Mount> prepare(World& world, Step step) {
   return mount;
 }
 
-/// What the user does to the replace under the trap. Errors must have a sentence.
+/// What the user does with the replace under the trap. Errors must have a sentence.
 void act(fs::Mount& mount, Step step) {
   Result<void> done = ok();
   if (step == Step::whole) done = mount.replace().start({"1", "b", true});
@@ -166,7 +166,7 @@ std::string with_fault(Step step, Fault fault, uint64_t k, const std::vector<Dir
     if (status.errors.read_uncorrectable != 0 && status.state == State::finished) {
       fail("finished without {} blocks that are there", status.errors.read_uncorrectable);
     }
-    (void)mount->close();  // may tell of the commit that failed
+    (void)mount->close();  // may return the error of a commit that failed
     mount.reset();
     if (fault != Fault::rot_for_ever) require_clean_member(world);
     require_recovered(world, states, progress);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Traps, and what their tests have in common: see the header.
+// Traps, and what their tests share.
 #include "test/fault/trap.h"
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The k-th request of a disk fails, and what the tests of that have in common.
+// Makes the k-th request of a disk fail, and what tests of that share.
 #pragma once
 
 #include <array>
@@ -13,15 +13,15 @@ namespace moltfs::fault {
 using crash::Images;
 using crash::World;
 
-/// An error; or a read that gives wrong bytes: on its way only, or as they are on the disk from
-/// then on (the first page of what is read).
+/// An error, or a read that gives wrong bytes in its first page: only this read, or also on the disk
+/// from then on.
 enum class Fault { once, for_ever, rot_once, rot_for_ever };
 const char* name_of(Fault fault);
 inline constexpr std::array<Fault, 2> kErrors = {Fault::once, Fault::for_ever};
 
-/// Makes the k-th request (rot: the k-th read) from now on of one disk fail, and with
-/// Fault::for_ever all after it. With `mount`: only as long as the disk is not its member; from the
-/// swap on its faults are the users' too.
+/// Makes the k-th request from now on (rot: the k-th read) of one disk fail, and with Fault::for_ever
+/// all later ones. With `mount`: only while the disk is not a member of it; after the swap its faults
+/// would reach users.
 class Trap {
  public:
   Trap(World& world, std::string disk, uint64_t k, Fault fault, fs::Mount* mount = nullptr);
@@ -42,19 +42,19 @@ class Trap {
   bool sprung_ = false;
 };
 
-/// `run` with k = 1, 2, 3 ... until it says that nothing failed. It returns what went wrong.
+/// Calls `run` with k = 1, 2, 3 ... until no request was made to fail. `run` returns what went wrong.
 void each_request(Fault fault, const std::function<std::string(uint64_t k, bool& sprung)>& run);
 
 Images with_target(const Images& member);
-/// Until the replace is at an end, or suspended; throws if it hangs.
+/// Waits until the replace has ended or is suspended; throws if it hangs.
 replace::Status wait(World& world, fs::Mount& mount);
 
-/// The user's own work while a replace goes on: operations with a sync after each.
+/// What the user does while a replace runs: operations with a sync after each.
 inline constexpr std::array<const char*, 3> kWork = {"write blocks", "overwrite",
                                                      "unlink one of two"};
-/// All of it; throws if anything fails.
+/// Does all of kWork; throws if anything fails.
 void work(fs::Mount& mount);
-/// What prepared() holds before it and after each operation of it.
+/// What prepared() holds before kWork and after each of its operations.
 std::vector<sim::DirState> work_states();
 void require_reason(const replace::Status& status);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The historical rule, for tests only: duplicate left of the copier's cursor, and nowhere else.
-// replace/README.md tells how it loses data.
+// replace/README.md explains how it loses data.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@ class DuplicateLeftOfCursor final : public alloc::DuplicationRule {
   std::function<uint64_t()> cursor_;
 };
 
-/// The cursor as it stood then: the engine's, but never beyond the last device extent that the
-/// committed state lists. (The engine's jumps to the end of the device when the walk is over.)
+/// The historical cursor: the engine's, but never beyond the last device extent that the committed
+/// state lists. (The engine's cursor jumps to the end of the device when the walk is over.)
 inline uint64_t historical_cursor(fs::Mount& mount) {
   const auto chunks = mount.volume().space().committed_chunks();
   uint64_t end = 0;

@@ -37,7 +37,7 @@ template <class... Args>
   throw Failure(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Errors that end a client without being anybody's fault: the power is gone.
+/// Errors that end a client and are no failure: the power is off.
 bool is_power_error(const Error& error) {
   return error.code == Errc::io_error || error.code == Errc::read_only ||
          error.code == Errc::device_gone || error.code == Errc::bad_node;
@@ -58,7 +58,7 @@ class Life {
       : options_(options), scheduler_(options.seed), runtime_(scheduler_), devices_(scheduler_) {
     devices_.set_observer([this](const Disk& disk, DiskEvent event, uint64_t offset,
                                  ConstBytes bytes) { observe(disk, event, offset, bytes); });
-    // Only as long as it is no member: from the swap on its faults are the users' too.
+    // Only while it is not a member: after the swap its faults would reach users.
     devices_.set_fault([this](Disk& disk, const alloc::IoRequest& request) -> Result<void> {
       if (fault_probability_ == 0 || disk.name != watched_) return ok();
       if (only_flushes_fail_ && request.op != alloc::IoOp::flush) return ok();
@@ -118,7 +118,7 @@ class Life {
     last_round();
   }
 
-  /// Some of the target's writes take very long: meanwhile much can happen to what they copy.
+  /// Some of the target's writes take very long, so that much can happen to what they copy.
   Nanoseconds hold(const Disk& disk, const alloc::IoRequest& request) {
     if (disk.name != watched_ || request.op != alloc::IoOp::write || !chance(0.02)) return {};
     return std::chrono::milliseconds(random(1500));
@@ -136,7 +136,7 @@ class Life {
     close_mount();
   }
 
-  /// Mounts whatever of the two devices is the member now, offered in random order.
+  /// Mounts the member, which is one of the two devices; offers them in random order.
   void open_mount() {
     fs::Mount::Options options;
     options.cache_bytes = uint64_t{256 << 10} << (2 * random(4));  // 256 KiB to 16 MiB
@@ -216,8 +216,8 @@ class Life {
     }
   }
 
-  /// After a power cut: a mount that ends, in peace or by the next cut, after an operation or two.
-  /// What the life before has left unfinished must not come back.
+  /// After a power cut: a mount that ends after an operation or two, by an unmount or by the next cut.
+  /// What the life before left unfinished must not come back.
   void short_visit() {
     open_mount();
     verify_after_mount();
@@ -248,7 +248,7 @@ class Life {
     for (auto& client : clients_) client->history.durable(client->history.completed());
   }
 
-  /// Whatever the mount has not flushed is lost, kept or torn. The tasks of clients have ended.
+  /// What the mount has not flushed is lost, kept or torn. The tasks of clients have ended.
   void lose_power() {
     if (devices_.power()) devices_.cut_power();
     mount_->abandon();
@@ -263,8 +263,8 @@ class Life {
     only_flushes_fail_ = false;
   }
 
-  /// Sleeps for the length of a round. In some of those that end in a power cut the power goes soon
-  /// after something delicate.
+  /// Sleeps for the length of a round. In some rounds that end in a power cut, the power goes soon
+  /// after a delicate moment.
   void wait_for_end(bool cut) {
     const auto end =
         runtime_.now() + std::chrono::microseconds(1000 + random(cut ? 600'000 : 400'000));
@@ -277,8 +277,8 @@ class Life {
     if (cut_event_ != 0) scheduler_.cancel_event(std::exchange(cut_event_, 0));
   }
 
-  /// A superblock changes its role, the replace has begun or was suspended, a batch of the fsync
-  /// log is written.
+  /// Delicate moments: a superblock changes its role, the replace has begun or was suspended, a batch
+  /// of the fsync log is written.
   void delicate_moment() {
     if (!cuts_when_delicate_ || cut_event_ != 0 || !chance(0.3)) return;
     const Nanoseconds delay(random(1 + random(3'000'000)));
@@ -295,8 +295,8 @@ class Life {
     if (state == State::suspended) {
       ++disturbances_;
       if (auto resumed = replace.resume(); !resumed) {
-        // The replace can outlive its target: a swap that fails on a failing target, and cannot be
-        // taken back, wipes it. Then the user has to cancel and to start again.
+        // A swap that fails on a failing target and cannot be taken back wipes the target. Then the
+        // user has to cancel and to start again.
         if (!target_may_be_wiped_) fail("resume: {}", resumed.error().message());
         if (auto gone = replace.cancel(); !gone) fail("cancel: {}", gone.error().message());
         start_replace(true);
@@ -320,7 +320,7 @@ class Life {
     finished(status);
     verify_now();
     close_mount();
-    // What was not flushed is not there.
+    // What was not flushed is lost.
     devices_.cut_power();
     devices_.restore_power();
     devices_.remove(target_);  // note_member or finished swapped the names: this is the source
@@ -370,7 +370,7 @@ class Life {
     if (rot_) rot_->verify(mount_->filesystem(), current_member());
   }
 
-  /// The disk that carries devid 1 when asked.
+  /// Returns the disk that carries devid 1 now.
   Rot::Member current_member() {
     return [this]() -> const Disk& {
       const auto device = mount_->volume().device(DeviceId(1));
@@ -387,7 +387,7 @@ class Life {
     }
   }
 
-  // ---- What the disks see.
+  // ---- What the disks observe.
   static bool is_log(uint64_t offset) {
     return std::any_of(
         std::begin(alloc::kLogOffsets), std::end(alloc::kLogOffsets),
@@ -428,7 +428,7 @@ class Life {
       if (std::all_of(fresh.begin(), fresh.end(), [](std::byte b) { return b == std::byte{0}; })) {
         continue;
       }
-      // A device that was a member before may hold the same bytes from then.
+      // A device that was a member before may still hold the same bytes.
       const bool again = !written_places_.insert(offset + at).second;
       if (arming_) {
         early_writes_.insert(offset + at);
@@ -442,7 +442,7 @@ class Life {
   // ---- The replace.
   void start_replace(bool must_work) {
     auto& replace = mount_->replace();
-    note_member();  // a swap may have happened since anybody looked
+    note_member();  // a swap may have happened since the last call
     if (!target_.empty() && !devices_.has(target_)) target_.clear();
     if (target_.empty()) {
       target_ = "disk" + std::to_string(next_disk_++);
@@ -453,7 +453,7 @@ class Life {
     written_twice_ = 0;
     disturbances_ = fault_probability_ > 0 ? 1 : 0;
     say("replace {} by {}", member_, target_);
-    arming_ = true;  // what is duplicated before G0 is fixed is born before it: copied once more
+    arming_ = true;  // what is duplicated before G0 is fixed is born before G0: copied once more
     early_writes_.clear();
     written_places_.clear();
     auto started = replace.start({"1", target_, true});
@@ -466,7 +466,7 @@ class Life {
 
   void finished(const replace::Status& status) {
     ++result_.replaces_finished;
-    // What repairs a rotten node goes to both devices, and the copier may come by later.
+    // The repair of a rotten node goes to both devices, and the copier may copy it later.
     const bool repairs = rot_ && rot_->spoilt_nodes();
     if (disturbances_ == 0 && !repairs && (written_twice_ != 0 || status.bytes_recopied != 0)) {
       fail("{} bytes were written to the target twice, {} recopied", written_twice_,
@@ -475,7 +475,7 @@ class Life {
     if (rot_) {
       rot_->check_finished(status, current_member()());
     } else if (status.errors.read_corrected + status.errors.read_uncorrectable != 0) {
-      fail("the copier read {} blocks that did not match, though no device rots",
+      fail("the copier read {} blocks that did not match, although no device rots",
            status.errors.read_corrected + status.errors.read_uncorrectable);
     }
     note_member();
@@ -564,7 +564,7 @@ class Life {
     }
   }
 
-  /// In every other life the copier knows of the clients, and makes way for them.
+  /// In every other life the copier knows of the clients and leaves them time.
   Result<void> counted_operation(Client& client) {
     if (options_.seed % 2 == 0) return one_operation(client);
     const fs::RequestBusyTime::Request counted(mount_->serving());
@@ -580,7 +580,7 @@ class Life {
     return bytes;
   }
 
-  /// Announces the next state, does it, takes it back if it was refused.
+  /// Announces the next state, does the operation, takes the state back if it was refused.
   Result<void> step(Client& client, DirState next, const std::function<Result<void>()>& act) {
     client.history.issue(std::move(next));
     auto done = act();
@@ -588,7 +588,7 @@ class Life {
     return done;
   }
 
-  /// Runs `act` with the inode of `name`, holding a reference meanwhile.
+  /// Runs `act` with the inode of `name` and holds a reference meanwhile.
   Result<void> with_file(Client& client, const std::string& name,
                          const std::function<Result<void>(InodeNumber)>& act) {
     auto& filesystem = mount_->filesystem();
@@ -638,7 +638,7 @@ class Life {
     std::string content = *file.content;
     const uint64_t dice = random(10);
     std::function<Result<void>(InodeNumber)> act;
-    if (dice < 6) {  // write: aligned or not, inside, over the end, beyond
+    if (dice < 6) {  // write: aligned or not, inside, across the end, past the end
       const bool aligned = chance(0.6);
       const uint64_t unit = aligned ? kBlockSize : 1;
       const uint64_t span = std::min<uint64_t>(content.size() + 20'000, 400'000);
@@ -647,7 +647,7 @@ class Life {
       if (content.size() < offset + bytes.size()) content.resize(offset + bytes.size());
       content.replace(offset, bytes.size(), bytes);
       act = [this, offset, bytes](InodeNumber ino) -> Result<void> {
-        // In aligned memory or surely not: nothing may depend on where the heap happens to be.
+        // In aligned memory or surely not aligned: nothing may depend on where the heap is.
         const uint64_t shift = random(2);
         AlignedBuffer buffer(round_up(bytes.size() + shift, kBlockSize));
         std::memcpy(buffer.data() + shift, bytes.data(), bytes.size());
@@ -692,7 +692,7 @@ class Life {
                 [&] { return mount_->filesystem().unlink(client.directory, name); });
   }
 
-  /// Removes most of what there is: chunks become empty, and go.
+  /// Removes most files: chunks become empty and are removed.
   Result<void> purge(Client& client) {
     while (client.history.newest().names.size() > 2) {
       TRY(unlink(client, any_name(client)));
@@ -750,7 +750,7 @@ class Life {
     const size_t index = client.history.completed();
     TRY(chance(fsyncs_much_ ? 0.02 : 0.15) ? mount_->filesystem().commit()
                                            : mount_->filesystem().sync());
-    if (!devices_.power()) return Error(Errc::io_error);  // success may be older than the cut
+    if (!devices_.power()) return Error(Errc::io_error);  // the power may have gone after it
     client.history.durable(index);
     return ok();
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// One life of a volume under the seeded scheduler: made, filled and changed by several clients, its
-// device replaced (begun, cancelled, suspended by a failing target, resumed), the power cut,
-// remounted, and in the end moved to a target that must hold everything with the source gone.
+// One life of a volume under the seeded scheduler. The volume is made, and several clients fill and
+// change it. Its device is replaced (started, cancelled, suspended by a failing target, resumed). The
+// power is cut, the volume is mounted again. At the end it has moved to a target, which must hold
+// everything without the source.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +16,14 @@ namespace moltfs::sim {
 
 struct LifeOptions {
   uint64_t seed = 1;
-  /// Operations of all clients together, at most; for shrinking a failure to its shortest prefix.
+  /// At most so many operations of all clients together; to shrink a failure to its shortest prefix.
   uint64_t operation_limit = ~uint64_t{0};
   bool verbose = false;
   bool power_cuts = true;
   bool target_faults = true;
   bool rot = true;  ///< in some lives the device rots
-  /// What the mapper uses instead of the product's rule; tests of the historical bug set it. Called
-  /// with the cursor of the replace under way.
+  /// The mapper uses this rule instead of the product's; tests of the historical bug set it. Called
+  /// with the cursor of the running replace.
   std::function<std::shared_ptr<const alloc::DuplicationRule>(std::function<uint64_t()> cursor)>
       rule;
 };

@@ -12,7 +12,7 @@ namespace moltfs::sim {
 
 namespace {
 
-/// For comparing groups of hard links: each name's smallest fellow name.
+/// To compare groups of hard links: for each name, the smallest name of the same file.
 std::map<std::string, std::string> leaders(const DirState& state) {
   std::map<FileId, std::string> first;
   std::map<std::string, std::string> out;
@@ -112,7 +112,7 @@ bool History::recover(const DirState& found, std::string* why) {
   for (size_t i = states_.size(); i-- > 0;) {
     const bool equal = same(*states_[i], found, i + 1 == states_.size() ? why : nullptr);
     if (equal || (i + 1 < states_.size() && lies_between(*states_[i], *states_[i + 1], found))) {
-      // What is there now is durable (it came from the devices).
+      // What is there now came from the devices, so it is durable.
       states_ = {std::make_shared<const DirState>(found)};
       return true;
     }
@@ -134,7 +134,7 @@ Result<DirState> read_state(fs::Filesystem& filesystem, InodeNumber directory) {
     state.names[name] = ino.value;
     if (state.files.count(ino.value) != 0) continue;
     TRY(auto attributes, filesystem.attributes(ino));
-    // Aligned memory: what the filesystem does must not depend on where the heap happens to be.
+    // Aligned memory: what the filesystem does must not depend on where the heap is.
     AlignedBuffer buffer(round_up(attributes.size + 1, kBlockSize));
     TRY(auto got, filesystem.read(ino, 0, buffer.span()));
     if (got != attributes.size) return Error(Errc::io_error, name + ": short read");

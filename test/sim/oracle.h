@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The oracle: what a client's directory must hold.
 //
-// Each client works alone in a directory of its own, so that its history is a line of states:
-// state k is what the directory holds after its k-th operation. Every operation that changes names,
-// sizes or content is atomic and ordered in moltfs, hence the rule after a power cut: the directory
-// equals one state k with  durable <= k <= issued  - or, for the one operation that follows state
-// k, if it changes many blocks, a state in between in which each block is old or new. Nothing else.
-// While mounted it equals the newest state.
+// Each client works alone in a directory of its own, so its history is a line of states: state k is
+// what the directory holds after its k-th operation. In moltfs every operation that changes names,
+// sizes or content is atomic and ordered. Hence the rule after a power cut: the directory equals one
+// state k with  durable <= k <= issued. There is one exception: if the operation that follows state k
+// changes many blocks, a state in between is allowed, in which each block is old or new. While
+// mounted, the directory equals the newest state.
 #pragma once
 
 #include <cstdint>
@@ -44,13 +44,13 @@ class History {
   const DirState& newest() const { return *states_.back(); }
   /// The operation that leads to `next` is about to be issued.
   void issue(DirState next);
-  /// It was refused (ENOSPC and the like): it never happened.
+  /// The operation was refused (ENOSPC and the like): it never happened.
   void take_back();
-  /// It has returned success: what is read from now on is its state.
+  /// The operation returned success: reads give its state from now on.
   size_t completed() const { return first_ + states_.size() - 1; }
   /// Everything up to state `index` is durable.
   void durable(size_t index);
-  /// After a cut: finds the state that `found` is and makes it the only one. False: none.
+  /// After a cut: finds the state that equals `found` and makes it the only one. False: there is none.
   bool recover(const DirState& found, std::string* why);
 
  private:

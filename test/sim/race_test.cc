@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The two interleavings of replace/README.md, "The race", forced step by step on the real stack
-// over simulated devices: with the historical rule the target lacks what was written, with the
-// product's it has everything. Then a third one, that of a chunk which goes away, and comes anew,
-// under the copier. And: the same seed gives the same trace.
+// The two interleavings of replace/README.md, "The race", forced step by step on the real stack over
+// simulated devices: with the historical rule the target lacks what was written, with the product's
+// rule it has everything. A third interleaving: a chunk is removed and made again under the copier.
+// And: the same seed gives the same trace.
 #include <array>
 #include <cstring>
 #include <optional>
@@ -25,7 +25,7 @@ struct Unexpected : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Exceptions, not assertions: within a fiber.
+/// Throws, because assertions do not work within a fiber.
 void expect(bool fact, const char* what) {
   if (!fact) throw Unexpected(what);
 }
@@ -42,7 +42,7 @@ void succeed(Result<void> result, const char* what) {
 
 enum class Case { hole_behind_the_copier, loop_over_transaction_not, chunk_goes_away };
 
-/// A volume with chunks A and B of data and a hole between them, about to move to another device.
+/// A volume with data chunks A and B and a hole between them, about to be replaced.
 class Race {
  public:
   Race(Case which, bool historical)
@@ -52,13 +52,13 @@ class Race {
         runtime_(scheduler_),
         devices_(scheduler_) {}
 
-  /// Names of the files that the target alone does not have whole.
+  /// Names of the files that are not whole on the target alone.
   static std::string damage(Case which, bool historical) {
     auto race = std::make_unique<Race>(which, historical);
     try {
       race->scheduler_.run([&] { race->body(); });
     } catch (const std::exception&) {
-      (void)race.release();  // a world that ended in the middle cannot be taken down
+      (void)race.release();  // a world that ended in the middle cannot be destroyed
       throw;
     }
     return race->damage_;
@@ -139,7 +139,7 @@ class Race {
 
   void sync() { succeed(mount_->filesystem().commit(), "commit"); }
 
-  /// Where the data chunks lie on the source, ascending, as the running table has them.
+  /// Where the data chunks are on the source, ascending, by the running table.
   std::vector<PhysicalRange> data_extents() {
     std::vector<PhysicalRange> ranges;
     const auto map = mount_->volume().mapper().current();
@@ -156,7 +156,7 @@ class Race {
       sync();
     }
     auto& filesystem = mount_->filesystem();
-    // Writes leave a little space free, so there is one more than they fill.
+    // Writes leave a little space free, so there is one chunk more than they fill.
     expect(data_extents().size() == 5, "five data chunks");
     hole_ = data_extents()[2];
     b_ = data_extents()[3];
@@ -165,12 +165,12 @@ class Race {
     commit_until_chunks_are(3);
     const auto now = data_extents();
     expect(now.size() == 3, "a chunk was removed");
-    expect(now[1].start < hole_.start && now[2].start == b_.start, "it was that before B");
+    expect(now[1].start < hole_.start && now[2].start == b_.start, "it was the one before B");
     a_ = now[0];
   }
 
-  /// What was unlinked is freed in the background; its chunk goes with the commit after the one
-  /// that emptied it, and there is none without a change. Gives up after some.
+  /// What was unlinked is freed in the background. Its chunk is removed by the commit after the one
+  /// that emptied it, and a commit needs a change. Gives up after some tries.
   void commit_until_chunks_are(size_t count) {
     for (int i = 0; i < 30 && data_extents().size() > count; ++i) {
       runtime_.sleep(std::chrono::milliseconds(10));
@@ -182,8 +182,8 @@ class Race {
     }
   }
 
-  /// Case 1: the copier's write of A takes long. Case 2: the loop is over, and the flush of the
-  /// target in the commit that follows takes long. Case 3: its write of B takes long.
+  /// Case 1: the copier's write of A takes long. Case 2: the loop is over, and the flush of the target
+  /// in the next commit takes long. Case 3: the copier's write of B takes long.
   Nanoseconds hold(const Disk& disk, const alloc::IoRequest& request) {
     if (held_ || disk.name != "target" || !mount_) return Nanoseconds(0);
     if (which_ != Case::loop_over_transaction_not) {
@@ -224,7 +224,7 @@ class Race {
            "the new chunk lies right of the cursor, unknown to the copier");
   }
 
-  /// B is removed, and with it its chunk, unless something keeps that; three new files.
+  /// B is removed, and its chunk with it unless something keeps it; three new files are made.
   void remake_under_it() {
     const auto began = runtime_.now();
     succeed(mount_->filesystem().unlink(fs::kRootInode, "B"), "unlink");
@@ -247,7 +247,7 @@ class Race {
   std::string damage_;
 };
 
-TEST_CASE("a hole is filled behind the copier's back") {
+TEST_CASE("a hole is filled after the copier has made its list") {
   CHECK(Race::damage(Case::hole_behind_the_copier, true) == "C1 C2 C3");
   CHECK(Race::damage(Case::hole_behind_the_copier, false).empty());
 }
@@ -257,7 +257,7 @@ TEST_CASE("the loop is over, the transaction is not") {
   CHECK(Race::damage(Case::loop_over_transaction_not, false).empty());
 }
 
-TEST_CASE("a chunk goes away under the copier") {
+TEST_CASE("a chunk is removed under the copier") {
   CHECK(Race::damage(Case::chunk_goes_away, false) == "");
 }
 
@@ -272,7 +272,7 @@ TEST_CASE("the same seed lives the same life") {
   CHECK(live(options).trace != once.trace);
 }
 
-TEST_CASE("a life on a device that rots is lived again, too") {
+TEST_CASE("the same seed lives the same life on a device that rots") {
   LifeOptions options;
   LifeResult once;
   for (options.seed = 1; options.seed < 50 && once.rotten == 0; ++options.seed) {

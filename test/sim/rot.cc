@@ -103,7 +103,7 @@ bool Rot::step(fs::Filesystem& filesystem, const Member& member) {
 
 // ---- Rot
 
-/// On the medium: a bit, a sector, or zeros in one page.
+/// Changes the medium: a bit, a sector, or zeros in one page.
 void Rot::spoil(Disk& disk, uint64_t offset, uint64_t length) {
   const uint64_t at = offset + scheduler_.random(length / kPage) * kPage;
   auto bytes = bytes_at(disk.current, at, kPage);
@@ -129,7 +129,7 @@ void Rot::spoil_block(Disk& disk) {
   ++spoilt_block_count_;
 }
 
-/// Only a copy whose twin is good on the medium, so that one always is.
+/// Only a copy whose twin is good on the medium, so that one good copy always exists.
 void Rot::spoil_node(Disk& disk) {
   std::map<std::vector<std::byte>, std::vector<uint64_t>> places;
   std::vector<uint64_t> candidates;
@@ -185,7 +185,7 @@ bool Rot::rewrite(fs::Filesystem& filesystem, const Member& member) {
   } else {
     done = filesystem.commit();
   }
-  if (!devices_.power()) return false;  // success may be older than the cut
+  if (!devices_.power()) return false;  // the power may have gone after the success
   if (!done) fail("writing {}: {}", file.name, done.error().message());
   block.bytes = *std::exchange(block.next, std::nullopt);
   block.place = find_page(member().current, block.bytes);
@@ -241,8 +241,8 @@ void Rot::verify(fs::Filesystem& filesystem, const Member& member) {
 
 // ---- What the product says
 
-/// Counted are all blocks that the target lacks; a block that rotted on the target itself, since it
-/// is the member, is not the replace's.
+/// All blocks that the target lacks must be counted, but not blocks that rotted on the target itself
+/// after it became the member.
 void Rot::check_finished(const replace::Status& status, const Disk& target) const {
   uint64_t lost = 0;
   for (const File& file : files_) {
@@ -253,10 +253,10 @@ void Rot::check_finished(const replace::Status& status, const Disk& target) cons
   }
   const auto& errors = status.errors;
   if (errors.read_uncorrectable < lost) {
-    fail("the target lacks {} blocks, the status counts {}", lost, errors.read_uncorrectable);
+    fail("the target lacks {} blocks, but the status counts {}", lost, errors.read_uncorrectable);
   }
   if (lost > 0 && status.reason.find(std::string("/") + kDirectory + "/f") == std::string::npos) {
-    fail("the target lacks {} blocks, the status names no file: {}", lost, status.reason);
+    fail("the target lacks {} blocks, but the status names no file: {}", lost, status.reason);
   }
   if (errors.read_uncorrectable > 0 && spoilt_block_count_ == 0) {
     fail("{} blocks are counted as lost, and none rotted", errors.read_uncorrectable);

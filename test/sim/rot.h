@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// A device that rots: what is on it changes by itself, also while it is being replaced.
+// A device that rots: bytes on it change by themselves, also while it is being replaced.
 //
-// Rot is real here: bytes on the simulated disk change, until somebody writes them again. It hits
-//   nodes   one of two copies that are both good on the medium: nobody may notice anything,
-//   data    blocks of a few files that no other client touches. Of data there is one copy.
+// Bytes on the simulated disk really change, until they are written again. Rot affects
+//   nodes   one of two copies that are both good on the medium: the user must not notice anything,
+//   data    blocks of a few files that no other client touches. Data has one copy.
 //
-// The oracle does not ask the product where a block lies: each has bytes of its own, so it looks
-// for them on the disk. From then on a block is good or rotten as the disk of the member says:
-// reading it gives its bytes, or an error if they are not there, and never anything else. A replace
-// that finishes has counted what its target lacks, and named a file; a check finds just that.
+// The oracle does not ask the product where a block is: each block has unique bytes, and the oracle
+// searches the disk for them. From then on the member's disk shows whether a block is good or rotten:
+// reading it must give its bytes, or an error if they are not there, and nothing else. A replace that
+// finishes must have counted what its target lacks and named a file; a check must find exactly that.
 #pragma once
 
 #include <array>
@@ -32,16 +32,16 @@ class Rot {
   /// Makes the files, durably.
   void make(fs::Filesystem& filesystem, const Disk& member);
 
-  /// What is wrong is thrown. `member`: says which disk is the member just now.
+  /// Failures are thrown. `member` returns the disk that is the member now.
   using Member = std::function<const Disk&()>;
-  /// One thing at random: a block or a node rots, a file is read, a block is written anew. False:
-  /// the power is gone.
+  /// Does one thing at random: a block or a node rots, a file is read, a block is rewritten. False:
+  /// the power is off.
   bool step(fs::Filesystem& filesystem, const Member& member);
-  /// Reads all. After a power cut what was being written is the old or the new.
+  /// Reads everything. After a power cut, a block that was being written is the old or the new one.
   void verify(fs::Filesystem& filesystem, const Member& member);
-  /// `target` has become the member in a replace that ended with `status`.
+  /// `target` became the member in a replace that ended with `status`.
   void check_finished(const replace::Status& status, const Disk& target) const;
-  /// Findings of a check of `member` alone.
+  /// Compares `report`, of a check of `member` alone, with what is rotten.
   void check_findings(const fs::CheckReport& report, const Disk& member) const;
 
   bool spoilt_nodes() const { return !nodes_.empty(); }

@@ -8,7 +8,7 @@
 #include "alloc/base/assert.h"
 #include "alloc/base/sanitizer.h"
 
-// AddressSanitizer has to be told of every change of stacks.
+// AddressSanitizer has to know about every switch of stacks.
 #if MOLTFS_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -18,15 +18,15 @@ namespace moltfs::sim {
 
 namespace {
 
-/// Before a switch to `stack`; `fake` takes what the sanitizer keeps for the stack that is left,
-/// and is null when that one is left for good.
+/// Call before a switch to `stack`. `fake` takes what the sanitizer keeps for the stack that is left;
+/// it is null when that stack is left for good.
 void leave_stack([[maybe_unused]] void** fake, [[maybe_unused]] const StackBounds& stack) {
 #if MOLTFS_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(fake, stack.bottom, stack.size);
 #endif
 }
 
-/// First thing on the stack switched to; `from` becomes the bounds of the one that was left.
+/// Call first on the new stack; `from` becomes the bounds of the stack that was left.
 void enter_stack([[maybe_unused]] void* fake, [[maybe_unused]] StackBounds* from) {
 #if MOLTFS_ADDRESS_SANITIZER
   __sanitizer_finish_switch_fiber(fake, from == nullptr ? nullptr : &from->bottom,
@@ -45,8 +45,7 @@ struct StackAllocator {
   }
   void deallocate(boost::context::stack_context& stack) {
 #if MOLTFS_ADDRESS_SANITIZER
-    // The outermost functions never returned, and have left their marks; something else may come
-    // to lie there.
+    // The outermost functions never returned and left their marks; the memory may be reused.
     __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
 #endif
     stacks.deallocate(stack);
@@ -71,7 +70,7 @@ struct Scheduler::Fiber {
 Scheduler::Scheduler(uint64_t seed) : generator_(seed) {}
 
 Scheduler::~Scheduler() {
-  // Fibers that never ended hold references into a dead world: their stacks are left alone.
+  // Fibers that never ended hold references into a dead world: their stacks are not unwound.
   for (auto& [id, fiber] : fibers_) {
     if (!fiber->done) fiber.release();
   }
@@ -152,7 +151,7 @@ void Scheduler::unblock(Fiber* fiber, bool result) {
   ASSERT(fiber->blocked);
   fiber->blocked = false;
   fiber->result = result;
-  // A woken thread does not run at once: now and then others get far ahead of it.
+  // A woken thread does not run at once: sometimes other threads get far ahead of it.
   if (random(8) == 0) {
     at(now_ + Nanoseconds(random(2'000'000)), [this, fiber] { make_ready(fiber); });
   } else {

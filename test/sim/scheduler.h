@@ -2,10 +2,10 @@
 // The deterministic world: one thread, many fibers, a seed.
 //
 // Exactly one task runs at a time. It gives up the processor only where product code may wait:
-// device I/O, WaitQueue, sleep, join (see alloc/base/runtime.h). Then the seed picks which of the
-// ready tasks goes on. When none is ready the virtual clock jumps to the next event (an I/O
-// completion, a timer). If there is no event either, the world is deadlocked: the names of the
-// blocked tasks are thrown.
+// device I/O, WaitQueue, sleep, join (alloc/base/runtime.h). Then the seed picks which of the ready
+// tasks runs next. When no task is ready, the virtual clock jumps to the next event (an I/O
+// completion, a timer). If there is no event either, the world is deadlocked: an exception with the
+// names of the blocked tasks is thrown.
 //
 // Every choice and every event goes into a running hash, the trace: same seed, same trace.
 #pragma once
@@ -45,8 +45,8 @@ class Scheduler {
   struct Fiber;
 
   /// Runs `body` as the first task, and the world until every task has ended. An exception of any
-  /// task ends the world and comes out here; tasks that had not ended are then leaked on purpose
-  /// (their stacks cannot be unwound safely), so that the process should report and go.
+  /// task ends the world and is thrown from here. Tasks that had not ended are then leaked, because
+  /// their stacks cannot be unwound safely: the process should report and exit.
   void run(std::function<void()> body);
 
   // ---- For tasks.
@@ -54,9 +54,9 @@ class Scheduler {
   void join(Fiber* fiber);
   Fiber* current() { return current_; }
   uint64_t id_of(const Fiber* fiber) const;
-  /// Gives others a chance; stays ready.
+  /// Lets other tasks run; stays ready.
   void yield();
-  /// Waits until unblock(). Returns what the unblocker said.
+  /// Waits until unblock(). Returns the value given to unblock().
   bool block();
   /// REQUIRES: `fiber` is blocked. May delay the wake a little, by the seed.
   void unblock(Fiber* fiber, bool result);

@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The simulator's command line; scripts/sim builds and calls it.
 //
-//   sim [--seeds N] [--first S] [--minutes M] [--jobs J]     many lives
-//   sim --seed S [--verbose] [--limit OPERATIONS]            one life, told in detail
-//   --rule cursor        the mapper duplicates by the historical rule: data must be lost
-//   --expect-failure     some life must fail: exit 0 if one does, 1 if all pass
-//
 // Each job is a process of its own, so that a crash of one life is reported like any other failure.
 // Exit: 0 all lives passed, 1 one failed (the command that replays it is printed), 2 usage.
-
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -47,55 +42,32 @@ struct Arguments {
   std::string program;  ///< what to type for another life
 };
 
-[[noreturn]] void usage() {
-  fmt::print(stderr,
-             "usage: sim [--seeds N] [--first S] [--minutes M] [--jobs J]\n"
-             "       sim --seed S [--verbose] [--limit OPERATIONS]\n"
-             "both:  [--rule cursor] [--expect-failure]\n");
-  exit(2);
-}
-
 Arguments parse(int argc, char** argv) {
   Arguments arguments;
   // A mutant has a program of its own.
   arguments.program = std::string(argv[0]).ends_with("/sim") ? "scripts/sim" : argv[0];
-  for (int i = 1; i < argc; ++i) {
-    const std::string option = argv[i];
-    if (option == "--verbose") {
-      arguments.verbose = true;
-      continue;
-    }
-    if (option == "--expect-failure") {
-      arguments.expect_failure = true;
-      continue;
-    }
-    if (i + 1 >= argc) usage();
-    const std::string value = argv[++i];
-    if (option == "--rule") {
-      if (value != "cursor") usage();
-      arguments.cursor_rule = true;
-      continue;
-    }
-    char* end = nullptr;
-    const double number = strtod(value.c_str(), &end);
-    if (end == value.c_str() || *end != '\0' || number < 0) usage();
-    if (option == "--seeds")
-      arguments.seeds = strtoull(value.c_str(), nullptr, 10);
-    else if (option == "--first")
-      arguments.first = strtoull(value.c_str(), nullptr, 10);
-    else if (option == "--limit")
-      arguments.limit = strtoull(value.c_str(), nullptr, 10);
-    else if (option == "--minutes")
-      arguments.minutes = number;
-    else if (option == "--jobs")
-      arguments.jobs = std::clamp(static_cast<int>(number), 1, 64);
-    else if (option == "--seed") {
-      arguments.one = true;
-      arguments.seed = strtoull(value.c_str(), nullptr, 10);
-    } else {
-      usage();
-    }
+  CLI::App app("Runs simulated lives of a volume, each from a seed.", "sim");
+  app.add_option("--seeds", arguments.seeds, "how many lives")->capture_default_str();
+  app.add_option("--first", arguments.first, "seed of the first life")->capture_default_str();
+  app.add_option("--minutes", arguments.minutes, "as many lives as fit, instead of --seeds")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--jobs", arguments.jobs, "processes")
+      ->transform(CLI::Bound(1, 64))
+      ->capture_default_str();
+  CLI::Option* seed = app.add_option("--seed", arguments.seed, "run this life only");
+  app.add_flag("--verbose", arguments.verbose, "print what happens in the life");
+  app.add_option("--limit", arguments.limit, "end each life after so many operations");
+  std::string rule;
+  app.add_option("--rule", rule, "cursor: duplicate by the historical rule, which loses data")
+      ->check(CLI::IsMember({"cursor"}));
+  app.add_flag("--expect-failure", arguments.expect_failure, "exit with 0 if a life fails, else 1");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    exit(app.exit(error) == 0 ? 0 : 2);
   }
+  arguments.one = seed->count() > 0;
+  arguments.cursor_rule = !rule.empty();
   return arguments;
 }
 

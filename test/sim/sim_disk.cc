@@ -126,7 +126,7 @@ void SimDevices::cut_power() {
 void SimDevices::restore_power() {
   for (auto& [name, disk] : disks_) {
     ASSERT(!disk->open_exclusively);
-    // Calm in most cuts, mad in some: all lost, all kept, or each by itself.
+    // Most cuts lose all or keep all; some decide for each write.
     const uint64_t mood = scheduler_.random(4);
     for (auto& write : disk->unflushed) {
       const bool keep = mood == 0 ? false : mood == 1 ? true : scheduler_.random(2) == 0;
@@ -181,7 +181,7 @@ void SimDevices::run(std::span<alloc::IoRequest> requests) {
   bool waiting = false;
   Scheduler::Fiber* self = scheduler_.current();
   for (auto& request : requests) {
-    // What a flush covers: what had completed when it was issued.
+    // A flush covers what had completed when it was issued.
     const uint64_t horizon = next_write_;
     const auto latency = Nanoseconds(scheduler_.chance(0.02) ? scheduler_.random(20'000'000)
                                                              : 20'000 + scheduler_.random(200'000));
@@ -207,7 +207,7 @@ void SimDevices::complete(alloc::IoRequest& request, uint64_t flush_horizon) {
     if (request.op != alloc::IoOp::flush) return;
     ++counters.flush_errors;
     if (!power_) return;
-    // As disks do: what a failed flush was to save may never be saved by a later one.
+    // As real disks do: what a failed flush should have saved may never be saved by a later one.
     std::erase_if(disk.unflushed, [this](const Disk::Write&) { return scheduler_.random(2) == 0; });
   };
   ++disk.requests;

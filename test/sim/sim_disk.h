@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Simulated devices: they complete requests in any order, keep unflushed writes in a volatile cache
-// of which a power cut leaves any subset (whole or torn at 512 bytes), fail, rot, and die.
+// Simulated devices. They complete requests in any order. They keep unflushed writes in a volatile
+// cache, of which a power cut leaves any subset (whole or torn at 512 bytes). They fail, rot and die.
 //
-// A Disk is the thing itself: it outlives crashes and mounts. A SimDevice is an open handle on it,
-// gone when the power goes. SimDevices is the DeviceOpener and IoEngine over named disks.
+// A Disk is the medium: it survives crashes and mounts. A SimDevice is an open handle of it, which is
+// lost when the power goes. SimDevices is the DeviceOpener and IoEngine over named disks.
 //
-// Durability as real devices give it: a write is durable only if a flush was *issued after the
-// write had completed* and that flush succeeded. An observer sees every completed request.
+// Durability is that of real devices: a write is durable only if a flush was *issued after the write
+// had completed* and that flush succeeded. An observer sees every completed request.
 #pragma once
 
 #include <array>
@@ -59,7 +59,7 @@ struct Disk {
   std::vector<Write> unflushed;  ///< completed, not yet durable, in order of completion
 
   bool open_exclusively = false;
-  // What goes wrong with it.
+  // Its faults.
   bool dead = false;            ///< every request fails
   double fail_probability = 0;  ///< each request, by itself
   bool fail_writes_only = false;
@@ -80,13 +80,13 @@ class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
   Disk& disk(const std::string& name);
   bool has(const std::string& name) const { return disks_.count(name) != 0; }
   void remove(const std::string& name) { disks_.erase(name); }
-  /// For "the target alone": the same disks as they are now, with other open handles.
+  /// The same disks as they are now, with other open handles; for "the target alone".
   void copy_disk(const std::string& from, SimDevices& to, const std::string& name) const;
 
   /// From now on every request of every open handle fails and changes nothing.
   void cut_power();
-  /// After a cut, when all handles are gone: each disk keeps a random subset of its unflushed
-  /// writes, the last ones torn now and then; the volatile cache is empty; the power is back.
+  /// After a cut, when all handles are closed: each disk keeps a random subset of its unflushed
+  /// writes, sometimes torn; the volatile cache is empty; the power is back.
   void restore_power();
   bool power() const { return power_; }
 
@@ -100,7 +100,7 @@ class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
   /// Called when a read completes, after the observer: may change what was read. Never waits.
   using Spoil = std::function<void(Disk&, uint64_t offset, Bytes bytes)>;
   void set_spoil(Spoil spoil) { spoil_ = std::move(spoil); }
-  /// Called when a request is issued: how much longer than usual it takes. Never waits.
+  /// Called when a request is issued; returns how much longer than usual it takes. Never waits.
   using Hold = std::function<Nanoseconds(const Disk&, const alloc::IoRequest&)>;
   void set_hold(Hold hold) { hold_ = std::move(hold); }
 
