@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What `moltfs mount` was asked to do: the words of "-o" and what they mean.
+// Mount options: one table from which the parser, the help text and the table in README.md come.
 #pragma once
 
 #include <cstdint>
@@ -12,37 +12,38 @@
 
 namespace moltfs::fs::daemon {
 
+/// What `moltfs mount` is asked to do.
 struct MountRequest {
   std::vector<std::string> devices;  ///< absolute paths, or tags (fs/daemon/find_device.h)
   std::string mountpoint;            ///< absolute
   Mount::Options mount;
   bool foreground = false;
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
-  uint64_t readahead_bytes = 1 << 20;  ///< of the mount
-  bool idle_polling = true;            ///< idle CPUs poll while requests are many
+  uint64_t readahead_bytes = 1 << 20;  ///< of the kernel for this mount; 0: the kernel's default
+  bool idle_polling = true;            ///< the option idlepoll
   bool remount = false;
-  std::vector<std::string> policy_words;  ///< those that make mount.policy, in order
-  bool nofail = false;                  ///< for mount(8): a device that is not there is no failure
-  std::vector<std::string> utab_words;  ///< for those who read mount(8)'s table: x-..., _netdev
-  /// Words that the kernel (or libfuse) understands, in order: "ro", "noexec", "context=…".
-  std::vector<std::string> kernel_options;
+  bool nofail = false;                      ///< a device that does not exist is not an error
+  std::vector<std::string> policy_words;    ///< the words that were applied to mount.policy
+  std::vector<std::string> utab_words;      ///< words to record in /run/mount/utab
+  std::vector<std::string> kernel_options;  ///< words for libfuse and the kernel, in order
 };
 
-/// One line each, for --help.
+/// All options in plain text, for --help.
 std::string mount_options_help();
+/// All options as a table in Markdown, for README.md.
+std::string mount_options_table();
 
-/// Reads "ro,cache=64M,device=/dev/sdb"; may be called more than once for one request. A comma or
-/// backslash in a value is written "\," or "\\". Words that only mount(8) and fstab need (defaults,
-/// noauto, user, _netdev, x-…) are skipped. Errors: invalid_argument with a sentence that names the
-/// word.
+/// Applies a list like "ro,cache=64M,device=/dev/sdb" to `request`. A comma or backslash in a value
+/// is written "\," or "\\". May be called more than once for one request; a later word wins over an
+/// earlier one. Error: invalid_argument; the sentence names the word.
 Result<void> parse_mount_options(std::string_view text, MountRequest& request);
 
-/// The "-o" list for libfuse. As root: others may use the mount, and set-id bits and device nodes
-/// count, as on a filesystem of the kernel, unless said otherwise.
+/// The "-o" list for libfuse. For root, these are the default, as for filesystems of the kernel:
+/// all users may use the mount, set-id bits and device nodes work.
 std::string kernel_option_list(const MountRequest& request, bool is_root);
 
-/// `path` made absolute without following its last link: devices keep the name they were given.
-/// A tag stays as it is.
+/// `path` made absolute. Its last link is not followed, so that a device keeps the name it was
+/// given. A tag is returned unchanged.
 std::string absolute_path(const std::string& path);
 
 }  // namespace moltfs::fs::daemon

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Mount options: what is ours, what goes to the kernel, what is skipped, what is refused.
+// Mount options: each word has its effect, goes to the kernel, is ignored or is refused.
 #include "fs/daemon/options.h"
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
 
 #include "test/support/catch.h"
 
@@ -32,7 +36,7 @@ bool contains_word(const std::string& list, const std::string& word) {
 
 }  // namespace
 
-TEST_CASE("our options") {
+TEST_CASE("options of moltfs are stored in the request") {
   const MountRequest r = parsed(
       "cache=64M,commit=30,threads=4,readahead=2M,idlepoll=off,device=/dev/sdb,device=/dev/"
       "sdc,abandon-replace,"
@@ -48,7 +52,7 @@ TEST_CASE("our options") {
   CHECK(r.mount.policy.atime == Policy::Atime::never);
 }
 
-TEST_CASE("defaults") {
+TEST_CASE("defaults apply where no option is given") {
   const MountRequest r = parsed("");
   CHECK(r.mount.cache_bytes == 256u << 20);
   CHECK(r.mount.commit_interval == std::chrono::seconds(5));
@@ -58,7 +62,7 @@ TEST_CASE("defaults") {
   CHECK(parsed("nofail").nofail);
 }
 
-TEST_CASE("the last word on read-only and atime counts") {
+TEST_CASE("a later option wins over an earlier one") {
   CHECK(parsed("ro").mount.read_only);
   CHECK_FALSE(parsed("ro,rw").mount.read_only);
   CHECK(kernel_option_list(parsed("ro,rw"), true).find("ro,") == std::string::npos);
@@ -66,7 +70,7 @@ TEST_CASE("the last word on read-only and atime counts") {
   CHECK(parsed("noatime,strictatime").mount.policy.atime == Policy::Atime::strict);
 }
 
-TEST_CASE("what the daemon obeys itself") {
+TEST_CASE("policy options are kept as words, and the kernel gets those that it knows") {
   CHECK(parsed("ro").policy_words.empty());
   CHECK(parsed("relatime,lazytime,acl,user_xattr,ro,dirsync").policy_words ==
         std::vector<std::string>{"relatime", "dirsync"});
@@ -79,20 +83,20 @@ TEST_CASE("what the daemon obeys itself") {
   CHECK_FALSE(contains_word(kernel_option_list(parsed("noatime,relatime"), true), "noatime"));
 }
 
-TEST_CASE("tags are no paths") {
+TEST_CASE("LABEL= and UUID= are not made absolute") {
   CHECK(absolute_path("LABEL=home") == "LABEL=home");
   CHECK(absolute_path("UUID=x/../y") == "UUID=x/../y");
   CHECK(absolute_path("LABELS") != "LABELS");
 }
 
-TEST_CASE("commas and backslashes in values") {
+TEST_CASE("commas and backslashes in values are escaped") {
   CHECK(parsed("device=/a\\,b\\\\c,ro").mount.device_hints == std::vector<std::string>{"/a,b\\c"});
   MountRequest r;
   r.devices = {"/img,1"};
   CHECK(contains_word(kernel_option_list(r, false), "fsname=/img\\,1"));
 }
 
-TEST_CASE("words of fstab are skipped, unknown ones and bad values refused by name") {
+TEST_CASE("options for fstab are ignored; an unknown option or a bad value is refused by name") {
   parsed(
       "defaults,noauto,user,_netdev,nofail,x-systemd.automount,comment=hello,relatime,user_id=0");
   CHECK(refusal("frobnicate").find("\"frobnicate\"") != std::string::npos);
@@ -104,7 +108,7 @@ TEST_CASE("words of fstab are skipped, unknown ones and bad values refused by na
   }
 }
 
-TEST_CASE("what the kernel gets") {
+TEST_CASE("the kernel gets its options, and defaults that depend on the user") {
   MountRequest r = parsed("nosuid,noexec");
   r.devices = {"/dev/loop5"};
   const std::string as_root = kernel_option_list(r, true);
@@ -117,4 +121,38 @@ TEST_CASE("what the kernel gets") {
   const std::string as_user = kernel_option_list(r, false);
   CHECK_FALSE(contains_word(as_user, "allow_other"));
   CHECK_FALSE(contains_word(as_user, "dev"));
+}
+
+TEST_CASE("the table in README.md is the table of options") {
+  std::ifstream file(MOLTFS_SOURCE_DIR "/fs/daemon/README.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  const std::string start = "<!-- moltfs mount --list-options -->\n", end = "<!-- end -->\n";
+  const size_t from = page.find(start), to = page.find(end);
+  REQUIRE(from != std::string::npos);
+  REQUIRE(to != std::string::npos);
+  CHECK(page.substr(from + start.size(), to - from - start.size()) == mount_options_table());
+}
+
+TEST_CASE("the help names each option of the table, in lines of less than 80 characters") {
+  const std::string help = mount_options_help();
+  std::istringstream lines(help);
+  for (std::string line; std::getline(lines, line);) {
+    INFO(line);
+    CHECK(line.size() < 80);
+  }
+  std::istringstream rows(mount_options_table());
+  size_t count = 0;
+  for (std::string line; std::getline(rows, line);) {
+    if (!line.starts_with("| `")) continue;
+    const std::string words = line.substr(0, line.find(" |"));
+    for (size_t at = 0; (at = words.find('`', at)) != std::string::npos; ++count) {
+      const size_t end = words.find('`', at + 1);
+      std::string word = words.substr(at + 1, end - at - 1);
+      std::erase(word, '\\');
+      INFO(word);
+      CHECK(help.find(word) != std::string::npos);
+      at = end + 1;
+    }
+  }
+  CHECK(count > 50);
 }

@@ -47,16 +47,21 @@ int mount_command(int argc, char** argv) {
       "moltfs mount");
   add_version(app);
   std::vector<std::string> options, words;
-  bool foreground = false;
+  bool foreground = false, lists_options = false;
   app.add_option("-o", options, "mount options, separated by commas")
       ->type_name("OPTIONS")
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--foreground,-f", foreground, "stay in the foreground, messages on standard error");
+  app.add_flag("--list-options", lists_options, "print the mount options as a table in Markdown");
   app.add_option("words", words, "DEVICE... MOUNTPOINT")->type_name("DEVICE... MOUNTPOINT");
-  app.footer("Options:\n" + daemon::mount_options_help());
+  app.footer("Mount options:\n" + daemon::mount_options_help());
   return parse_and_run(app, argc, argv, [&] {
+    if (lists_options) {
+      fmt::print("{}", daemon::mount_options_table());
+      return kExitOk;
+    }
     daemon::MountRequest request;
     request.foreground = foreground;
     return mount_devices(options, words, std::move(request));
