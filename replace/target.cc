@@ -10,6 +10,7 @@
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
 #include "alloc/base/uuid.h"
+#include "alloc/device/wipe.h"
 #include "alloc/disk/peek.h"
 
 namespace moltfs::replace {
@@ -21,11 +22,6 @@ using alloc::DeviceEntry;
 using alloc::DeviceRole;
 using alloc::Superblock;
 using alloc::Volume;
-
-/// Where other systems keep their marks, besides what our superblocks overwrite: the head and the
-/// tail of a device.
-constexpr uint64_t kForeignHeadBytes = 64 * 1024;
-constexpr uint64_t kForeignTailBytes = 256 * 1024;
 
 bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock& superblock) {
   return superblock.role == DeviceRole::target && superblock.device == target.uuid &&
@@ -68,15 +64,6 @@ Result<std::string> moltfs_on(Volume& volume, Device& device) {
       break;
   }
   return fmt::format("a device of moltfs volume {}", name);
-}
-
-/// Everything but the content of what will be our superblocks.
-Result<void> wipe_foreign(Volume& volume, Device& device) {
-  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
-  AlignedBuffer zeros(kForeignTailBytes);
-  zeros.fill_zero();
-  TRY(volume.engine().write(device, 0, zeros.span().first(kForeignHeadBytes)));
-  return volume.engine().write(device, size - kForeignTailBytes, zeros.span());
 }
 
 /// Best effort. What lies under the source's chunks is left out: it is about to be written.
@@ -178,7 +165,7 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
     return Error(Errc::foreign_signature,
                  fmt::format("{}: holds {}; --force overwrites it", path, holds));
   }
-  checked.foreign = ours.empty();
+  checked.must_wipe = true;
   return checked;
 }
 
@@ -188,8 +175,8 @@ Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
   // What is left of an older volume must not be mounted once the rest is being written over.
   TRY(alloc::wipe_superblocks(volume.engine(), device));
   if (device.can_discard()) discard_rest(volume, target.devid, device);
-  if (checked.foreign) {
-    TRY(wipe_foreign(volume, device));
+  if (checked.must_wipe) {
+    TRY(alloc::wipe_signatures(volume.engine(), device));
   }
   const Superblock superblock = target_superblock(volume, target);
   TRY(alloc::write_superblock(volume.engine(), device, superblock));

@@ -15,7 +15,7 @@ Result<alloc::DeviceEntry> find_source(const alloc::Volume& volume, const std::s
 
 struct CheckedTarget {
   std::shared_ptr<alloc::Device> device;  ///< open exclusively
-  bool foreign = false;                   ///< holds something else (and --force was given)
+  bool must_wipe = false;                 ///< it holds something, and --force was given
 };
 
 /// Opens `path` and finds out whether it can take the place of `source`; writes nothing. Errors,
@@ -28,9 +28,9 @@ Result<CheckedTarget> check_target(alloc::Volume& volume, const alloc::DeviceEnt
 Result<void> check_size(const alloc::Volume& volume, const alloc::DeviceEntry& source,
                         const std::string& path, uint64_t size_bytes);
 
-/// Discards the device (where it can, and but for what lies under the source's chunks), removes a
-/// foreign signature, and writes superblocks that say "target of devid N, incomplete"; reads them
-/// back.
+/// Discards the device (where it can, and but for what lies under the source's chunks), wipes the
+/// signatures of what it held, and writes superblocks that say "target of devid N, incomplete";
+/// reads them back.
 Result<void> prepare_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
                             const CheckedTarget& checked);
 

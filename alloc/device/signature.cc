@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Our own mark, and libblkid for those of all others.
+// Our own signature, and libblkid for all others.
 #include "alloc/device/signature.h"
 
 #include <blkid/blkid.h>
@@ -15,29 +15,84 @@
 namespace moltfs::alloc {
 namespace {
 
-struct FreeProbe {
-  void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
-};
-using Probe = std::unique_ptr<blkid_struct_probe, FreeProbe>;
+Error probe_error(const std::string& path, int err) {
+  return Error(errc_from_errno(err),
+               fmt::format("{}: looking for other filesystems: {}", path, text_of_errno(err)));
+}
 
-class OpenFile {
+/// A libblkid probe of one device.
+class Probe {
  public:
-  explicit OpenFile(int fd) : fd_(fd) {}
-  ~OpenFile() {
+  enum class Access { read, write };
+
+  Probe() = default;
+  ~Probe() {
+    if (probe_ != nullptr) blkid_free_probe(probe_);
     if (fd_ >= 0) close(fd_);
   }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  int fd() const { return fd_; }
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+
+  Result<void> open(int fd, const std::string& path, Access access);
+
+  /// The next signature: its name; nothing if there is no further one. Unlike blkid_do_safeprobe
+  /// this does not report a device with signatures of several filesystems as empty.
+  Result<std::optional<std::string>> next();
+  /// Overwrites the magic number of the signature that next() found; next() looks there again.
+  Result<void> erase();
 
  private:
-  const int fd_;
+  std::optional<std::string> value_of(const char* name) const;
+
+  std::string path_;
+  int fd_ = -1;
+  blkid_probe probe_ = nullptr;
 };
 
-std::optional<std::string> value_of(blkid_probe probe, const char* name) {
+Result<void> Probe::open(int fd, const std::string& path, Access access) {
+  path_ = path;
+  // libblkid does not align its reads as direct I/O requires: it gets a descriptor without it.
+  const int flags = (access == Access::write ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+  fd_ = ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), flags);
+  if (fd_ < 0) return probe_error(path_, errno);
+  probe_ = blkid_new_probe();
+  if (probe_ == nullptr) return probe_error(path_, ENOMEM);
+  errno = 0;
+  if (blkid_probe_set_device(probe_, fd_, 0, 0) != 0) {
+    return probe_error(path_, errno == 0 ? EIO : errno);
+  }
+  blkid_probe_enable_superblocks(probe_, 1);
+  blkid_probe_set_superblocks_flags(probe_,
+                                    BLKID_SUBLKS_TYPE | BLKID_SUBLKS_BADCSUM | BLKID_SUBLKS_MAGIC);
+  blkid_probe_enable_partitions(probe_, 1);
+  blkid_probe_set_partitions_flags(probe_, BLKID_PARTS_FORCE_GPT | BLKID_PARTS_MAGIC);
+  return ok();
+}
+
+std::optional<std::string> Probe::value_of(const char* name) const {
   const char* value = nullptr;
-  if (blkid_probe_lookup_value(probe, name, &value, nullptr) != 0) return std::nullopt;
+  if (blkid_probe_lookup_value(probe_, name, &value, nullptr) != 0) return std::nullopt;
   return std::string(value);
+}
+
+Result<std::optional<std::string>> Probe::next() {
+  for (;;) {
+    errno = 0;
+    const int found = blkid_do_probe(probe_);
+    if (found == 1) return std::optional<std::string>();
+    if (found != 0) return probe_error(path_, errno == 0 ? EIO : errno);
+    for (const char* name : {"TYPE", "PTTYPE"}) {
+      if (auto value = value_of(name)) return value;
+    }
+  }
+}
+
+Result<void> Probe::erase() {
+  errno = 0;
+  if (blkid_do_wipe(probe_, 0) == 0) return ok();
+  const int err = errno == 0 ? EIO : errno;
+  return Error(errc_from_errno(err), fmt::format("{}: overwriting what another filesystem left: {}",
+                                                 path_, text_of_errno(err)));
 }
 
 }  // namespace
@@ -53,35 +108,25 @@ Result<std::optional<std::string>> own_signature(IoEngine& engine, Device& devic
 }
 
 Result<std::optional<std::string>> foreign_signature(int fd, const std::string& path) {
-  const auto failed = [&](int err) {
-    return Error(errc_from_errno(err),
-                 fmt::format("{}: looking for other filesystems: {}", path, text_of_errno(err)));
-  };
-  // libblkid reads without the alignment that direct I/O asks for: opened anew, without it.
-  const OpenFile file(open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.fd() < 0) return failed(errno);
-  const Probe probe(blkid_new_probe());
-  if (probe == nullptr) return failed(ENOMEM);
-  errno = 0;
-  if (blkid_probe_set_device(probe.get(), file.fd(), 0, 0) != 0) {
-    return failed(errno == 0 ? EIO : errno);
-  }
-  blkid_probe_enable_superblocks(probe.get(), 1);
-  blkid_probe_set_superblocks_flags(probe.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_BADCSUM);
-  blkid_probe_enable_partitions(probe.get(), 1);
-  blkid_probe_set_partitions_flags(probe.get(), BLKID_PARTS_FORCE_GPT);
+  Probe probe;
+  TRY(probe.open(fd, path, Probe::Access::read));
+  return probe.next();
+}
 
-  // The first find will do: unlike blkid_do_safeprobe this takes a device on which several
-  // filesystems left marks for what it is, not an empty one.
-  for (;;) {
-    errno = 0;
-    const int found = blkid_do_probe(probe.get());
-    if (found == 1) return std::optional<std::string>();
-    if (found != 0) return failed(errno == 0 ? EIO : errno);
-    for (const char* name : {"TYPE", "PTTYPE"}) {
-      if (auto value = value_of(probe.get(), name)) return value;
-    }
+Result<void> erase_foreign_signatures(int fd, const std::string& path) {
+  // Far more than a device can hold after its head and tail were wiped (wipe.cc).
+  constexpr unsigned kMaxSignatures = 1000;
+  Probe probe;
+  TRY(probe.open(fd, path, Probe::Access::write));
+  std::string last;
+  for (unsigned i = 0; i < kMaxSignatures; ++i) {
+    TRY(const auto found, probe.next());
+    if (!found) return ok();
+    last = *found;
+    TRY(probe.erase());
   }
+  return Error(Errc::io_error,
+               fmt::format("{}: the signature of {} stays after it was overwritten", path, last));
 }
 
 }  // namespace moltfs::alloc

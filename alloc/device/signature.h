@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What lies on a device, by the marks that filesystems and partition tables leave.
+// What is on a device, by the signatures that filesystems and partition tables leave there.
 #pragma once
 
 #include <optional>
@@ -9,11 +9,17 @@
 
 namespace moltfs::alloc {
 
-/// "moltfs" if our own mark is on the device; it is read through `engine`.
+/// "moltfs" if our own signature is on the device; it is read through `engine`.
 Result<std::optional<std::string>> own_signature(IoEngine& engine, Device& device);
 
 /// What libblkid finds on the block device or image file open at `fd`: the name of a filesystem,
 /// RAID member, swap area or partition table. A damaged one counts too. `path` is for messages.
+/// Errors: the device cannot be read.
 Result<std::optional<std::string>> foreign_signature(int fd, const std::string& path);
+
+/// Overwrites the magic numbers of all that foreign_signature finds, one after the other, until
+/// nothing is found. Durable. `fd` must be open for writing. Errors: the device cannot be read or
+/// written, or a signature is found again after it was overwritten.
+Result<void> erase_foreign_signatures(int fd, const std::string& path);
 
 }  // namespace moltfs::alloc

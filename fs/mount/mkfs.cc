@@ -4,17 +4,13 @@
 
 #include <algorithm>
 
+#include "alloc/device/wipe.h"
 #include "fs/mount/mount.h"
 
 namespace moltfs::fs {
 namespace {
 
 using Devices = std::vector<std::shared_ptr<alloc::Device>>;
-
-// Where foreign filesystems keep what they are known by, beside the head of the device: at its end
-// (RAID members, GPT), and copies of superblocks of btrfs.
-constexpr uint64_t kTailBytes = 1024 * 1024;
-constexpr uint64_t kFarCopies[] = {64ull << 20, 256ull << 30};
 
 Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
   if (paths.empty()) return Error(Errc::invalid_argument, "no device was given");
@@ -33,28 +29,6 @@ Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std:
     devices.push_back(std::move(device));
   }
   return devices;
-}
-
-Result<void> zero(alloc::IoEngine& engine, alloc::Device& device, uint64_t first, uint64_t end) {
-  AlignedBuffer zeros(1024 * 1024);
-  zeros.fill_zero();
-  end = std::min(end, round_down(device.size_bytes(), kBlockSize));
-  while (first < end) {
-    const size_t length = std::min<uint64_t>(zeros.size(), end - first);
-    TRY(engine.write(device, first, zeros.span().first(length)));
-    first += length;
-  }
-  return ok();
-}
-
-/// So that nothing takes the device for what it was.
-Result<void> wipe_signatures(alloc::IoEngine& engine, alloc::Device& device) {
-  const uint64_t size = round_down(device.size_bytes(), kBlockSize);
-  TRY(zero(engine, device, 0, alloc::kFirstChunkOffset));
-  for (uint64_t at : kFarCopies) {
-    TRY(zero(engine, device, at, at + kBlockSize));
-  }
-  return zero(engine, device, size - std::min(size, kTailBytes), size);
 }
 
 }  // namespace
@@ -84,7 +58,7 @@ Result<void> make_filesystem(Runtime& runtime, alloc::DeviceOpener& opener,
     const uint64_t end = round_down(device.size_bytes(), kBlockSize);
     TRY(engine.discard(device, first, end - first));
     if (has_signature[i]) {
-      TRY(wipe_signatures(engine, device));
+      TRY(alloc::wipe_signatures(engine, device));
     }
   }
   FsCounters counters;
