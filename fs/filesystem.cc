@@ -371,8 +371,10 @@ Result<bool> Filesystem::has_preallocated(InodeNumber ino) {
   return found;
 }
 
-Transactions& Filesystem::transactions() {
-  return impl_->context.transactions;
+uint64_t Filesystem::writable_bytes() {
+  const alloc::SpaceUsage usage = impl_->context.transactions.volume().space().usage();
+  const uint64_t pinned = std::min(usage.available_bytes, usage.pinned_data_bytes);
+  return std::min(usage.available_bytes - pinned, usage.recordable_bytes);
 }
 
 Runtime& Filesystem::runtime() {

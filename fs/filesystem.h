@@ -141,7 +141,8 @@ class Filesystem {
   Result<void> reclaim();
   /// The file has space in which nothing is stored yet.
   Result<bool> has_preallocated(InodeNumber ino);
-  Transactions& transactions();
+  /// Bytes that can be written now, without a commit.
+  uint64_t writable_bytes();
   Runtime& runtime();
 
   /// A path from the root, for messages ("<inode 12>" if it has none; hard links: one of them).

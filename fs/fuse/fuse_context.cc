@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Translation between libfuse's structures and the filesystem's, and replies.
+// Translation between the structures of libfuse and of the filesystem; replies.
 #include "fs/fuse/fuse_context.h"
 
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
-
-#include "fs/fuse/low_space.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -22,7 +21,11 @@ timespec to_timespec(const Time& time) {
 }  // namespace
 
 FuseContext::FuseContext(Mount& mount, uint32_t owner)
-    : filesystem(mount.filesystem()), control(mount, owner) {
+    : filesystem(mount.filesystem()),
+      volume(mount.volume()),
+      control(mount, owner),
+      low_space(filesystem, write_opens, kernel_cache),
+      deferred(filesystem.runtime()) {
   add_session_operations(file_operations);
   add_name_operations(file_operations);
   add_directory_operations(file_operations);
@@ -38,18 +41,6 @@ Caller caller_of(fuse_req_t req) {
   return {context->uid, context->gid, static_cast<uint32_t>(context->umask)};
 }
 
-void FuseContext::forget_attributes(fuse_ino_t ino) const {
-  fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
-}
-
-/// Of what the kernel lets us tell it only a "store" behind the end of the file does that alone.
-/// This one stores nothing.
-void FuseContext::forget_blocks(fuse_ino_t ino) const {
-  fuse_bufvec nothing = FUSE_BUFVEC_INIT(0);
-  fuse_lowlevel_notify_store(
-      session, ino, static_cast<off_t>(round_down(kMaxFileBytes, kBlockSize)), &nothing, {});
-}
-
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
   const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
   if (!attributes) return false;
@@ -62,7 +53,7 @@ bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
     groups.resize(static_cast<size_t>(count));
     count = fuse_req_getgroups(req, count, groups.data());
   }
-  if (count < 0) return true;  // a process that we cannot see: the bit is not for it to keep
+  if (count < 0) return true;  // a process that we cannot see may not keep the bit
   groups.resize(std::min(groups.size(), static_cast<size_t>(count)));
   return std::find(groups.begin(), groups.end(), a.gid) == groups.end();
 }
@@ -78,7 +69,7 @@ struct stat to_stat(const Attributes& a) {
   s.st_size = static_cast<off_t>(a.size);
   s.st_blksize = kBlockSize;
   s.st_blocks = static_cast<blkcnt_t>(a.allocated_bytes / 512);
-  // Content inside a tree node: tools take a file without blocks for one without data.
+  // Content inside a tree node counts as blocks: tools believe that a file without blocks is empty.
   if (S_ISREG(a.mode) && a.allocated_bytes == 0 && a.size > 0 && a.size <= kMaxInlineBytes) {
     s.st_blocks = static_cast<blkcnt_t>(round_up(a.size, 512) / 512);
   }
@@ -88,12 +79,12 @@ struct stat to_stat(const Attributes& a) {
   return s;
 }
 
-fuse_entry_param to_entry(const FuseContext& context, const Attributes& attributes) {
+fuse_entry_param to_entry(FuseContext& context, const Attributes& attributes) {
   fuse_entry_param entry{};
   entry.ino = attributes.ino.value;
   entry.generation = attributes.generation;
   entry.attr = to_stat(attributes);
-  entry.attr_timeout = context.guard->attribute_seconds(entry.ino);
+  entry.attr_timeout = context.attribute_seconds(entry.ino);
   entry.entry_timeout = kCacheSeconds;
   return entry;
 }
@@ -108,7 +99,11 @@ void reply_entry(fuse_req_t req, const Result<Attributes>& result) {
 void reply_attributes(fuse_req_t req, const Result<Attributes>& result) {
   if (!result) return reply_error(req, result.error());
   const struct stat s = to_stat(result.value());
-  fuse_reply_attr(req, &s, fuse_context_of(req).guard->attribute_seconds(s.st_ino));
+  fuse_reply_attr(req, &s, fuse_context_of(req).attribute_seconds(s.st_ino));
+}
+
+void defer(fuse_req_t req, DeferredReplies::Job job) {
+  if (!fuse_context_of(req).deferred.post(std::move(job))) fuse_reply_err(req, ENOTCONN);
 }
 
 }  // namespace moltfs::fs::fuse

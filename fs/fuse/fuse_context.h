@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The FUSE front end, inside: what the files of operations share. Only this folder includes
-// libfuse, and only here does an error become an errno.
+// The inside of the FUSE server: what the files of operations share. Only this folder includes
+// libfuse, and only here does an error become an errno. README.md of this folder says which file
+// does what and where replies come from.
 //
-// Life of a request: a receive thread (receive.h) reads it into a page-aligned buffer; requests
-// that libfuse does not know are answered by raw.cc; libfuse decodes the others and calls the table
-// of operations (operations.cc), which leads to the functions of names.cc, directory.cc,
-// attributes.cc, xattr.cc, content.cc, ioctl.cc or, for the inodes of MNT/.moltfs,
-// control_files.cc. They do all their work on the receive thread and reply before they return.
-//
-// What the kernel caches. All changes of the volume come through this mount, so names and
-// attributes are given to the kernel for a year, but for files that are written while there is
-// little space (space_guard.h). With the writeback cache the kernel owns size and times of regular
-// files: cached writes arrive late, with times kept (WriteFlags::keep_times), and the kernel sends
-// the times itself.
+// What the kernel caches. All changes of the volume come through this mount, so the kernel may
+// cache names and attributes for a year, except attributes of files that are written while space is
+// low (low_space.h). With the writeback cache the kernel owns size and times of regular files:
+// cached writes arrive late, with times kept (WriteFlags::keep_times), and the kernel sends the
+// times itself.
 #pragma once
 
 #define FUSE_USE_VERSION 314
@@ -21,45 +16,46 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
 #include "fs/filesystem.h"
+#include "fs/fuse/deferred_replies.h"
+#include "fs/fuse/kernel_cache.h"
+#include "fs/fuse/low_space.h"
 #include "fs/fuse/readdirplus.h"
+#include "fs/fuse/wire.h"
 #include "fs/fuse/write_opens.h"
 #include "fs/mount/control.h"
 
 namespace moltfs::fs::fuse {
 
 inline constexpr double kCacheSeconds = 365.0 * 86400;
-inline constexpr uint32_t kMaxWriteBytes = 1 << 20;
-/// What a handle of a file says.
+/// The kinds of file handles.
 inline constexpr uint64_t kReader = 0, kWriter = 1;
-
-class DeferredReplies;
-class LowSpace;
 
 /// What every operation needs; the user data of the session.
 struct FuseContext {
+  /// `owner`: the user who mounted.
   FuseContext(Mount& mount, uint32_t owner);
 
   Filesystem& filesystem;
+  alloc::Volume& volume;
   Control control;
-  WriteOpens writers;
-  ReaddirplusHeuristic listing_habit;
-  DeferredReplies* deferred = nullptr;  ///< set before serving
-  LowSpace* guard = nullptr;            ///< likewise
-  fuse_lowlevel_ops file_operations{};
-  fuse_lowlevel_ops control_operations{};
-  fuse_session* session = nullptr;  ///< set before serving
-  /// What the kernel has cached of the inode's attributes is no longer true.
-  void forget_attributes(fuse_ino_t ino) const;
-  /// What the kernel has cached of the inode's blocks is no longer true. (It asks for the rest of
-  /// the attributes no more often.)
-  void forget_blocks(fuse_ino_t ino) const;
+  WriteOpens write_opens;
+  ReaddirplusHeuristic readdirplus;
+  SessionCache kernel_cache;
+  LowSpace low_space;
+  DeferredReplies deferred;
+  fuse_lowlevel_ops file_operations{}, control_operations{};
   std::atomic<bool> setxattr_is_extended{false};  ///< agreed in FUSE_INIT
-  /// Set when the answer to FUSE_INIT has gone to the kernel.
-  std::atomic<bool> initialized{false};
+  std::atomic<bool> initialized{false};           ///< FUSE_INIT has been answered
+
+  /// For how long the kernel may cache the attributes in the reply that follows.
+  double attribute_seconds(fuse_ino_t ino) {
+    return low_space.attributes_may_be_cached(ino) ? kCacheSeconds : 0;
+  }
 };
 
 inline FuseContext& fuse_context_of(fuse_req_t req) {
@@ -70,7 +66,7 @@ inline Filesystem& filesystem_of(fuse_req_t req) {
 }
 Caller caller_of(fuse_req_t req);
 /// True if the file is set-gid without being executable by its group, and the caller is not in that
-/// group: then what clears set-id bits clears this one, too.
+/// group. Then whatever clears set-id bits clears this one, too.
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino);
 
 // ---- Each file of operations puts its functions into the table.
@@ -98,7 +94,7 @@ void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name);
 
 // ---- Translation.
 struct stat to_stat(const Attributes& attributes);
-fuse_entry_param to_entry(const FuseContext& context, const Attributes& attributes);
+fuse_entry_param to_entry(FuseContext& context, const Attributes& attributes);
 
 // ---- Replies.
 inline void reply_error(fuse_req_t req, const Error& error) {
@@ -107,14 +103,19 @@ inline void reply_error(fuse_req_t req, const Error& error) {
 inline void reply_done(fuse_req_t req, const Result<void>& result) {
   fuse_reply_err(req, result ? 0 : result.error().to_errno());
 }
-/// For operations marked (entry): gives the reference back if the kernel does not take the reply.
+/// For operations marked (entry): drops the reference if the kernel does not take the reply.
 void reply_entry(fuse_req_t req, const Result<Attributes>& result);
 void reply_attributes(fuse_req_t req, const Result<Attributes>& result);
 
-/// The request being handled on this thread, for fields that libfuse does not pass on.
+/// Runs `job`, which replies to `req`, on the deferred thread. While shutting down, replies ENOTCONN.
+void defer(fuse_req_t req, DeferredReplies::Job job);
+
+/// The request being handled on this thread, as the kernel sent it. libfuse decodes requests and
+/// passes on only some fields. The others (write_flags, read_flags, FATTR_KILL_SUIDGID, how many
+/// bytes came with an ioctl) are decoded a second time, from here, by argument_of() (wire.h).
 std::span<const std::byte> current_request();
-/// The request being handled on this thread is no work of a program's (fs/mount/busy_time.h): whoever asks
-/// about a replace, or waits for it to begin, does not hold it up.
+/// The request being handled on this thread is not a program's work (fs/mount/busy_time.h): asking
+/// about a replace, or waiting for its start, does not slow it down.
 void leave_out_of_serving();
 
 }  // namespace moltfs::fs::fuse

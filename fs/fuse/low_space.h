@@ -1,37 +1,33 @@
 // SPDX-License-Identifier: MIT
-// The space guard: write(2) meets ENOSPC though the kernel only puts the bytes into its writeback
-// cache and asks nobody.
+// Low space: makes write(2) fail with ENOSPC although the kernel only puts the bytes into its
+// writeback cache and asks nobody.
 //
-// While there is plenty of space nothing happens. When there is less than the kernel may hold in
-// its cache (`limit`) the guard is *tight*: whoever writes asks first. The kernel does so by itself
-// if it does not know the mode of the file: before a buffered write it sends GETATTR with the
-// file's handle, and returns its error. So:
-//   - becoming tight, and at each opening for writing while tight, the kernel is told that what it
-//     knows of the attributes is no longer true;
-//   - an answer with attributes of such a file must not make it know them again. It is told the
-//     same just before the answer, so that it takes the answer for outdated and forgets it; where
-//     the kernel does not look at that (a new file, SETATTR) the attributes are valid for no time.
-//     Then also SEEK_END and reads behind the end ask with the handle: only those of handles for
-//     writing count.
+// Space is *low* while less is free than the kernel may hold in its cache (`limit`). Otherwise
+// nothing here costs anything. While it is low, each buffered write asks for space first. The
+// kernel does that by itself for a file whose mode it does not know: it sends GETATTR with the
+// handle of the file before the write, and returns the error of that. So
+//   - when space becomes low, and at each open for writing while it is low, the kernel is told that
+//     its cached attributes are no longer true;
+//   - no reply may make it know the attributes of such a file again. The kernel is told the same
+//     just before a reply, so that it takes the reply for outdated; where it does not check that (a
+//     new file, SETATTR) the attributes in the reply are valid for 0 seconds.
+// Then SEEK_END and reads past the end of the file send the same GETATTR. Only handles for writing
+// count.
 //
-// An asking write is *promised* kPromise bytes, or refused. It does not say how much it writes: a
-// longer one that does not fit fails at fsync and close. Promises end as the data come, or when the
-// file is closed (the kernel has written it back then). What the kernel held when the guard became
-// tight is unknown, hence reckoned with as `limit`.
-//   G1 the kernel holds at most unknown_ + the sum of all promises (but for stores through
-//      mappings, about which msync and fsync tell).
-// Where nothing can be promised the guard *settles*, on the deferred's thread: it has the kernel
-// write back the files that have promises, all files if something is unknown, and then gives back
-// what only waits for a commit, for the removal of orphans, or for the kernel to forget what was
-// removed a moment ago. What fallocate and copy_file_range take is taken there, too: nothing
-// promised is taken away.
-//   G2 a promise outlives the write-back while its write(2) may still be *storing*: the program has
-//      the kernel's answer, but its bytes are not in the cache yet. It is over when its thread asks
-//      again, when the file is closed, and after kStoresWithin: who stalls for longer may lose it,
-//      and learns it from fsync or close. The same holds for what is unknown: writes that began
-//      before the guard became tight.
-// When there is plenty again nothing is asked; promises that are left end with the next settling.
-// A file with preallocated space is not refused: what is written may have its space.
+// A write that asks *reserves* space (space_reservations.h: G1, G2, G3), or is refused. It does not
+// say how much it will write: a longer one than a reservation may fail later, at fsync or close. A
+// reservation ends when its bytes come or the file is closed. What the kernel held when space
+// became low is unknown; it counts as `limit` bytes.
+//
+// When nothing more can be reserved, space is *reclaimed* on the deferred thread. The kernel writes
+// back the files with reservations (all files that are open for writing if something is unknown),
+// which ends these reservations. Then what waits for a commit, for the removal of orphans, or for
+// the kernel to forget files that were just removed becomes free. Operations that take space of
+// their own (fallocate, copy_file_range) run there, too, so that they take nothing that is
+// reserved.
+//
+// When there is plenty again, nothing is asked; the reservations that are left end with the next
+// reclaim. A file with preallocated space is never refused: the write may go there.
 //
 // Concurrency: any thread. Lock order: mutex_ before those of WriteOpens and of the filesystem.
 #pragma once
@@ -40,75 +36,68 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
-#include <unordered_map>
-#include <vector>
 
-#include "fs/fuse/fuse_context.h"
+#include "fs/filesystem.h"
+#include "fs/fuse/kernel_cache.h"
+#include "fs/fuse/space_reservations.h"
+#include "fs/fuse/write_opens.h"
 
 namespace moltfs::fs::fuse {
 
-class DeferredReplies;
-
 class LowSpace {
  public:
-  explicit LowSpace(FuseContext& context) : context_(context) {}
+  LowSpace(Filesystem& filesystem, WriteOpens& write_opens, KernelCache& kernel)
+      : filesystem_(filesystem), write_opens_(write_opens), kernel_(kernel) {}
 
-  /// What the kernel may hold in its writeback cache at most; until it is set the guard sleeps.
+  /// The most that the kernel may hold in its writeback cache. Until it is set, space is never low.
   void set_limit(uint64_t bytes);
 
-  /// Seconds for which the kernel may believe the attributes with which it is now answered.
-  double attribute_seconds(fuse_ino_t ino);
-  /// The file has been opened for writing; WriteOpens knows.
-  void opened(fuse_ino_t ino);
-  /// The kernel has just believed attributes, whatever it was told: after CREATE, TMPFILE, LINK and
-  /// SETATTR have been answered.
-  void attributes_are_known(fuse_ino_t ino);
-  /// A buffered write asks by GETATTR: takes over the request, or false: answer it as any other.
-  bool ask(fuse_req_t req, fuse_ino_t ino);
-  /// Runs `operation`, which takes space and answers a request: at once, or on the deferred's
-  /// thread.
-  void run_taking_space(fuse_req_t req, std::function<void()> operation);
-  /// A FUSE_WRITE has been done. `cached`: it came from the writeback cache.
-  void wrote(fuse_ino_t ino, uint64_t bytes, bool cached);
+  /// False: the reply that follows must say that the attributes are valid for 0 seconds.
+  bool attributes_may_be_cached(uint64_t ino);
+  /// The kernel now knows the attributes, whatever the reply said: after CREATE, TMPFILE, LINK and
+  /// SETATTR.
+  void attributes_are_cached(uint64_t ino);
+  /// The file was opened for writing, and `write_opens` knows.
+  void opened(uint64_t ino);
+
+  /// A buffered write by `thread` asks for space. True: it may go on. False: it may after
+  /// reclaim_and_reserve().
+  bool reserve(uint64_t ino, pid_t thread);
+  /// The same, but waits for the kernel's write-back. False: there is no space. Only on the
+  /// deferred thread.
+  bool reclaim_and_reserve(uint64_t ino, pid_t thread);
+  /// `thread` asks to take space that it has not reserved. True: it may, at once. False: it must by
+  /// take_after_write_back().
+  bool may_take(pid_t thread);
+  /// Waits until nothing is reserved, then runs `operation`. Only on the deferred thread.
+  void take_after_write_back(const std::function<void()>& operation);
+
+  /// FUSE_WRITE has been done. `cached`: it came from the writeback cache.
+  void wrote(uint64_t ino, uint64_t bytes, bool cached);
   /// A handle was released, and no other one for writing is left.
-  void closed(fuse_ino_t ino);
-  /// A name was removed, and with it perhaps a file, as soon as the kernel lets go of it.
+  void closed(uint64_t ino);
+  /// A name was removed. Perhaps a file goes with it, as soon as the kernel has forgotten it.
   void removed();
 
  private:
-  struct Promise {
-    uint64_t fresh = 0;
-    uint64_t settling = 0;  // given before the write-back that is under way
-  };
-  struct Storing {
-    pid_t thread = 0;
-    fuse_ino_t ino = 0;
-    Nanoseconds until{0};
-  };
-  Nanoseconds now() const;
-  uint64_t free_bytes() const;
-  bool promise(fuse_ino_t ino, pid_t thread);
-  void has_stored(pid_t thread, fuse_ino_t ino);
-  bool may_be_preallocated(fuse_ino_t ino) const;
-  void settle_and_answer(fuse_req_t req, fuse_ino_t ino);
-  bool settle(fuse_ino_t ino, pid_t thread);
-  bool write_back_promised();
-  void set_taking(bool taking);
-  bool reclaim_and_promise(fuse_ino_t ino, pid_t thread);
-  void look();
-  void become_tight();
+  Nanoseconds now() const { return filesystem_.runtime().now(); }
+  void update();
+  void become_low();
+  bool try_to_reserve(uint64_t ino, pid_t thread);
+  bool try_until_reclaimed(uint64_t ino, pid_t thread);
+  bool may_be_preallocated(uint64_t ino);
+  bool write_back_reserved();
+  void set_blocked(bool blocked);
 
-  FuseContext& context_;
+  Filesystem& filesystem_;
+  WriteOpens& write_opens_;
+  KernelCache& kernel_;
   std::atomic<uint64_t> limit_{0};
-  std::atomic<bool> tight_{false};
-  std::atomic<Nanoseconds::rep> forgets_until_{0};  // the kernel may, of what was removed
+  std::atomic<bool> low_{false};
+  /// Until then the kernel may still forget files that were removed.
+  std::atomic<Nanoseconds::rep> forgets_until_{0};
   std::mutex mutex_;
-  std::unordered_map<fuse_ino_t, Promise> promises_;  // guarded by mutex_, as below
-  uint64_t promised_ = 0;                             // the sum of all
-  std::vector<Storing> storing_;                      // G2: the newest promise of each thread
-  uint64_t unknown_ = 0;
-  Nanoseconds unknown_storing_until_{0};  // G2: later by kStoresWithin than it became tight
-  bool taking_ = false;                   // an operation takes space: nothing is promised meanwhile
+  SpaceReservations reservations_;  // guarded by mutex_
 };
 
 }  // namespace moltfs::fs::fuse

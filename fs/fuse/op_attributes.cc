@@ -4,7 +4,6 @@
 
 #include "fs/attributes.h"
 #include "fs/fuse/fuse_context.h"
-#include "fs/fuse/low_space.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -14,12 +13,25 @@ Time to_time(const timespec& t) {
   return {t.tv_sec, static_cast<uint32_t>(t.tv_nsec)};
 }
 
+/// On the deferred thread.
+void reserve_and_reply(fuse_req_t req, fuse_ino_t ino, LowSpace& low_space) {
+  if (!low_space.reclaim_and_reserve(ino, fuse_req_ctx(req)->pid)) {
+    return void(fuse_reply_err(req, ENOSPC));
+  }
+  reply_attributes(req, filesystem_of(req).attributes(InodeNumber(ino)));
+}
+
+/// With a handle for writing it may be a buffered write that asks for space (low_space.h).
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  const bool may_write = fi != nullptr && fi->fh == kWriter;
-  if (may_write && fuse_context_of(req).guard->ask(req, ino)) return;
+  if (fi != nullptr && fi->fh == kWriter) {
+    LowSpace& low_space = fuse_context_of(req).low_space;
+    if (!low_space.reserve(ino, fuse_req_ctx(req)->pid)) {
+      return defer(req, [=, &low_space] { reserve_and_reply(req, ino, low_space); });
+    }
+  }
   const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
   if (fi == nullptr && attributes && !S_ISDIR(attributes.value().mode)) {
-    fuse_context_of(req).listing_habit.file_looked_at(fuse_req_ctx(req)->pid);
+    fuse_context_of(req).readdirplus.file_looked_at(fuse_req_ctx(req)->pid);
   }
   reply_attributes(req, attributes);
 }
@@ -57,7 +69,7 @@ bool may_clear_set_id(fuse_req_t req, fuse_ino_t ino, int to_set, bool outside_g
 /// Times alone, as the kernel sends them late after cached writes.
 bool is_from_cache(fuse_req_t req, fuse_ino_t ino, int to_set) {
   return (to_set & ~FUSE_SET_ATTR_CTIME) == FUSE_SET_ATTR_MTIME &&
-         fuse_context_of(req).writers.any(ino);
+         fuse_context_of(req).write_opens.is_open(ino);
 }
 
 void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info*) {
@@ -86,7 +98,7 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   }
   FuseContext& context = fuse_context_of(req);
   reply_attributes(req, context.filesystem.set_attributes(InodeNumber(ino), set));
-  context.guard->attributes_are_known(ino);
+  context.low_space.attributes_are_cached(ino);
 }
 
 void statfs(fuse_req_t req, fuse_ino_t) {

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Content of files: open, read, write, allocate, seek, copy, fsync.
-#include "fs/fuse/op_content.h"
-
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
-#include "fs/fuse/deferred_replies.h"
-#include "fs/fuse/low_space.h"
+#include "fs/fuse/fuse_context.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -17,8 +15,8 @@ namespace {
 
 void released(FuseContext& context, fuse_ino_t ino, int flags) {
   if (!opens_for_writing(flags)) return;
-  context.writers.released(ino, flags);
-  if (!context.writers.any(ino)) context.guard->closed(ino);
+  context.write_opens.released(ino, flags);
+  if (!context.write_opens.is_open(ino)) context.low_space.closed(ino);
 }
 
 // Opening is answered, not refused with ENOSYS ("no open"): the control file needs direct I/O, and
@@ -33,11 +31,11 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (!may) return reply_error(req, may.error());
   // Reads from the page cache are not told to us: opening for reading counts as the first one.
   if (reads && (flags & O_NOATIME) == 0 && context.filesystem.note_access(InodeNumber(ino))) {
-    context.forget_attributes(ino);
+    context.kernel_cache.forget_attributes(ino);
   }
   fi->fh = opens_for_writing(flags) ? kWriter : kReader;
-  context.writers.opened(ino, flags);
-  if (opens_for_writing(flags)) context.guard->opened(ino);
+  context.write_opens.opened(ino, flags);
+  if (opens_for_writing(flags)) context.low_space.opened(ino);
   if (fuse_reply_open(req, fi) != 0) released(context, ino, flags);
 }
 
@@ -61,7 +59,7 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   // Whole blocks, so that the device can write straight into the buffer.
   AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
   FuseContext& context = fuse_context_of(req);
-  if (!is_direct_read()) context.writers.cached(ino, static_cast<uint64_t>(offset), size);
+  if (!is_direct_read()) context.write_opens.cached(ino, static_cast<uint64_t>(offset), size);
   const auto got =
       context.filesystem.read(InodeNumber(ino), static_cast<uint64_t>(offset),
                               buffer.span().first(std::min(size, buffer.size())), is_access);
@@ -75,11 +73,11 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
 void reply_direct_write(fuse_req_t req, fuse_ino_t ino, off_t offset, size_t size) {
   FuseContext& context = fuse_context_of(req);
   const auto drop_and_reply = [=, &context] {
-    context.deferred->drop(ino, offset, size);
+    context.kernel_cache.drop(ino, static_cast<uint64_t>(offset), size);
     fuse_reply_write(req, size);
   };
-  if (context.writers.may_be_cached(ino, static_cast<uint64_t>(offset), size) &&
-      context.deferred->post(drop_and_reply)) {
+  if (context.write_opens.may_be_cached(ino, static_cast<uint64_t>(offset), size) &&
+      context.deferred.post(drop_and_reply)) {
     return;
   }
   fuse_reply_write(req, size);
@@ -97,8 +95,8 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   FuseContext& context = fuse_context_of(req);
   const auto written =
       context.filesystem.write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
-  context.writers.wrote(ino);
-  context.guard->wrote(ino, size, fi->writepage != 0);
+  context.write_opens.wrote(ino);
+  context.low_space.wrote(ino, size, fi->writepage != 0);
   if (!written) return reply_error(req, written.error());
   if (is_direct(kernel_flags)) return reply_direct_write(req, ino, offset, size);
   fuse_reply_write(req, size);
@@ -107,8 +105,17 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
 void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
   FuseContext& context = fuse_context_of(req);
   const auto synced = context.filesystem.sync(InodeNumber(ino));
-  if (context.writers.take_new_blocks(ino)) context.forget_blocks(ino);
+  if (context.write_opens.take_new_blocks(ino)) context.kernel_cache.forget_blocks(ino);
   reply_done(req, synced);
+}
+
+/// Runs `operation`, which takes space and replies to `req`, so that it takes nothing reserved.
+void take_space(fuse_req_t req, std::function<void()> operation) {
+  LowSpace& low_space = fuse_context_of(req).low_space;
+  if (low_space.may_take(fuse_req_ctx(req)->pid)) return operation();
+  defer(req, [&low_space, operation = std::move(operation)] {
+    low_space.take_after_write_back(operation);
+  });
 }
 
 void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -134,36 +141,8 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
                                            static_cast<uint64_t>(length), keep_size));
   };
   if (what == AllocateMode::punch_hole) return run();
-  context.guard->run_taking_space(req, run);
+  take_space(req, run);
 }
-
-void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
-  FuseContext& context = fuse_context_of(req);
-  if (context.writers.any(ino)) {
-    // While shutting down: an answer that does not know all data would make holes of them.
-    if (!context.deferred->seek(req, ino, offset, whence)) fuse_reply_err(req, ENOTCONN);
-    return;
-  }
-  answer_seek(req, context.filesystem, ino, offset, whence);
-}
-
-void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
-                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
-  if (flags != 0) return void(fuse_reply_err(req, EINVAL));
-  if (is_control_inode(to)) return void(fuse_reply_err(req, EPERM));
-  // The reply has 32 bits for the count.
-  const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
-  FuseContext& context = fuse_context_of(req);
-  context.guard->run_taking_space(req, [=, &context] {
-    const auto copied =
-        context.filesystem.copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
-                                      InodeNumber(to), static_cast<uint64_t>(to_offset), most);
-    if (!copied) return reply_error(req, copied.error());
-    fuse_reply_write(req, copied.value());
-  });
-}
-
-}  // namespace
 
 void answer_seek(fuse_req_t req, Filesystem& filesystem, fuse_ino_t ino, off_t offset, int whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(fuse_reply_err(req, EINVAL));
@@ -173,6 +152,37 @@ void answer_seek(fuse_req_t req, Filesystem& filesystem, fuse_ino_t ino, off_t o
   if (!found) return reply_error(req, found.error());
   fuse_reply_lseek(req, static_cast<off_t>(found.value()));
 }
+
+/// The kernel passes on SEEK_DATA and SEEK_HOLE without writing back dirty pages. Those would be
+/// missing from the answer, so they are written back first if the file is open for writing.
+void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  FuseContext& context = fuse_context_of(req);
+  if (!context.write_opens.is_open(ino)) {
+    return answer_seek(req, context.filesystem, ino, offset, whence);
+  }
+  defer(req, [=, &context] {
+    context.kernel_cache.write_back(ino);
+    answer_seek(req, context.filesystem, ino, offset, whence);
+  });
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
+  if (flags != 0) return void(fuse_reply_err(req, EINVAL));
+  if (is_control_inode(to)) return void(fuse_reply_err(req, EPERM));
+  // The reply has 32 bits for the count.
+  const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
+  FuseContext& context = fuse_context_of(req);
+  take_space(req, [=, &context] {
+    const auto copied =
+        context.filesystem.copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
+                                      InodeNumber(to), static_cast<uint64_t>(to_offset), most);
+    if (!copied) return reply_error(req, copied.error());
+    fuse_reply_write(req, copied.value());
+  });
+}
+
+}  // namespace
 
 void add_content_operations(fuse_lowlevel_ops& table) {
   table.open = open;

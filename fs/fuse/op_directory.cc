@@ -83,7 +83,7 @@ void readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse
   Filesystem& filesystem = filesystem_of(req);
   const InodeNumber directory(ino);
   const bool wanted =
-      offset != 0 || fuse_context_of(req).listing_habit.begins(directory, fuse_req_ctx(req)->pid);
+      offset != 0 || fuse_context_of(req).readdirplus.begins(directory, fuse_req_ctx(req)->pid);
   Listing listing(req, size);
   std::vector<InodeNumber> taken;
   const auto visit = [&](const DirEntry& entry, const Attributes* attributes) {

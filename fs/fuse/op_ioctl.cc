@@ -84,7 +84,7 @@ void set_flags(const Call& call, uint32_t flags, uint32_t Flag::*kind) {
   }
   const auto set = context.filesystem.set_flags(InodeNumber(call.ino), ours, sayable(kind));
   if (!set) return reply_error(call.req, set.error());
-  context.forget_attributes(call.ino);
+  context.kernel_cache.forget_attributes(call.ino);
   fuse_reply_ioctl(call.req, 0, nullptr, 0);
 }
 
@@ -120,8 +120,7 @@ void trim(const Call& call) {
     return void(fuse_reply_err(call.req, EPERM));
   }
   announce_blocking();
-  alloc::Volume& volume = context.filesystem.transactions().volume();
-  const auto trimmed = alloc::trim(volume, {in->start, in->len, in->minlen});
+  const auto trimmed = alloc::trim(context.volume, {in->start, in->len, in->minlen});
   if (!trimmed) return reply_error(call.req, trimmed.error());
   const fstrim_range out{in->start, trimmed.value(), in->minlen};
   call.reply(&out, sizeof out);

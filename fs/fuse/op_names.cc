@@ -4,7 +4,6 @@
 #include <sys/sysmacros.h>
 
 #include "fs/fuse/fuse_context.h"
-#include "fs/fuse/low_space.h"
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
@@ -39,7 +38,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   const auto found = filesystem.lookup(InodeNumber(parent), text);
   if (!found && found.error() == Errc::not_found) return reply_no_entry(req);
   if (found && !S_ISDIR(found.value().mode)) {
-    fuse_context_of(req).listing_habit.file_looked_up(InodeNumber(parent));
+    fuse_context_of(req).readdirplus.file_looked_up(InodeNumber(parent));
   }
   reply_entry(req, found);
 }
@@ -80,13 +79,13 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   fi->keep_cache = 1;
   const int flags = fi->flags;
   fi->fh = opens_for_writing(flags) ? kWriter : kReader;
-  context.writers.opened(made.value().ino.value, flags);
+  context.write_opens.opened(made.value().ino.value, flags);
   const fuse_entry_param entry = to_entry(context, made.value());
   if (fuse_reply_create(req, &entry, fi) != 0) {
-    context.writers.released(entry.ino, flags);
+    context.write_opens.released(entry.ino, flags);
     context.filesystem.forget(made.value().ino, 1);
   }
-  context.guard->attributes_are_known(entry.ino);
+  context.low_space.attributes_are_cached(entry.ino);
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
@@ -98,14 +97,14 @@ void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
   if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   FuseContext& context = fuse_context_of(req);
   reply_entry(req, context.filesystem.link(InodeNumber(ino), InodeNumber(parent), name));
-  context.guard->attributes_are_known(ino);
+  context.low_space.attributes_are_cached(ino);
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
   if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   FuseContext& context = fuse_context_of(req);
   const auto unlinked = context.filesystem.unlink(InodeNumber(parent), name);
-  context.guard->removed();
+  context.low_space.removed();
   reply_done(req, unlinked);
 }
 
@@ -140,7 +139,7 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
   FuseContext& context = fuse_context_of(req);
   const auto renamed = context.filesystem.rename(InodeNumber(parent), name, InodeNumber(new_parent),
                                                  new_name, mode.value(), caller_of(req));
-  context.guard->removed();
+  context.low_space.removed();
   reply_done(req, renamed);
 }
 

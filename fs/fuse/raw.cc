@@ -9,7 +9,6 @@
 #include <cstring>
 #include <optional>
 
-#include "fs/fuse/low_space.h"
 #include "fs/fuse/wire.h"
 
 namespace moltfs::fs::fuse {
@@ -17,8 +16,8 @@ namespace {
 
 constexpr uint64_t kCacheWholeSeconds = static_cast<uint64_t>(kCacheSeconds);
 
-uint64_t whole_attribute_seconds(const FuseContext& context, uint64_t ino) {
-  return static_cast<uint64_t>(context.guard->attribute_seconds(ino));
+uint64_t whole_attribute_seconds(FuseContext& context, uint64_t ino) {
+  return static_cast<uint64_t>(context.attribute_seconds(ino));
 }
 
 /// What FUSE_INIT offers, among what only this file can take.
@@ -72,17 +71,17 @@ void answer_tmpfile(FuseContext& context, const fuse_in_header& header,
   out.entry.nodeid = attributes.ino.value;
   out.entry.generation = attributes.generation;
   const int flags = static_cast<int>(in->flags);
-  context.writers.opened(attributes.ino.value, flags);
+  context.write_opens.opened(attributes.ino.value, flags);
   out.entry.entry_valid = kCacheWholeSeconds;
   out.entry.attr_valid = whole_attribute_seconds(context, attributes.ino.value);
   out.entry.attr = to_wire(to_stat(attributes));
   out.open.open_flags = FOPEN_KEEP_CACHE;
   out.open.fh = opens_for_writing(flags) ? kWriter : kReader;
   if (!send(fd, header.unique, 0, &out, sizeof out)) {
-    context.writers.released(attributes.ino.value, flags);
+    context.write_opens.released(attributes.ino.value, flags);
     context.filesystem.forget(attributes.ino, 1);
   }
-  context.guard->attributes_are_known(attributes.ino.value);
+  context.low_space.attributes_are_cached(attributes.ino.value);
 }
 
 StatxTime to_wire(const Time& time) {

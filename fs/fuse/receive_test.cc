@@ -198,15 +198,15 @@ TEST_CASE("stop ends threads that wait, that are parked and that work") {
 
 TEST_CASE("an inode is written to while a descriptor that can write is open") {
   WriteOpens writers;
-  CHECK_FALSE(writers.any(300));
+  CHECK_FALSE(writers.is_open(300));
   writers.opened(300, O_RDONLY);
-  CHECK_FALSE(writers.any(300));
+  CHECK_FALSE(writers.is_open(300));
   writers.opened(300, O_RDWR);
   writers.opened(300, O_WRONLY | O_APPEND);
   writers.released(300, O_RDWR);
-  CHECK(writers.any(300));
-  CHECK_FALSE(writers.any(316));  // same shard
+  CHECK(writers.is_open(300));
+  CHECK_FALSE(writers.is_open(316));  // same shard
   writers.released(300, O_WRONLY | O_APPEND);
   writers.released(300, O_RDONLY);
-  CHECK_FALSE(writers.any(300));
+  CHECK_FALSE(writers.is_open(300));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The libfuse session, its receive threads and its deferred.
+// The libfuse session and its threads.
 #include "fs/fuse/server.h"
 
 #include <fmt/format.h>
@@ -15,9 +15,7 @@
 
 #include "alloc/base/log.h"
 #include "fs/fuse/cpu_latency.h"
-#include "fs/fuse/deferred_replies.h"
 #include "fs/fuse/fuse_context.h"
-#include "fs/fuse/low_space.h"
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
 
@@ -86,19 +84,13 @@ void leave_out_of_serving() {
 class Server::Impl {
  public:
   Impl(Mount& mount, const Options& options)
-      : options_(options),
-        serving_(mount.serving()),
-        context_(mount, options.owner),
-        deferred_(context_),
-        guard_(context_) {
-    context_.deferred = &deferred_;
-    context_.guard = &guard_;
-  }
+      : options_(options), serving_(mount.serving()), context_(mount, options.owner) {}
   ~Impl() { shut_down(); }
 
   Result<void> mount() {
     fuse_set_log_func(log_from_libfuse);
     TRY(session_, make_session(context_, options_.options));
+    context_.kernel_cache.set_session(session_.get());
     if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
       return Error(Errc::not_permitted, fmt::format("cannot mount on {}", options_.mountpoint));
     }
@@ -121,17 +113,16 @@ class Server::Impl {
 
   void start() {
     if (options_.idle_polling) idle_polling_.emplace();
-    deferred_.start(session_.get());
-    context_.session = session_.get();
+    context_.deferred.start();
     receiver_->start();
   }
 
   bool initialized() const { return context_.initialized; }
   int ended_fd() const { return receiver_->ended_fd(); }
-  void set_cache_limit(uint64_t bytes) { guard_.set_limit(bytes); }
+  void set_cache_limit(uint64_t bytes) { context_.low_space.set_limit(bytes); }
 
   void shut_down() {
-    deferred_.stop();  // while requests are still served
+    context_.deferred.stop();  // while requests are still served
     receiver_.reset();
     // On a connection that has ended this only frees; else it would unmount by path, and hit
     // another filesystem where ours has been detached already.
@@ -171,8 +162,6 @@ class Server::Impl {
   const Options options_;
   RequestBusyTime& serving_;
   FuseContext context_;
-  DeferredReplies deferred_;
-  LowSpace guard_;
   Session session_;
   std::optional<CpuLatencyRequest> idle_polling_;
   std::unique_ptr<Receiver> receiver_;

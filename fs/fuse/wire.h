@@ -13,6 +13,9 @@
 
 namespace moltfs::fs::fuse {
 
+/// The longest write that the kernel sends.
+inline constexpr uint32_t kMaxWriteBytes = 1 << 20;
+
 /// Requests that headers may lack.
 inline constexpr uint32_t kOpSyncfs = 50;
 inline constexpr uint32_t kOpTmpfile = 51;

@@ -37,7 +37,7 @@ class WriteOpens {
     const auto found = shard.inodes.find(ino);
     if (found != shard.inodes.end() && --found->second.count == 0) shard.inodes.erase(found);
   }
-  bool any(uint64_t ino) {
+  bool is_open(uint64_t ino) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
     return shard.inodes.contains(ino);
