@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-TICK = 0.012  # more than two ticks of the clock that times of files are taken from
+CLOCK_REALTIME_COARSE = 5  # the clock that times of files are taken from
 LIBC = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD = -100
 
@@ -107,9 +107,17 @@ def times_of(path):
     return s.st_atime_ns, s.st_mtime_ns, s.st_ctime_ns
 
 
+def wait_for_tick():
+    """Afterwards the time of a file that is set to now differs from all times set before. To sleep
+    for the length of a tick is not enough: on a busy virtual machine the clock misses ticks."""
+    now = time.time_ns()
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= now:
+        time.sleep(0.001)
+
+
 def moved(call, *paths):
-    """Which times of the paths the call moves, as strings of a, m, c; a clock tick before."""
-    time.sleep(TICK)
+    """Which times of the paths the call moves, as strings of a, m, c."""
+    wait_for_tick()
     before = [times_of(path) for path in paths]
     call()
     after = [times_of(path) for path in paths]

@@ -6,8 +6,8 @@ import os
 import struct
 import time
 
-from check import (AT_FDCWD, LIBC, TICK, directory, expect, libc, main, make, moved, outcome,
-                   times_of)
+from check import (AT_FDCWD, LIBC, directory, expect, libc, main, make, moved, outcome,
+                   times_of, wait_for_tick)
 
 NS = 1_000_000_000
 
@@ -49,7 +49,7 @@ def files():
     expect("a mapped write", moved(through_memory, "g")[0][-2:], "mc")  # it may be a read, too
     expect("rename, the directory", moved(lambda: os.rename("g", "h"), "."), ["mc"])
     before = times_of("h")
-    time.sleep(TICK)
+    wait_for_tick()
     os.rename("h", "i")
     expect("ctime of what is renamed", times_of("i")[2] > before[2], True)
     os.close(fd)
@@ -76,7 +76,7 @@ def parents():
            ["mc", "mc"])
     make("d/one")
     make("e/two")
-    time.sleep(TICK)
+    wait_for_tick()
     before = times_of("d/one")[2], times_of("e/two")[2]
     expect("exchange", moved(lambda: libc("renameat2", AT_FDCWD, "d/one", AT_FDCWD, "e/two", 2),
                              "d", "e"), ["mc", "mc"])
@@ -111,11 +111,11 @@ def births():
     directory("d")
     for what, call in (("creat", lambda: make("n", content=b"x")), ("mkdir", lambda: os.mkdir("n")),
                        ("mkfifo", lambda: os.mkfifo("n")), ("symlink", lambda: os.symlink("x", "n"))):
-        time.sleep(TICK)
+        wait_for_tick()
         call()
         born = birth_of("n")
         expect(f"{what}: born now", born <= os.lstat("n").st_mtime_ns <= born + NS, True)
-        time.sleep(TICK)
+        wait_for_tick()
         os.utime("n", ns=(1, 2), follow_symlinks=False)
         os.chown("n", 1, 1, follow_symlinks=False)
         if what == "creat":
