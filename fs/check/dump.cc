@@ -291,12 +291,12 @@ Result<void> dump_log(Runtime& runtime, alloc::DeviceOpener& opener, const DumpR
     request.print(fmt::format("batch {}: written in {}, {} bytes, {} new chunks{}\n", i,
                               batch.running.value, batch.payload.size(), batch.chunks.size(),
                               batch.data_flushed ? ", data flushed before" : ""));
-    const auto redo = decode_redo(batch.payload);
-    if (!redo) {
-      request.print("  makes no sense: " + redo.error().message() + "\n");
+    const auto content = decode_log_content(batch.payload);
+    if (!content) {
+      request.print("  makes no sense: " + content.error().message() + "\n");
       continue;
     }
-    for (const Redo::Item& item : redo.value().items) {
+    for (const LogContent::Item& item : content.value().items) {
       request.print(fmt::format("  {}: {}\n", name_of(item.id.tree),
                                 item.value ? describe_item(item.id.tree, {item.id.key, *item.value})
                                            : "erase " + describe(item.id.key)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: the fsync log beside the trees. Did the data arrive that its last batch names;
-// and what check and dump see of a volume whose log waits to be replayed.
+// Inside fs only: checks that the data named by the last batch of the fsync log reached the devices,
+// and replays the log in memory for check and dump.
 #pragma once
 
 #include <optional>
@@ -10,13 +10,12 @@
 
 namespace moltfs::fs {
 
-/// Reads the data that `redo` names, as far as it was born since the superblock, and compares it
-/// with the checksums there. A block that cannot be read, and a record that makes no sense, do not
-/// match.
-bool logged_data_matches(alloc::Volume& volume, const Redo& redo);
+/// Reads the data that `content` names, as far as it was born since the superblock, and compares it
+/// with the checksums in `content`. Unreadable blocks and invalid records do not match.
+bool log_data_matches(alloc::Volume& volume, const LogContent& content);
 
-/// The trees as the next mount will find them, if there is something to replay. Writes nothing.
-/// REQUIRES: the volume was opened just now, for reading. Errors: see Transactions::open.
+/// The trees as the next mount will find them; nothing if there is no batch to replay. Writes
+/// nothing. REQUIRES: the volume was just opened for reading. Errors: see Transactions::open.
 Result<std::optional<Transactions::Replayed>> replay_for_reading(alloc::Volume& volume);
 
 }  // namespace moltfs::fs

@@ -378,10 +378,10 @@ TEST_CASE("batches with right frames and nonsense within do no harm") {
       auto volume = must(alloc::Volume::open(m.runtime, m.devices, {"mem:a"}, {}));
       const auto super = volume->superblock();
       const auto payload = must(decode_fs_payload(super.fs_payload));
-      Redo redo;
-      redo.counters = payload.counters;
+      LogContent content;
+      content.counters = payload.counters;
       for (uint64_t i = 0; i < 1 + random() % 20; ++i) {
-        Redo::Item item;
+        LogContent::Item item;
         item.id.tree = random() % 2 == 0 ? TreeId::fs : TreeId::extent;
         const uint64_t object = random() % 3 == 0 ? random() : random() % 300;
         item.id.key = {object, static_cast<uint8_t>(random() % 20), random() % 5000};
@@ -389,12 +389,12 @@ TEST_CASE("batches with right frames and nonsense within do no harm") {
           item.value.emplace(random() % 200);
           for (std::byte& b : *item.value) b = static_cast<std::byte>(random());
         }
-        redo.items.push_back(std::move(item));
+        content.items.push_back(std::move(item));
       }
       alloc::LogBatch batch;
       batch.running = super.generation + 1;
       batch.data_flushed = random() % 2 == 0;
-      batch.payload = encode(redo);
+      batch.payload = encode(content);
       auto chain = *volume->log_on(super.generation);
       std::vector<alloc::LogWrite> writes;
       writes.push_back(std::move(*chain.append(batch, volume->devices())));

@@ -56,8 +56,8 @@ Result<void> Mount::open_trees(alloc::DeviceOpener& opener, const std::vector<st
   Transactions::Options transactions_options;
   transactions_options.cache_bytes = options_.cache_bytes;
   transactions_options.read_only = options_.read_only;
-  transactions_options.data_matches = [this](const Redo& redo) {
-    return logged_data_matches(*volume_, redo);
+  transactions_options.data_matches = [this](const LogContent& content) {
+    return log_data_matches(*volume_, content);
   };
   const auto try_to_open = [&]() -> Result<void> {
     transactions_.reset();

@@ -47,7 +47,7 @@ void NodeCache::remove(const Node& node) {
 }
 
 void NodeCache::evict() {
-  // Twice round: the first pass may do no more than take the marks of recent use away.
+  // Twice round: the first pass may only clear recently_used.
   for (size_t steps = 2 * ring_.size(); bytes() > limit_bytes_ && steps > 0; --steps) {
     Node& node = ring_.front();
     const auto it = nodes_.find(node.address());

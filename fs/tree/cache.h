@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The nodes in memory, by address, bounded in bytes: clean ones that nobody holds are evicted,
-// those not used lately first (second chance).
+// The nodes in memory, by address, bounded in bytes. Clean nodes to which no operation holds a
+// pointer are evicted, least recently used first (second chance).
 //
-// Dirty nodes are in the map but not in the ring of candidates; mark_clean() puts them there. A
-// node that somebody else holds a pointer to is passed over: operations hold what was read for
-// them. evict() is called only between critical sections, so within one nothing disappears.
+// Dirty nodes are in the map but not in the ring of candidates; mark_clean() adds them to the ring.
+// Operations hold pointers to the nodes that were read for them. evict() is called only between
+// critical sections, so no node disappears within one.
 //
 // Guarded by the lock of the transactions.
 #pragma once
@@ -22,16 +22,16 @@ class NodeCache {
   explicit NodeCache(uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
   ~NodeCache() { ring_.clear(); }
 
-  /// The node that `pointer` points to, if it is in memory. An address may have been used again:
-  /// the birth must match, too. Valid until nodes come or go.
+  /// The node that `pointer` points to, if it is in memory. The birth must match, too, because an
+  /// address may have been reused. Valid until the next change of the cache.
   const std::shared_ptr<Node>* find(const NodePointer& pointer);
-  /// Takes in a node that was read, unless a dirty or a younger one has its address: then what was
-  /// read is no longer true. A node of the same birth stays.
+  /// Adds a node that was read, unless a dirty or younger node has its address: then the node that
+  /// was read is outdated. A node of the same birth stays.
   void add_clean(std::shared_ptr<Node> node);
-  /// Takes in a new node, in place of whatever had its address.
+  /// Adds a new node, replacing any other node at its address.
   void add_dirty(std::shared_ptr<Node> node);
   void mark_clean(Node& node);
-  /// Takes out `node` itself; another node at its address stays.
+  /// Removes `node` itself; another node at its address stays.
   void remove(const Node& node);
   void evict();
 
@@ -43,7 +43,7 @@ class NodeCache {
 
   const uint64_t limit_bytes_;
   boost::unordered_flat_map<LogicalOffset, std::shared_ptr<Node>, std::hash<LogicalOffset>> nodes_;
-  Ring ring_;  // clean nodes; the next candidate for eviction is in front
+  Ring ring_;  // clean nodes; the next candidate for eviction is at the front
 };
 
 }  // namespace moltfs::fs

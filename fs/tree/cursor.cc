@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Ways from root to leaf.
+// Cursors: descending, moving between leaves, reading ahead.
 #include "fs/tree/cursor.h"
 
 #include "alloc/base/assert.h"
@@ -9,17 +9,17 @@ namespace {
 constexpr unsigned kReadAheadNodes = 16;
 }
 
-Node* Path::child_in_memory(unsigned depth, unsigned slot) {
+Node* Cursor::child_in_memory(unsigned depth, unsigned slot) {
   Node& parent = node(depth);
   const auto* found = state_.cache.find(parent.pointer(slot));
-  // Level and tree were compared when the node was read; a damaged tree may point to it twice.
+  // Level and tree were checked when the node was read, but a damaged tree may point to it twice.
   if (found == nullptr || (*found)->level() + 1 != parent.level() || (*found)->tree() != tree_) {
     return nullptr;
   }
   return found->get();
 }
 
-NodeExpectation Path::expectation(unsigned depth, unsigned slot) const {
+NodeExpectation Cursor::expectation(unsigned depth, unsigned slot) const {
   const Node& parent = *steps_[depth].node;
   NodeExpectation expected;
   expected.tree = tree_;
@@ -34,17 +34,17 @@ NodeExpectation Path::expectation(unsigned depth, unsigned slot) const {
   return expected;
 }
 
-Error Path::miss(unsigned depth, unsigned slot) {
+Error Cursor::miss(unsigned depth, unsigned slot) {
   missing_.assign(1, expectation(depth, slot));
   return Errc::node_missing;
 }
 
-Result<Node*> Path::child(unsigned depth, unsigned slot) {
+Result<Node*> Cursor::child(unsigned depth, unsigned slot) {
   if (Node* found = child_in_memory(depth, slot)) return found;
   return miss(depth, slot);
 }
 
-Result<void> Path::descend(const Key& key) {
+Result<void> Cursor::descend(const Key& key) {
   const TreeRoot& root = state_.root(tree_);
   const auto* top = state_.cache.find(root.node);
   if (top == nullptr) {
@@ -58,7 +58,7 @@ Result<void> Path::descend(const Key& key) {
     steps_[depth].slot = slot;
     auto next = child(depth, slot);
     if (!next) {
-      if (depth + 2 == length_) ask_in_sequence(depth, slot);
+      if (depth + 2 == length_) detect_sequence(depth, slot);
       return next.error();
     }
     steps_[depth + 1].node = next.value();
@@ -66,18 +66,18 @@ Result<void> Path::descend(const Key& key) {
   return ok();
 }
 
-/// REQUIRES: the leaf at `slot` was asked for.
-void Path::ask_in_sequence(unsigned depth, unsigned slot) {
+/// Reads ahead after a miss. REQUIRES: the leaf at `slot` is the first of missing_.
+void Cursor::detect_sequence(unsigned depth, unsigned slot) {
   Node& parent = node(depth);
   unsigned last = slot;
-  if (state_.sequences.continues(tree_, missing_.front().lower)) {
+  if (state_.readahead.continues(tree_, missing_.front().lower)) {
     last = std::min(parent.count() - 1, slot + kReadAheadNodes);
-    ask_ahead(depth, slot + 1, Key::max());
+    request_ahead(depth, slot + 1, Key::max());
   }
-  state_.sequences.expect(tree_, expectation(depth, last).upper);
+  state_.readahead.expect(tree_, expectation(depth, last).upper);
 }
 
-void Path::ask_ahead(unsigned depth, unsigned first, const Key& last) {
+void Cursor::request_ahead(unsigned depth, unsigned first, const Key& last) {
   Node& parent = node(depth);
   const unsigned end = std::min(parent.count(), first + kReadAheadNodes);
   for (unsigned slot = first; slot < end && parent.key(slot) <= last; ++slot) {
@@ -85,7 +85,7 @@ void Path::ask_ahead(unsigned depth, unsigned first, const Key& last) {
   }
 }
 
-Result<bool> Path::to_next_leaf(const Key* read_ahead) {
+Result<bool> Cursor::to_next_leaf(const Key* read_ahead) {
   unsigned depth = leaf_depth();
   do {
     if (depth == 0) return false;
@@ -96,7 +96,7 @@ Result<bool> Path::to_next_leaf(const Key* read_ahead) {
     auto next = child(depth, slot(depth));
     if (!next) {
       if (read_ahead != nullptr && depth + 1 == leaf_depth()) {
-        ask_ahead(depth, slot(depth) + 1, *read_ahead);
+        request_ahead(depth, slot(depth) + 1, *read_ahead);
       }
       return next.error();
     }
@@ -105,7 +105,7 @@ Result<bool> Path::to_next_leaf(const Key* read_ahead) {
   return true;
 }
 
-Result<bool> Path::to_previous_leaf() {
+Result<bool> Cursor::to_previous_leaf() {
   unsigned depth = leaf_depth();
   do {
     if (depth == 0) return false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What fs/tree puts on disk: tree nodes, chunk usage records, and the fs payload of the superblock.
-// FORMAT.md in this folder describes them.
+// Described in fs/tree/FORMAT.md.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ struct NodePointer {
   bool operator==(const NodePointer&) const = default;
 };
 
-/// Where a tree starts. An empty tree has one empty leaf.
+/// The root of a tree. An empty tree has one empty leaf.
 struct TreeRoot {
   NodePointer node;
   uint8_t level = 0;
@@ -93,19 +93,22 @@ struct InnerSlot {
 };
 static_assert(sizeof(InnerSlot) == 41);
 
-/// Bytes that items or entries with their slots share.
+/// Bytes for slots and values, or for entries.
 inline constexpr size_t kNodeCapacity = kNodeSize - sizeof(NodeHeader);
+/// The longest value of an item: at least four items fit into a leaf.
+inline constexpr size_t kMaxItemBytes = 3900;
+static_assert(4 * (kMaxItemBytes + sizeof(LeafSlot)) <= kNodeCapacity);
 inline constexpr unsigned kMaxInnerEntries = kNodeCapacity / sizeof(InnerSlot);
 
-/// Chunk usage records lie side by side at the end of the extent tree, so that mounting reads few
-/// leaves.
+/// Chunk usage records lie together at the end of the extent tree, so that a mount reads
+/// few leaves.
 inline constexpr uint64_t kUsageObject = UINT64_MAX;
 inline constexpr uint8_t kUsageType = 17;
 constexpr Key usage_key(LogicalOffset chunk) {
   return {kUsageObject, kUsageType, chunk.value};
 }
 
-/// Value of a chunk usage item: bytes of the data chunk that extent records hold.
+/// Value of a chunk usage item: the bytes of the data chunk that have extent records.
 struct ChunkUsageOnDisk {
   le::little_uint64_t used_bytes;
 };

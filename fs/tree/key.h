@@ -8,7 +8,7 @@
 
 namespace moltfs::fs {
 
-/// Ordered by object, type, offset. What the three mean is said in fs/format.h.
+/// Ordered by object, type, offset. fs/format.h says what the three mean.
 struct Key {
   uint64_t object = 0;
   uint8_t type = 0;

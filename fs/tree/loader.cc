@@ -44,8 +44,7 @@ void NodeLoader::load(std::span<NodeRequest> requests) const {
   }
 }
 
-/// The first copy was no good. As long as the node is allocated its bytes do not change, so what is
-/// wrong then is the device's fault.
+/// The first copy was bad. The bytes of an allocated node do not change, so the device is at fault.
 void NodeLoader::try_copies(NodeRequest& request) const {
   const NodeExpectation& expected = request.expected;
   const LogicalOffset address = expected.pointer.address;
@@ -75,7 +74,8 @@ void NodeLoader::try_copies(NodeRequest& request) const {
     if (request.node) repair(*request.node, copy);
   }
   if (request.node) return;
-  const std::string reason = bad.empty() ? "no chunk lies there" : bad.front().second.message();
+  const std::string reason =
+      bad.empty() ? "no chunk holds this address" : bad.front().second.message();
   request.error =
       Error(any_read || bad.empty() ? Errc::bad_node : Errc::io_error,
             fmt::format("node {} of the {} (level {}, born in generation {}) cannot be used: {}",
@@ -96,8 +96,8 @@ void NodeLoader::report_bad_copy(const NodeExpectation& expected, unsigned copy,
   auto segments = guard.map().for_read({expected.pointer.address, kNodeSize}, copy);
   if (!segments || segments.value().empty()) return;
   const alloc::Segment& place = segments.value().front();
-  const bool rotten = error == Errc::checksum_mismatch || error == Errc::bad_node;
-  if (rotten) ++place.device->counters().checksum_errors;
+  const bool corrupt = error == Errc::checksum_mismatch || error == Errc::bad_node;
+  if (corrupt) ++place.device->counters().checksum_errors;
   log_warning("{} at {}: copy {} of node {} of the {} is bad: {}", place.device->path(),
               place.offset.value, copy, expected.pointer.address.value, name_of(expected.tree),
               error.message());
@@ -106,7 +106,7 @@ void NodeLoader::report_bad_copy(const NodeExpectation& expected, unsigned copy,
 void NodeLoader::repair(const Node& node, unsigned copy) const {
   if (volume_.read_only()) return;
   const alloc::Freeze freeze = volume_.space().freeze({node.address(), kNodeSize});
-  // Frozen it cannot be used again; but it may have been, before.
+  // While frozen the place cannot be reused, but it may have been reused before.
   if (!freeze || !is_allocated({node.address(), node.birth(), node.checksum()})) return;
   const alloc::MapGuard guard = volume_.acquire_map();
   auto repaired = volume_.repair(guard, node.address(), node.bytes(), copy);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reads nodes from the devices, checks them against the pointers they were found by, and repairs a
-// bad copy from a good one. Needs no lock and holds none.
+// Reads nodes from the devices, checks them against the pointers that led to them, and repairs bad
+// copies from a good one. Needs no lock and holds none.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@ namespace moltfs::fs {
 
 struct NodeRequest {
   NodeExpectation expected;
-  // The answer: a node, or an error, or neither: the node is not allocated any more.
+  // The answer: a node, or an error. Neither: the node is no longer allocated.
   std::shared_ptr<Node> node;
   std::optional<Error> error;  ///< bad_node, io_error (no copy could be read)
 };
@@ -24,7 +24,7 @@ class NodeLoader {
  public:
   explicit NodeLoader(alloc::Volume& volume) : volume_(volume), uuid_(volume.superblock().volume) {}
 
-  /// Answers all requests; reads of first copies are done in parallel.
+  /// Answers all requests. First copies are read in parallel.
   void load(std::span<NodeRequest> requests) const;
 
  private:

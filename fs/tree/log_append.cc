@@ -1,46 +1,55 @@
 // SPDX-License-Identifier: MIT
-// An fsync: a batch for the log where that will do, else a commit.
+// fsync: appends a batch to the fsync log if the log can take the changes, else commits.
 #include <algorithm>
 #include <map>
 #include <tuple>
 
-#include "fs/tree/transaction_impl.h"
+#include "alloc/base/load.h"
+#include "fs/tree/state.h"
+#include "fs/tree/transaction.h"
 
 namespace moltfs::fs {
 namespace {
 
-/// A batch with a longer payload may name so much data that a mount should not have to verify it (a
-/// checksum of 8 bytes stands for a block): then the data is flushed before the batch is written.
+/// Above this payload size a batch may name more data than a mount should have to verify (8 bytes
+/// of checksum stand for a block of 4 KiB). Then the data is flushed before the batch is written.
 constexpr size_t kMaxUnflushedBytes = 16 * 1024;
 
 }  // namespace
 
-/// One task at a time writes a batch for all who wait; see alloc/disk/log_batch.h.
+/// What is to be written for one group of fsyncs.
+struct Transactions::Batches {
+  std::vector<alloc::LogWrite> writes;
+  bool flush_first = false;
+  bool half_full = false;  // the chain that remains after the running commit
+  uint64_t changes = 0;    // the number of the last change in the batches or before them
+};
+
+/// One task at a time writes a batch for all callers; see alloc/disk/log_batch.h.
 Result<void> Transactions::sync() {
-  Impl& m = *impl_;
   std::unique_lock lock(mutex_);
-  const uint64_t wanted = m.state.changes;
+  const uint64_t wanted = state_->changes;
   for (;;) {
-    if (m.fatal) return m.fatal_error();
-    if (m.secured >= wanted || m.options.read_only) return ok();
-    if (m.logging) {
-      m.log_ended->wait(lock);
+    if (fatal_) return fatal_error();
+    if (secured_ >= wanted || options_.read_only) return ok();
+    if (logging_) {
+      log_ended_->wait(lock);
       continue;
     }
-    if (m.next_log && !m.next_log->counts) {
-      m.commit_ended->wait(lock);
+    if (next_log_ && !next_log_->usable) {
+      commit_ended_->wait(lock);
       continue;
     }
-    m.logging = true;
+    logging_ = true;
     lock.unlock();
-    auto logged = m.log_changes();
+    auto logged = append_to_log();
     lock.lock();
-    m.logging = false;
-    m.log_ended->notify_all();
+    logging_ = false;
+    log_ended_->notify_all();
     TRY(logged);
     if (logged.value()) continue;
-    if (m.next_log) {
-      m.commit_ended->wait(lock);  // there will be room in the next chain
+    if (next_log_) {
+      commit_ended_->wait(lock);  // there will be room in the next chain
       continue;
     }
     lock.unlock();
@@ -49,34 +58,32 @@ Result<void> Transactions::sync() {
   }
 }
 
-/// False: it takes a commit.
-Result<bool> Transactions::Impl::log_changes() {
+/// False: the changes need a commit.
+Result<bool> Transactions::append_to_log() {
   Batches batches;
-  TRY(const bool possible, owner.read([&](Access& access) { return compose(access, batches); }));
+  TRY(const bool possible, read([&](Access& access) { return compose_batches(access, batches); }));
   if (!possible) return false;
-  auto written = volume.write_log(batches.writes, batches.flush_first);
+  auto written = volume_.write_log(batches.writes, batches.flush_first);
   if (!written) return fail("an fsync", written.error());
   if (!written.value()) return false;
 
-  std::shared_ptr<const std::function<void()>> press;
+  Callback press;
   {
-    std::lock_guard lock(owner.mutex_);
-    secured = std::max(secured, batches.changes);
-    // In time, so that no fsync has to wait for the commit that makes room.
-    if (batches.half_full && pressed != state.running) {
-      pressed = state.running;
-      press = pressure;
-    }
+    std::lock_guard lock(mutex_);
+    secured_ = std::max(secured_, batches.changes);
+    // Early enough that no fsync has to wait for the commit that makes room.
+    if (batches.half_full) press = take_pressure_callback();
   }
   if (press && *press) (*press)();
   return true;
 }
 
-/// In a critical section. Changes nothing if it fails with node_missing.
-Result<bool> Transactions::Impl::compose(Access& access, Batches& batches) {
-  if (!log) return false;
+/// One batch for each chain. False: the changes need a commit. Changes nothing if it fails with
+/// node_missing. REQUIRES: the lock.
+Result<bool> Transactions::compose_batches(Access& access, Batches& batches) {
+  if (!log_) return false;
   std::map<LogicalOffset, uint64_t> usage;
-  for (const auto& change : volume.space().usage_changes()) {
+  for (const auto& change : volume_.space().usage_changes()) {
     usage.emplace(change.chunk, change.used_bytes);
   }
   struct Part {
@@ -86,20 +93,20 @@ Result<bool> Transactions::Impl::compose(Access& access, Batches& batches) {
     LogicalOffset next_logical;
   };
   std::vector<Part> parts;
-  for (ActiveLog* on : {log.get(), next_log.get()}) {
-    if (on == nullptr) continue;
-    if (on->changed.too_many()) return false;
-    Part part{on, on->chain, {}, {}};
-    TRY(auto redo, redo_of(access, *on, usage));
-    part.batch.payload = encode(redo);
-    part.batch.running = state.running;
+  for (ActiveLog* log : {log_.get(), next_log_.get()}) {
+    if (log == nullptr) continue;
+    if (log->changed.overflowed()) return false;
+    Part part{log, log->chain, {}, {}};
+    TRY(auto content, log_content(access, *log, usage));
+    part.batch.payload = encode(content);
+    part.batch.running = state_->running;
     part.batch.data_flushed = part.batch.payload.size() > kMaxUnflushedBytes;
     std::tie(part.batch.chunks, part.next_logical) =
-        volume.space().data_chunks_from(on->next_logical);
-    if (part.batch.payload.size() > kMaxRedoBytes) return false;
+        volume_.space().data_chunks_from(log->next_logical);
+    if (part.batch.payload.size() > kMaxLogContentBytes) return false;
     parts.push_back(std::move(part));
   }
-  const auto devices = volume.devices();
+  const auto devices = volume_.devices();
   batches = {};
   for (Part& part : parts) {
     auto write = part.chain.append(part.batch, devices);
@@ -115,52 +122,53 @@ Result<bool> Transactions::Impl::compose(Access& access, Batches& batches) {
     part.log->usage.clear();
     for (const auto& [chunk, bytes] : usage) part.log->usage.insert(chunk);
   }
-  batches.changes = state.changes;
-  volume.space().pin_freed_in(state.running);
+  batches.changes = state_->changes;
+  volume_.space().pin_freed_in(state_->running);
   return true;
 }
 
-std::unique_ptr<ActiveLog> Transactions::Impl::begin_log(Generation base,
-                                                         LogicalOffset next_logical) const {
-  auto chain = volume.log_on(base);
+std::unique_ptr<ActiveLog> Transactions::begin_log(Generation base,
+                                                   LogicalOffset next_logical) const {
+  auto chain = volume_.log_on(base);
   if (!chain) return nullptr;
   return std::unique_ptr<ActiveLog>(new ActiveLog{*chain, next_logical, {}, {}, true});
 }
 
-void Transactions::Impl::listen() {
-  state.listeners = {log ? &log->changed : nullptr, next_log ? &next_log->changed : nullptr};
+void Transactions::listen() {
+  state_->listeners = {log_ ? &log_->changed : nullptr, next_log_ ? &next_log_->changed : nullptr};
 }
 
-/// What the next batch on `on` says. `usage`: what a commit would record now.
-Result<Redo> Transactions::Impl::redo_of(Access& access, ActiveLog& on,
-                                         const std::map<LogicalOffset, uint64_t>& usage) {
-  Redo redo;
-  redo.counters = state.counters;
+/// The content of the next batch of `log`. `usage`: the usage records that a commit would write
+/// now. REQUIRES: the lock.
+Result<LogContent> Transactions::log_content(Access& access, ActiveLog& log,
+                                             const std::map<LogicalOffset, uint64_t>& usage) {
+  LogContent content;
+  content.counters = state_->counters;
   const auto add = [&](const ItemId& id) -> Result<void> {
-    const Tree& tree = id.tree == TreeId::fs ? owner.fs_tree_ : owner.extent_tree_;
+    const Tree& tree = id.tree == TreeId::fs ? fs_tree_ : extent_tree_;
     TRY(auto value, tree.find(access, id.key));
-    redo.items.push_back({id, std::nullopt});
-    if (value) redo.items.back().value.emplace(value->begin(), value->end());
+    content.items.push_back({id, std::nullopt});
+    if (value) content.items.back().value.emplace(value->begin(), value->end());
     return ok();
   };
-  for (const ItemId& id : on.changed.sorted()) {
+  for (const ItemId& id : log.changed.sorted()) {
     TRY(add(id));
   }
-  // These come after what the trees say of the same chunks, and so count.
-  for (LogicalOffset chunk : on.usage) {
+  // Usage records come last: they override what the trees say of the same chunks.
+  for (LogicalOffset chunk : log.usage) {
     if (!usage.contains(chunk)) {
       TRY(add({TreeId::extent, usage_key(chunk)}));
     }
   }
   for (const auto& [chunk, bytes] : usage) {
-    redo.items.push_back({{TreeId::extent, usage_key(chunk)}, std::nullopt});
+    content.items.push_back({{TreeId::extent, usage_key(chunk)}, std::nullopt});
     if (bytes == 0) continue;
     ChunkUsageOnDisk value{};
     value.used_bytes = bytes;
-    const ConstBytes raw = std::as_bytes(std::span(&value, 1));
-    redo.items.back().value.emplace(raw.begin(), raw.end());
+    const ConstBytes raw = object_bytes(value);
+    content.items.back().value.emplace(raw.begin(), raw.end());
   }
-  return redo;
+  return content;
 }
 
 }  // namespace moltfs::fs

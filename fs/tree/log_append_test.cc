@@ -132,7 +132,7 @@ TEST_CASE("a tree is split, merged and emptied in replays as in life") {
 TEST_CASE("too many changes make a sync a commit") {
   Log log;
   const Generation before = log.txns->durable();
-  for (uint64_t n = 0; n < 3 * ChangedKeys::kMost; ++n) REQUIRE(log.put(n, "x"));
+  for (uint64_t n = 0; n < 3 * ChangedKeys::kMaxKeys; ++n) REQUIRE(log.put(n, "x"));
   log.sync();
   CHECK(log.txns->durable() > before);
   REQUIRE(log.put(1, "y"));
@@ -183,9 +183,9 @@ TEST_CASE("the last batch counts only if its data is there, earlier ones in any 
     REQUIRE(log.put(1, "second"));
     log.sync();
     int asked = 0;
-    log.options.data_matches = [&](const Redo& redo) {
+    log.options.data_matches = [&](const LogContent& content) {
       ++asked;
-      CHECK(redo.items.size() == 1);
+      CHECK(content.items.size() == 1);
       return matches;
     };
     log.crash();
@@ -202,12 +202,12 @@ TEST_CASE("what a batch says counts only whole: nonsense ends the log") {
   REQUIRE(sound);
   // A second batch with a right frame and a payload that makes no sense.
   alloc::LogChain chain = *sound;
-  Redo redo;
-  redo.counters = {1, 1, 77};
-  redo.items.push_back({{TreeId::fs, key_of(1)}, std::vector<std::byte>(5)});
+  LogContent content;
+  content.counters = {1, 1, 77};
+  content.items.push_back({{TreeId::fs, key_of(1)}, std::vector<std::byte>(5)});
   alloc::LogBatch batch;
   batch.running = log.txns->running();
-  batch.payload = encode(redo);
+  batch.payload = encode(content);
   SECTION("of another filesystem") {
     batch.payload[16] = std::byte{1};
   }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Batches of the fsync log: encoding, and checking what comes back.
+// Content of batches of the fsync log: encoding, decoding with checks, the list of changed keys.
 #include "fs/tree/log_content.h"
 
 #include <algorithm>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/codec.h"
-#include "fs/tree/tree.h"
 
 namespace moltfs::fs {
 namespace {
@@ -17,8 +16,8 @@ Error bad(const char* what) {
   return Error(Errc::bad_item, std::string("fsync log: ") + what);
 }
 
-Result<Redo::Item> decode_item(ByteReader& in) {
-  Redo::Item item;
+Result<LogContent::Item> decode_item(ByteReader& in) {
+  LogContent::Item item;
   TRY(auto tree, in.u8());
   TRY(auto action, in.u8());
   TRY(item.id.key.object, in.u64());
@@ -41,25 +40,25 @@ Result<Redo::Item> decode_item(ByteReader& in) {
 }  // namespace
 
 const std::vector<ItemId>& ChangedKeys::sorted() {
-  ASSERT(!too_many_);
+  ASSERT(!overflowed_);
   std::sort(items_.begin(), items_.end());
   items_.erase(std::unique(items_.begin(), items_.end()), items_.end());
   return items_;
 }
 
 void ChangedKeys::compact() {
-  if (sorted().size() <= kMost) return;
-  too_many_ = true;
+  if (sorted().size() <= kMaxKeys) return;
+  overflowed_ = true;
   items_ = {};
 }
 
-std::vector<std::byte> encode(const Redo& redo) {
+std::vector<std::byte> encode(const LogContent& content) {
   ByteWriter out;
-  out.u64(redo.counters.next_inode);
-  out.u64(redo.counters.inode_count);
-  out.u64(redo.counters.hash_seed);
-  out.u32(static_cast<uint32_t>(redo.items.size()));
-  for (const Redo::Item& item : redo.items) {
+  out.u64(content.counters.next_inode);
+  out.u64(content.counters.inode_count);
+  out.u64(content.counters.hash_seed);
+  out.u32(static_cast<uint32_t>(content.items.size()));
+  for (const LogContent::Item& item : content.items) {
     out.u8(static_cast<uint8_t>(item.id.tree));
     out.u8(static_cast<uint8_t>(item.value ? Action::put : Action::erase));
     out.u64(item.id.key.object);
@@ -73,19 +72,19 @@ std::vector<std::byte> encode(const Redo& redo) {
   return out.take();
 }
 
-Result<Redo> decode_redo(ConstBytes payload) {
+Result<LogContent> decode_log_content(ConstBytes payload) {
   ByteReader in(payload);
-  Redo redo;
-  TRY(redo.counters.next_inode, in.u64());
-  TRY(redo.counters.inode_count, in.u64());
-  TRY(redo.counters.hash_seed, in.u64());
+  LogContent content;
+  TRY(content.counters.next_inode, in.u64());
+  TRY(content.counters.inode_count, in.u64());
+  TRY(content.counters.hash_seed, in.u64());
   TRY(auto count, in.u32());
   for (uint32_t i = 0; i < count; ++i) {
     TRY(auto item, decode_item(in));
-    redo.items.push_back(std::move(item));
+    content.items.push_back(std::move(item));
   }
   if (!in.at_end()) return bad("bytes too many");
-  return redo;
+  return content;
 }
 
 }  // namespace moltfs::fs

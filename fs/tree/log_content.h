@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What a batch of the fsync log (alloc/disk/log_batch.h) says: which items of the trees are new, changed
-// or gone, and the counters. To replay it is to put and to erase, in order, on the trees that the
-// batch before has left.
+// The content of a batch of the fsync log (alloc/disk/log_batch.h): the items of the trees that are
+// new, changed or erased, and the counters. Replaying it means to put and erase these items, in
+// order, on the trees as the previous batch left them.
 //
-// A batch is a picture of one instant: under the lock of the transactions, for each key that was
-// changed since the batch before, what the running tree has there now. So a change needs only to
-// leave its key behind (ChangedKeys), and what was changed twice is written once.
+// A batch shows one instant: for each key changed since the previous batch, it holds what the
+// running tree has there, taken under the lock of the transactions. So a change only records its
+// key (ChangedKeys), and an item changed twice is written once.
 //
-// The usage records of chunks are brought up to date in the trees by commits alone; a batch holds
-// those that a commit would write now, so that usage and extent records agree after a replay.
+// Only commits bring the usage records of chunks up to date in the trees. A batch holds the records
+// that a commit would write now, so that usage and extent records agree after a replay.
 #pragma once
 
 #include <optional>
@@ -26,19 +26,19 @@ struct ItemId {
   auto operator<=>(const ItemId&) const = default;
 };
 
-/// The keys changed since the last batch of a chain. Bounded: beyond that a commit is cheaper.
+/// The keys changed since the last batch of a chain. Bounded: beyond the limit a commit is cheaper.
 class ChangedKeys {
  public:
-  static constexpr size_t kMost = 4096;
+  static constexpr size_t kMaxKeys = 4096;
 
   void note(const ItemId& item) {
-    if (too_many_) return;
+    if (overflowed_) return;
     items_.push_back(item);
-    if (items_.size() == 2 * kMost) compact();
+    if (items_.size() == 2 * kMaxKeys) compact();
   }
-  /// They were not all kept; the chain cannot go on.
-  bool too_many() const { return too_many_; }
-  /// Each once, ascending. REQUIRES: !too_many().
+  /// True: some keys were dropped; the chain cannot be continued.
+  bool overflowed() const { return overflowed_; }
+  /// Each key once, ascending. REQUIRES: !overflowed().
   const std::vector<ItemId>& sorted();
   void clear() { items_.clear(); }
 
@@ -46,32 +46,32 @@ class ChangedKeys {
   void compact();
 
   std::vector<ItemId> items_;
-  bool too_many_ = false;
+  bool overflowed_ = false;
 };
 
-struct Redo {
+struct LogContent {
   struct Item {
     ItemId id;
-    std::optional<std::vector<std::byte>> value;  ///< nothing: the item is gone
+    std::optional<std::vector<std::byte>> value;  ///< nothing: the item was erased
   };
   FsCounters counters;
   std::vector<Item> items;
 };
 
-/// Batches with payloads beyond this are not written: a commit is not much dearer.
-inline constexpr size_t kMaxRedoBytes = 256 * 1024;
+/// A batch whose encoded content is longer is not written: a commit costs little more.
+inline constexpr size_t kMaxLogContentBytes = 256 * 1024;
 
-std::vector<std::byte> encode(const Redo& redo);
+std::vector<std::byte> encode(const LogContent& content);
 /// Checks every field. Error: bad_item.
-Result<Redo> decode_redo(ConstBytes payload);
+Result<LogContent> decode_log_content(ConstBytes payload);
 
-/// A chain of the log, and what its next batch has to say.
+/// A chain of the log, and what its next batch has to hold.
 struct ActiveLog {
   alloc::LogChain chain;
-  LogicalOffset next_logical;  ///< data chunks from here on are not in the chain
+  LogicalOffset next_logical;  ///< data chunks from this address on are not in the chain yet
   ChangedKeys changed;
-  std::set<LogicalOffset> usage;  ///< chunks whose usage in the chain is not that of the trees
-  bool counts = true;             ///< false: on a commit under way that swaps devices (L3)
+  std::set<LogicalOffset> usage;  ///< chunks whose usage in the chain differs from the trees
+  bool usable = true;             ///< false: on a running commit that swaps devices (L3)
 };
 
 }  // namespace moltfs::fs

@@ -12,57 +12,57 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-Redo sample() {
-  Redo redo;
-  redo.counters = {300, 7, 77};
+LogContent sample() {
+  LogContent content;
+  content.counters = {300, 7, 77};
   const auto value = [](const std::string& text) {
     return std::vector<std::byte>(bytes_of(text).begin(), bytes_of(text).end());
   };
-  redo.items.push_back({{TreeId::fs, key_of(1)}, value("one")});
-  redo.items.push_back({{TreeId::fs, key_of(2)}, std::nullopt});
-  redo.items.push_back({{TreeId::extent, key_of(3)}, value(std::string(kMaxItemBytes, 'z'))});
-  redo.items.push_back({{TreeId::extent, key_of(4)}, value("")});
-  return redo;
+  content.items.push_back({{TreeId::fs, key_of(1)}, value("one")});
+  content.items.push_back({{TreeId::fs, key_of(2)}, std::nullopt});
+  content.items.push_back({{TreeId::extent, key_of(3)}, value(std::string(kMaxItemBytes, 'z'))});
+  content.items.push_back({{TreeId::extent, key_of(4)}, value("")});
+  return content;
 }
 
 }  // namespace
 
 TEST_CASE("a batch is decoded as it was encoded") {
-  const Redo redo = sample();
-  const auto bytes = encode(redo);
-  auto decoded = decode_redo(bytes);
+  const LogContent content = sample();
+  const auto bytes = encode(content);
+  auto decoded = decode_log_content(bytes);
   REQUIRE(decoded);
-  CHECK(decoded.value().counters == redo.counters);
+  CHECK(decoded.value().counters == content.counters);
   REQUIRE(decoded.value().items.size() == 4);
   for (size_t i = 0; i < 4; ++i) {
-    CHECK(decoded.value().items[i].id == redo.items[i].id);
-    CHECK(decoded.value().items[i].value == redo.items[i].value);
+    CHECK(decoded.value().items[i].id == content.items[i].id);
+    CHECK(decoded.value().items[i].value == content.items[i].value);
   }
-  CHECK(decode_redo(encode(Redo{})));
+  CHECK(decode_log_content(encode(LogContent{})));
 }
 
 TEST_CASE("parts of a batch, and bytes too many, are refused") {
   auto bytes = encode(sample());
   for (size_t length = 0; length < bytes.size(); ++length) {
-    REQUIRE_FALSE(decode_redo(ConstBytes(bytes).first(length)));
+    REQUIRE_FALSE(decode_log_content(ConstBytes(bytes).first(length)));
   }
   bytes.push_back(std::byte{0});
-  CHECK_FALSE(decode_redo(bytes));
+  CHECK_FALSE(decode_log_content(bytes));
 }
 
 TEST_CASE("impossible items are refused") {
-  const auto refused = [](const std::function<void(Redo&)>& spoil) {
-    Redo redo = sample();
-    spoil(redo);
-    return !decode_redo(encode(redo));
+  const auto refused = [](const std::function<void(LogContent&)>& spoil) {
+    LogContent content = sample();
+    spoil(content);
+    return !decode_log_content(encode(content));
   };
-  CHECK_FALSE(refused([](Redo&) {}));
-  CHECK(refused([](Redo& r) { r.items[0].id.tree = static_cast<TreeId>(3); }));
-  CHECK(refused([](Redo& r) { r.items[0].id.tree = static_cast<TreeId>(0); }));
-  CHECK(refused([](Redo& r) { r.items[1].id.key = Key::max(); }));
+  CHECK_FALSE(refused([](LogContent&) {}));
+  CHECK(refused([](LogContent& r) { r.items[0].id.tree = static_cast<TreeId>(3); }));
+  CHECK(refused([](LogContent& r) { r.items[0].id.tree = static_cast<TreeId>(0); }));
+  CHECK(refused([](LogContent& r) { r.items[1].id.key = Key::max(); }));
   auto bytes = encode(sample());
   bytes[24 + 4 + 1] = std::byte{3};  // what is to be done with the first item
-  CHECK_FALSE(decode_redo(bytes));
+  CHECK_FALSE(decode_log_content(bytes));
 }
 
 TEST_CASE("random bytes and random changes do no harm") {
@@ -76,9 +76,9 @@ TEST_CASE("random bytes and random changes do no harm") {
     } else {
       for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<std::byte>(random());
     }
-    auto decoded = decode_redo(bytes);
+    auto decoded = decode_log_content(bytes);
     if (!decoded) continue;
-    for (const Redo::Item& item : decoded.value().items) {
+    for (const LogContent::Item& item : decoded.value().items) {
       REQUIRE(item.id.key != Key::max());
       REQUIRE((!item.value || item.value->size() <= kMaxItemBytes));
     }
@@ -90,11 +90,11 @@ TEST_CASE("changed keys are kept once each, up to a bound") {
   for (int round = 0; round < 10; ++round) {
     for (uint64_t n = 0; n < 2000; ++n) keys.note({TreeId::fs, key_of(n)});
   }
-  REQUIRE_FALSE(keys.too_many());
+  REQUIRE_FALSE(keys.overflowed());
   REQUIRE(keys.sorted().size() == 2000);
   CHECK(std::is_sorted(keys.sorted().begin(), keys.sorted().end()));
   keys.clear();
   CHECK(keys.sorted().empty());
-  for (uint64_t n = 0; n < 3 * ChangedKeys::kMost; ++n) keys.note({TreeId::extent, key_of(n)});
-  CHECK(keys.too_many());
+  for (uint64_t n = 0; n < 3 * ChangedKeys::kMaxKeys; ++n) keys.note({TreeId::extent, key_of(n)});
+  CHECK(keys.overflowed());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tree nodes: search and change in memory, sealing.
+// Tree nodes: searching, changing in memory, sealing.
 #include "fs/tree/node.h"
 
 #include <algorithm>
@@ -69,7 +69,7 @@ Key Node::key(unsigned slot) const {
 
 namespace {
 
-/// First slot in [first, count) for which `before` is false of its key.
+/// First slot in [first, count) for whose key `before` is false.
 template <class Slot, class Before>
 unsigned search(const Slot* slots, unsigned first, unsigned count, const Before& before) {
   while (first < count) {
@@ -161,7 +161,7 @@ bool Node::replace(unsigned slot, ConstBytes value) {
     copy_bytes(bytes_.data() + offset, value);
     leaf_slots()[slot].offset = static_cast<uint16_t>(offset);
     header().values_start = static_cast<uint16_t>(offset);
-    tidy_ = false;  // again: the new value lies behind all others
+    tidy_ = false;  // again: the new value lies below all others
   }
   if (value.size() < old_length) {
     garbage_bytes_ += old_length - value.size();
@@ -196,9 +196,9 @@ void Node::erase(unsigned slot) {
     tidy_ = false;
   }
   std::byte* at = slot_at(slot);
-  const size_t behind = (count() - slot - 1) * slot_bytes();
-  std::memmove(at, at + slot_bytes(), behind);
-  std::memset(at + behind, 0, slot_bytes());
+  const size_t following = (count() - slot - 1) * slot_bytes();
+  std::memmove(at, at + slot_bytes(), following);
+  std::memset(at + following, 0, slot_bytes());
   header().count = static_cast<uint16_t>(count() - 1);
   last_insert_ = kNoInsert;
   if (!is_leaf() && slot == 0 && count() > 0) set_key(0, Key::min());

@@ -5,13 +5,13 @@
 //   | header | slot 0 | slot 1 | ... ->  free  <- ... | value 1 | value 0 |      leaf
 //   | header | entry 0 | entry 1 | ... ->                                 |      inner node
 //
-// Slots are sorted by key. Values of a leaf lie anywhere between values_start and the end while the
-// node is being changed; seal() brings them into the order of the slots, without gaps and with
-// zeros in between, and computes the checksum. Only sealed nodes go to disk, so validation can
-// insist on that order.
+// Slots are sorted by key. While a leaf is being changed its values lie anywhere between
+// values_start and the end. seal() brings them into the order of the slots, without gaps, fills the
+// free bytes with zeros and computes the checksum. Only sealed nodes are written, so validation
+// requires that order.
 //
 // Child i of an inner node holds the keys in [key(i), key(i + 1)). key(0) is always Key::min(): the
-// first child holds whatever the node's own range has below key(1).
+// first child holds all keys of the node's own range below key(1).
 #pragma once
 
 #include <boost/intrusive/list_hook.hpp>
@@ -32,7 +32,7 @@ struct Item {
   ConstBytes value;
 };
 
-/// What a pointer to a node, and its place in the tree, say about the node.
+/// What the pointer to a node and its place in the tree say about the node.
 struct NodeExpectation {
   TreeId tree = TreeId::fs;
   uint8_t level = 0;
@@ -45,7 +45,7 @@ class Node {
  public:
   /// An empty node.
   Node(const Uuid& volume, TreeId tree, uint8_t level, LogicalOffset address, Generation birth);
-  /// Takes over bytes that have passed validate_node().
+  /// Takes bytes that have passed validate_node().
   explicit Node(AlignedBuffer bytes) : bytes_(std::move(bytes)) {}
   /// A copy of its bytes.
   Node(const Node& other);
@@ -60,9 +60,9 @@ class Node {
   unsigned count() const { return header().count; }
   uint64_t checksum() const { return header().checksum; }
   ConstBytes bytes() const { return bytes_.span(); }
-  /// The node moves to a new address, to be changed there in the transaction `birth`.
+  /// Gives the node a new address, to be changed there in the transaction `birth`.
   void relocate(LogicalOffset address, Generation birth);
-  /// An inner node that has lost all entries becomes an empty leaf.
+  /// Turns an inner node without entries into an empty leaf.
   void become_leaf();
 
   // ---- Search.
@@ -78,9 +78,9 @@ class Node {
   bool fits(size_t value_bytes) const {
     return used_bytes() + sizeof(LeafSlot) + value_bytes <= kNodeCapacity;
   }
-  /// REQUIRES: fits(value.size()), and `value` is no view into this node.
+  /// REQUIRES: fits(value.size()), and `value` is not a view into this node.
   void insert(unsigned slot, const Key& key, ConstBytes value);
-  /// True if it could be done in place or within the node; else nothing has changed.
+  /// False if the new value does not fit; then nothing has changed.
   bool replace(unsigned slot, ConstBytes value);
 
   // ---- Inner node.
@@ -92,19 +92,19 @@ class Node {
   void set_key(unsigned slot, const Key& key);
 
   // ---- Both.
-  /// Slots with their values or pointers.
+  /// Bytes of slots and values, or of entries.
   size_t used_bytes() const;
   size_t item_bytes(unsigned slot) const;
-  void erase(unsigned slot);  ///< inner node: key(0) of what is left becomes Key::min()
-  /// Copies the items of `from` from slot `first` on to the end. REQUIRES: they fit.
+  void erase(unsigned slot);  ///< inner node: the first remaining key becomes Key::min()
+  /// Appends the items of `from` from slot `first` on. REQUIRES: they fit.
   void append(const Node& from, unsigned first);
-  /// Moves the items from `first` on to the end of `to`. REQUIRES: they fit there.
+  /// Moves the items from slot `first` on to the end of `to`. REQUIRES: they fit.
   void move_tail(unsigned first, Node& to);
-  /// Where the last insert went, to recognise ascending inserts. Forgotten when evicted.
+  /// The slot of the last insert, to recognise ascending inserts. Lost on eviction.
   unsigned last_insert() const { return last_insert_; }
   static constexpr unsigned kNoInsert = UINT16_MAX;
 
-  /// Brings the node into the form in which it is written; returns its checksum.
+  /// Brings the node into its on-disk form; returns its checksum.
   uint64_t seal();
 
   // ---- State, guarded by the lock of the transactions.
@@ -125,25 +125,25 @@ class Node {
   }
   size_t gap_bytes() const;           ///< between slots and values
   void open_slot(unsigned slot);      ///< makes room in the slot array
-  void truncate(unsigned new_count);  ///< drops the last items
-  void tidy();                        ///< the order of seal(), without the checksum
+  void truncate(unsigned new_count);  ///< removes the last items
+  void tidy();                        ///< what seal() does, except the checksum
 
   AlignedBuffer bytes_;
-  size_t garbage_bytes_ = 0;  ///< of values no slot refers to
+  size_t garbage_bytes_ = 0;  ///< of values to which no slot refers
   bool tidy_ = true;          ///< values are in order, everything else is zero
   unsigned last_insert_ = kNoInsert;
 };
 
-/// What the pointers of an inner node say of its children; `expected` is of the node itself.
+/// What the pointers of an inner node say about its children. `expected` is of the node itself.
 std::vector<NodeExpectation> children_of(const Node& node, const NodeExpectation& expected);
 
-/// Checks every field and byte of what was read against where it was read from. `volume` null:
-/// the volume is not looked at. Errors: checksum_mismatch, bad_node (the detail says what).
+/// Checks every field and byte of a node that was read. `volume` null: the uuid of the volume is
+/// not checked. Errors: checksum_mismatch, bad_node (the detail says what).
 Result<void> validate_node(ConstBytes bytes, const NodeExpectation& expected, const Uuid* volume);
-/// The part that needs no expectation but address and birth.
+/// The checks that need only address and birth.
 Result<void> validate_node(ConstBytes bytes, LogicalOffset address, Generation birth);
 
-/// For `moltfs dump tree`; `item` words a leaf's item (null: its length).
+/// For `moltfs dump tree`. `item` describes an item of a leaf (null: its length).
 std::string describe(const Node& node, const std::function<std::string(const Item&)>& item = {});
 std::string describe(const Key& key);
 std::string_view name_of(TreeId tree);  ///< "filesystem tree", "extent tree"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Tree nodes: validation of what was read, and description for people.
+// Tree nodes: validation of nodes that were read, and descriptions for dump and messages.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "alloc/base/checksum.h"
+#include "alloc/base/load.h"
 #include "fs/tree/node.h"
 
 namespace moltfs::fs {
@@ -33,12 +33,12 @@ Result<void> check_leaf(ConstBytes bytes, const NodeHeader& header) {
     const size_t length = slots[i].length;
     if (length > end - head) return bad("the value of item {} is too long", i);
     end -= length;
-    if (slots[i].offset != end) return bad("the value of item {} lies at a wrong place", i);
+    if (slots[i].offset != end) return bad("the value of item {} is in a wrong place", i);
     if (i > 0 && decode(slots[i - 1].key) >= decode(slots[i].key)) {
       return bad("items {} and {} are out of order", i - 1, i);
     }
   }
-  if (header.values_start != end) return bad("the values start at a wrong place");
+  if (header.values_start != end) return bad("the values start in a wrong place");
   if (!all_zero(bytes.subspan(head, end - head))) return bad("free bytes are not zero");
   return ok();
 }
@@ -67,18 +67,17 @@ Result<void> check_inner(ConstBytes bytes, const NodeHeader& header) {
 }  // namespace
 
 Result<void> validate_node(ConstBytes bytes, LogicalOffset address, Generation birth) {
-  if (bytes.size() != kNodeSize) return bad("{} bytes are no node", bytes.size());
-  NodeHeader header;
-  std::memcpy(&header, bytes.data(), sizeof(header));
-  if (header.magic != kNodeMagic) return bad("no node lies here");
+  if (bytes.size() != kNodeSize) return bad("a node cannot have {} bytes", bytes.size());
+  const NodeHeader header = *load<NodeHeader>(bytes);
+  if (header.magic != kNodeMagic) return bad("there is no node here");
   if (header.checksum != checksum_of(bytes.subspan(sizeof(header.checksum)))) {
     return Error(Errc::checksum_mismatch, "the checksum does not match");
   }
   if (header.address != address.value) {
-    return bad("here lies the node of address {}", header.address.value());
+    return bad("this is the node of address {}", header.address.value());
   }
   if (header.birth != birth.value) {
-    return bad("here lies a node born in generation {}", header.birth.value());
+    return bad("this is a node born in generation {}", header.birth.value());
   }
   if (header.version != kNodeVersion) return bad("version {}", header.version.value());
   if (header.tree == 0 || header.tree > kTreeCount) return bad("tree {}", header.tree.value());
@@ -91,31 +90,27 @@ Result<void> validate_node(ConstBytes bytes, LogicalOffset address, Generation b
 
 Result<void> validate_node(ConstBytes bytes, const NodeExpectation& expected, const Uuid* volume) {
   TRY(validate_node(bytes, expected.pointer.address, expected.pointer.birth));
-  NodeHeader header;
-  std::memcpy(&header, bytes.data(), sizeof(header));
+  const NodeHeader header = *load<NodeHeader>(bytes);
   if (header.checksum != expected.pointer.checksum) {
-    return Error(Errc::checksum_mismatch, "the checksum is not the one its parent knows");
+    return Error(Errc::checksum_mismatch, "the checksum differs from the one in its parent");
   }
   if (volume != nullptr && header.volume != volume->bytes) {
-    return bad("here lies a node of another volume");
+    return bad("this is a node of another volume");
   }
   if (header.tree != static_cast<uint8_t>(expected.tree) || header.level != expected.level) {
-    return bad("here lies a node of level {} of tree {}", header.level.value(),
-               header.tree.value());
+    return bad("this is a node of level {} of tree {}", header.level.value(), header.tree.value());
   }
   if (header.count == 0) return ok();
-  // The first key of an inner node says nothing (node.h).
+  // The first key of an inner node is always Key::min() (node.h).
   const bool leaf = header.level == 0;
   const size_t slot_bytes = leaf ? sizeof(LeafSlot) : sizeof(InnerSlot);
   const auto key_at = [&](unsigned slot) {
-    KeyOnDisk key;
-    std::memcpy(&key, bytes.data() + sizeof(NodeHeader) + slot * slot_bytes, sizeof(key));
-    return decode(key);
+    return decode(*load<KeyOnDisk>(bytes, sizeof(NodeHeader) + slot * slot_bytes));
   };
   const unsigned first = leaf ? 0 : 1;
   if (first < header.count &&
       (key_at(first) < expected.lower || key_at(header.count - 1u) >= expected.upper)) {
-    return bad("its keys lie outside the range that its parent gives it");
+    return bad("its keys are outside the range given by its parent");
   }
   return ok();
 }

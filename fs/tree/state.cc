@@ -8,9 +8,9 @@
 
 namespace moltfs::fs {
 
-// On each level but the root's, a change copies at most one node and adds (split) or copies (merge)
-// at most one more. A root is copied, split and put under a new root once; only after more than a
-// hundred further inserts its halves can be full again.
+// On each level except the root's, a change copies at most one node and adds (split) or copies
+// (merge) at most one more. A root is copied, split and put under a new root at most once: its
+// halves can be full again only after more than a hundred further inserts.
 uint64_t TreeState::nodes_for(unsigned item_changes) const {
   const uint64_t below_root = std::max(1u, tallest() - 1);
   return 2 * item_changes * below_root + 4 * kTreeCount + item_changes / 64;
@@ -28,7 +28,7 @@ Node& TreeState::make_node(alloc::NodeReservation& reservation, TreeId tree, uin
 
 Node& TreeState::make_writable(alloc::NodeReservation& reservation, Node& node) {
   if (is_running(node)) return node;
-  // A closed node that is not written yet must stay as it is; any other just moves.
+  // A closed node that is not written yet must stay unchanged; any other node just moves.
   const auto* place = cache.find(pointer_to(node));
   ASSERT(place != nullptr && place->get() == &node);
   auto writable = node.dirty ? std::make_shared<Node>(node) : *place;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The running state of both trees: roots, counters, nodes in memory. Guarded by the lock of the
-// transactions; what Tree works on.
+// The running state of both trees: roots, counters, nodes in memory. Tree works on it. Guarded by
+// the lock of the transactions.
 #pragma once
 
 #include <algorithm>
@@ -17,17 +17,18 @@
 
 namespace moltfs::fs {
 
-/// Sees by their misses who reads a tree from leaf to leaf, by looking up one key after the other.
-class Sequences {
+/// Detects from cache misses that an operation reads a tree leaf by leaf, by looking up one key
+/// after the other.
+class ReadaheadDetector {
  public:
-  /// The leaf that begins at `first` is missing: true if somebody was expected there.
+  /// The leaf that begins at `first` is missing. True if expect() announced it.
   bool continues(TreeId tree, const Key& first) {
     const auto found = std::find(next_.begin(), next_.end(), Place{tree, first});
     if (found == next_.end()) return false;
     found->key = Key::max();
     return true;
   }
-  /// Leaves before `next` are being loaded.
+  /// The leaves before `next` are being loaded.
   void expect(TreeId tree, const Key& next) { next_[turn_++ % next_.size()] = {tree, next}; }
 
  private:
@@ -49,19 +50,19 @@ struct TreeState {
   Generation running;
   std::array<TreeRoot, kTreeCount> roots;
   FsCounters counters;
-  uint64_t changes = 0;         ///< made so far, and
-  uint64_t changes_closed = 0;  ///< as of the last closing
-  /// Of the fsync log's chains: who is told which items change.
+  uint64_t changes = 0;         ///< made so far
+  uint64_t changes_closed = 0;  ///< made before the last closing
+  /// Of the chains of the fsync log: they record which items change.
   std::array<ChangedKeys*, 2> listeners{};
   NodeCache cache;
-  Sequences sequences;
-  /// Nodes born in the running transaction. Ordered, for they are written in this order.
+  ReadaheadDetector readahead;
+  /// Nodes born in the running transaction, in the order in which they will be written.
   std::map<LogicalOffset, std::shared_ptr<Node>> dirty;
 
   TreeRoot& root(TreeId tree) { return roots[static_cast<size_t>(tree) - 1]; }
   const TreeRoot& root(TreeId tree) const { return roots[static_cast<size_t>(tree) - 1]; }
   bool changed() const { return changes != changes_closed; }
-  /// An item changes, comes or goes.
+  /// An item is inserted, changed or erased.
   void note(const ItemId& item) {
     ++changes;
     for (ChangedKeys* listener : listeners) {
@@ -71,23 +72,23 @@ struct TreeState {
   unsigned tallest() const {  ///< levels of the taller tree
     return 1u + std::max(roots[0].level, roots[1].level);
   }
-  /// How many nodes changing `item_changes` items takes at most.
+  /// The most nodes that changing `item_changes` items can take.
   uint64_t nodes_for(unsigned item_changes) const;
 
   bool is_running(const Node& node) const { return node.birth() == running; }
   /// A new, empty node of the running transaction.
   Node& make_node(alloc::NodeReservation& reservation, TreeId tree, uint8_t level);
-  /// The same node born in the running transaction: itself or a copy at a new address. Whoever
-  /// points to it must be told.
+  /// The same node, born in the running transaction: itself or a copy at a new address. The caller
+  /// updates the pointer to it.
   Node& make_writable(alloc::NodeReservation& reservation, Node& node);
-  /// The node leaves its tree.
+  /// Removes the node from its tree.
   void drop(Node& node);
   NodePointer pointer_to(const Node& node) const { return {node.address(), node.birth(), 0}; }
 
   using ClosedNodes = std::map<LogicalOffset, std::shared_ptr<Node>>;
-  /// Computes the checksums of the running transaction's nodes, children first, and opens the next
-  /// transaction. Returns the closed one's nodes, which never change from now on.
+  /// Computes the checksums of the running transaction's nodes, children first.
   void seal_nodes();
+  /// Opens the next transaction; returns the nodes of the closed one, which never change again.
   ClosedNodes open_next();
 
  private:

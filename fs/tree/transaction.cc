@@ -2,15 +2,18 @@
 // Transactions: critical sections, room for writers, loading of missing nodes.
 #include "fs/tree/transaction.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "alloc/base/assert.h"
-#include "fs/tree/transaction_impl.h"
+#include "alloc/base/log.h"
+#include "fs/tree/state.h"
 
 namespace moltfs::fs {
 namespace {
 
-/// How often a writer that finds no space waits for others to end before it gives up.
+/// How often a writer that finds no space waits for other writers to end before it gives up.
 constexpr unsigned kMaxWaitsForSpace = 64;
 constexpr unsigned kMaxCommitsForSpace = 2;
 
@@ -23,53 +26,31 @@ uint64_t dirty_limit_of(const Transactions::Options& options) {
 
 }  // namespace
 
-// ---- Access, Txn
-
-Access::Access(Transactions& transactions)
-    : transactions_(transactions), state_(transactions.impl_->state) {}
-
-Generation Access::running() const {
-  return state_.running;
-}
-
-const FsCounters& Access::counters() const {
-  return state_.counters;
-}
-
-FsCounters& Txn::counters_for_change() {
-  ++state_.changes;
-  return state_.counters;
-}
-
-// ---- Transactions
-
-Transactions::Impl::Impl(Transactions& the_owner, alloc::Volume& the_volume,
-                         const Options& the_options)
-    : owner(the_owner),
-      volume(the_volume),
-      options(the_options),
-      dirty_limit(dirty_limit_of(the_options)),
-      loader(the_volume),
-      state(the_volume.space(), the_volume.superblock().volume, the_options.cache_bytes),
-      commit_ended(the_volume.runtime().make_wait_queue()),
-      write_ended(the_volume.runtime().make_wait_queue()),
-      log_ended(the_volume.runtime().make_wait_queue()) {
-  durable = volume.superblock().generation;
-  state.running = volume.first_generation();
-}
-
 Transactions::Transactions(alloc::Volume& volume, const Options& options)
-    : volume_(volume), impl_(std::make_unique<Impl>(*this, volume, options)) {}
+    : volume_(volume),
+      options_(options),
+      dirty_limit_(dirty_limit_of(options)),
+      loader_(volume),
+      commit_ended_(volume.runtime().make_wait_queue()),
+      write_ended_(volume.runtime().make_wait_queue()),
+      log_ended_(volume.runtime().make_wait_queue()),
+      state_(std::make_unique<TreeState>(volume.space(), volume.superblock().volume,
+                                         options.cache_bytes)) {
+  durable_ = volume.superblock().generation;
+  state_->running = volume.first_generation();
+}
 
 Transactions::~Transactions() = default;
 
+// ---- Critical sections
+
 Result<void> Transactions::drive_read(const std::function<bool(Access&)>& section) {
-  Access access(*this);
+  Access access(*state_);
   for (;;) {
     {
       std::lock_guard lock(mutex_);
       if (section(access)) {
-        impl_->unpin(access);
+        unpin(access);
         return ok();
       }
     }
@@ -79,42 +60,39 @@ Result<void> Transactions::drive_read(const std::function<bool(Access&)>& sectio
 
 Result<void> Transactions::drive_write(const Budget& budget,
                                        const std::function<bool(Txn&)>& section) {
-  Txn txn(*this);
-  TRY(impl_->begin_write(budget, txn));
+  Txn txn(*state_);
+  TRY(begin_write(budget, txn));
   for (;;) {
     std::unique_lock lock(mutex_);
-    if (!impl_->takes_changes()) {
-      impl_->end_write(txn);
+    if (!takes_changes()) {
+      end_write(txn);
       return Error(Errc::read_only);
     }
     // The trees may have grown since the nodes were reserved.
-    if (txn.reservation_.left() < impl_->state.nodes_for(budget.item_changes)) {
-      impl_->end_write(txn);
+    if (txn.reservation_.left() < state_->nodes_for(budget.item_changes)) {
+      end_write(txn);
       lock.unlock();
-      TRY(impl_->begin_write(budget, txn));
+      TRY(begin_write(budget, txn));
       continue;
     }
-    const uint64_t nodes_before = impl_->state.dirty.size();
-    const uint64_t changes_before = impl_->state.changes;
+    const uint64_t nodes_before = state_->dirty.size();
+    const uint64_t changes_before = state_->changes;
     if (section(txn)) {
-      impl_->end_write(txn);
-      impl_->unpin(txn);
-      if (impl_->state.dirty.size() == nodes_before) return ok();
-      std::shared_ptr<const std::function<void()>> press;
-      if (impl_->dirty_bytes() >= impl_->dirty_limit && impl_->pressed != impl_->state.running) {
-        impl_->pressed = impl_->state.running;
-        press = impl_->pressure;
-      }
+      end_write(txn);
+      unpin(txn);
+      if (state_->dirty.size() == nodes_before) return ok();
+      Callback press;
+      if (unwritten_bytes() >= dirty_limit_) press = take_pressure_callback();
       lock.unlock();
       if (press && *press) (*press)();
       return ok();
     }
-    ASSERT(impl_->state.changes == changes_before);  // everything is prepared before any change
+    ASSERT(state_->changes == changes_before);  // everything is prepared before any change
     lock.unlock();
     auto loaded = load_missing(txn);
     if (!loaded) {
       lock.lock();
-      impl_->end_write(txn);
+      end_write(txn);
       return loaded;
     }
   }
@@ -125,14 +103,14 @@ Result<void> Transactions::load_missing(Access& access) {
   for (const NodeExpectation& expected : access.missing_) requests.push_back({expected, {}, {}});
   access.missing_.clear();
   ASSERT(!requests.empty());
-  impl_->loader.load(requests);
+  loader_.load(requests);
 
   std::lock_guard lock(mutex_);
-  NodeCache& cache = impl_->state.cache;
+  NodeCache& cache = state_->cache;
   cache.evict();
   for (NodeRequest& request : requests) {
     if (!request.node) continue;
-    // Held before it is in the cache: nothing else may push it out before the operation is through.
+    // Held before it enters the cache, so that it stays there until the operation has ended.
     access.pinned_.push_back(request.node);
     cache.add_clean(std::move(request.node));
     if (const auto* there = cache.find(request.expected.pointer)) access.pinned_.back() = *there;
@@ -146,27 +124,37 @@ Result<void> Transactions::load_missing(Access& access) {
     return Error(Errc::bad_node,
                  "node " + std::to_string(pointer.address.value) + " is in use but not allocated");
   } else {
-    access.vanished_ = pointer;  // it was replaced meanwhile: the operation will find another
+    access.vanished_ = pointer;  // it was replaced meanwhile: the operation will find the new one
   }
   return ok();
 }
 
-/// The operation is through. The tree may have grown and what it loaded may be evicted.
-void Transactions::Impl::unpin(Access& access) {
+/// The operation has ended: the nodes that it loaded may be evicted.
+void Transactions::unpin(Access& access) {
   access.pinned_.clear();
-  state.cache.evict();
+  state_->cache.evict();
 }
 
 // ---- Room for writers
 
-Result<void> Transactions::Impl::wait_for_dirty_room() {
-  std::unique_lock lock(owner.mutex_);
-  while (takes_changes() && dirty_bytes() >= 2 * dirty_limit) {
-    if (committing) {
-      commit_ended->wait(lock);
+uint64_t Transactions::unwritten_bytes() const {
+  return (state_->dirty.size() + closed_nodes_) * kNodeSize;
+}
+
+Transactions::Callback Transactions::take_pressure_callback() {
+  if (pressed_ == state_->running) return nullptr;
+  pressed_ = state_->running;
+  return pressure_;
+}
+
+Result<void> Transactions::wait_for_dirty_room() {
+  std::unique_lock lock(mutex_);
+  while (takes_changes() && unwritten_bytes() >= 2 * dirty_limit_) {
+    if (committing_) {
+      commit_ended_->wait(lock);
     } else {
       lock.unlock();
-      auto committed = owner.commit();
+      auto committed = commit();
       if (!committed) return committed.error();
       lock.lock();
     }
@@ -174,42 +162,42 @@ Result<void> Transactions::Impl::wait_for_dirty_room() {
   return takes_changes() ? ok() : Error(Errc::read_only);
 }
 
-/// False if nobody holds a reservation that could come back.
-bool Transactions::Impl::wait_for_writer(uint64_t ended_before) {
-  std::unique_lock lock(owner.mutex_);
-  if (writes_ended != ended_before) return true;
-  if (writers == 0) return false;
-  write_ended->wait(lock);
+/// False if no writer holds a reservation that could come back.
+bool Transactions::wait_for_writer(uint64_t ended_before) {
+  std::unique_lock lock(mutex_);
+  if (writes_ended_ != ended_before) return true;
+  if (writers_ == 0) return false;
+  write_ended_->wait(lock);
   return true;
 }
 
-Result<void> Transactions::Impl::begin_write(const Budget& budget, Txn& txn) {
+Result<void> Transactions::begin_write(const Budget& budget, Txn& txn) {
   unsigned commits = 0, waits = 0;
   for (;;) {
     auto room = wait_for_dirty_room();
     if (!room) {
-      std::lock_guard lock(owner.mutex_);
+      std::lock_guard lock(mutex_);
       return takes_changes() ? room.error() : Error(Errc::read_only);
     }
     uint64_t count = 0, ended_before = 0;
     Generation running;
     {
-      std::lock_guard lock(owner.mutex_);
-      count = state.nodes_for(budget.item_changes);
-      ended_before = writes_ended;
-      running = state.running;
+      std::lock_guard lock(mutex_);
+      count = state_->nodes_for(budget.item_changes);
+      ended_before = writes_ended_;
+      running = state_->running;
     }
-    auto reserved = volume.space().reserve_nodes(count, budget.reserve_class, running);
+    auto reserved = volume_.space().reserve_nodes(count, budget.reserve_class, running);
     if (reserved) {
-      std::lock_guard lock(owner.mutex_);
+      std::lock_guard lock(mutex_);
       txn.reservation_ = std::move(reserved.value());
-      ++writers;
+      ++writers_;
       return ok();
     }
     if (reserved.error().code != Errc::no_space) return reserved.error();
-    if (commits < kMaxCommitsForSpace && volume.space().pinned_bytes() > 0) {
+    if (commits < kMaxCommitsForSpace && volume_.space().pinned_bytes() > 0) {
       ++commits;
-      auto committed = owner.commit();
+      auto committed = commit();
       if (!committed && committed.error().code != Errc::no_space) return Error(Errc::read_only);
     } else if (waits++ >= kMaxWaitsForSpace || !wait_for_writer(ended_before)) {
       return reserved.error();
@@ -217,49 +205,61 @@ Result<void> Transactions::Impl::begin_write(const Budget& budget, Txn& txn) {
   }
 }
 
-void Transactions::Impl::end_write(Txn& txn) {
+void Transactions::end_write(Txn& txn) {
   txn.reservation_ = {};
-  --writers;
-  ++writes_ended;
-  write_ended->notify_all();
+  --writers_;
+  ++writes_ended_;
+  write_ended_->notify_all();
 }
 
-// ---- Questions
+// ---- Failure
+
+/// From now on the filesystem is read-only. Nodes that were not written stay in memory for readers.
+Error Transactions::fail(const std::string& what, const Error& error) {
+  std::unique_lock lock(mutex_);
+  if (!fatal_) {
+    fatal_ = fmt::format("{} failed: {}; the filesystem is read-only now", what, error.message());
+    log_error("{}", *fatal_);
+  }
+  return fatal_error();
+}
+
+// ---- State
 
 Generation Transactions::running() const {
   std::lock_guard lock(mutex_);
-  return impl_->state.running;
+  return state_->running;
 }
 
 Generation Transactions::durable() const {
   std::lock_guard lock(mutex_);
-  return impl_->durable;
+  return durable_;
 }
 
 bool Transactions::has_changes() const {
   std::lock_guard lock(mutex_);
-  return impl_->state.changed();
+  return state_->changed();
 }
 
 std::optional<std::string> Transactions::fatal() const {
   std::lock_guard lock(mutex_);
-  return impl_->fatal;
+  return fatal_;
 }
 
 uint64_t Transactions::dirty_bytes() const {
   std::lock_guard lock(mutex_);
-  return impl_->dirty_bytes();
+  return unwritten_bytes();
 }
 
 uint64_t Transactions::cached_bytes() const {
   std::lock_guard lock(mutex_);
-  return impl_->state.cache.bytes();
+  return state_->cache.bytes();
 }
 
 void Transactions::set_pressure_callback(std::function<void()> callback) {
   auto shared = std::make_shared<const std::function<void()>>(std::move(callback));
   std::lock_guard lock(mutex_);
-  impl_->pressure = std::move(shared);
+  pressure_ = std::move(shared);
 }
 
 bool Transactions::node_is_sound(ConstBytes bytes, LogicalOffset address, Generation birth) {
@@ -268,28 +268,27 @@ bool Transactions::node_is_sound(ConstBytes bytes, LogicalOffset address, Genera
 
 Transactions::Replayed Transactions::replayed() {
   std::lock_guard lock(mutex_);
-  TreeState& state = impl_->state;
-  ASSERT(impl_->options.read_only);
-  state.seal_nodes();
-  Replayed replayed{{state.roots, state.counters}, state.running, {}};
-  for (const auto& [address, node] : state.dirty) replayed.nodes.emplace(address, node);
+  ASSERT(options_.read_only);
+  state_->seal_nodes();
+  Replayed replayed{{state_->roots, state_->counters}, state_->running, {}};
+  for (const auto& [address, node] : state_->dirty) replayed.nodes.emplace(address, node);
   return replayed;
 }
 
 TreeRoot Transactions::root(TreeId tree) const {
   std::lock_guard lock(mutex_);
-  return impl_->state.root(tree);
+  return state_->root(tree);
 }
 
 Result<std::shared_ptr<const Node>> Transactions::node(const NodeExpectation& expected) {
   {
     std::lock_guard lock(mutex_);
-    if (const auto* found = impl_->state.cache.find(expected.pointer)) {
+    if (const auto* found = state_->cache.find(expected.pointer)) {
       return std::make_shared<const Node>(**found);
     }
   }
   NodeRequest request{expected, {}, {}};
-  impl_->loader.load({&request, 1});
+  loader_.load({&request, 1});
   if (request.error) return *request.error;
   if (!request.node) return Error(Errc::not_found);
   return std::shared_ptr<const Node>(std::move(request.node));

@@ -1,44 +1,49 @@
 // SPDX-License-Identifier: MIT
 // Transactions: the running state of both trees, the lock over it, and the commit.
 //
-// The lock. One std::mutex guards all tree state. An operation is one or more *critical sections*;
-// each is a function given to read() or write() that runs under the lock, does no I/O, and changes
-// the trees from one consistent state to another. A file operation that must be atomic is one
-// critical section: so closing a transaction needs to wait for nobody.
+// The lock. One std::mutex guards all tree state. An operation is one or more *critical sections*.
+// A critical section is a function given to read() or write(). It runs under the lock, does no I/O,
+// and changes the trees from one consistent state to another. A file operation that must be atomic
+// is one critical section. So closing a transaction never has to wait for an operation.
 //
 //   write(budget, f):  wait for room (dirty limit, node reservation; commits if that frees space)
 //                      lock -> f(txn) -> unlock
 //                                |  node_missing: unlock, load that node, lock, run f again
-//   f first reads and prepares everything it needs, then changes (tree.h, T1). It may run several
-//   times: whatever it captures must be assigned, not accumulated.
 //
-// The commit, by one task at a time; concurrent callers share it:
-//   1. critical section: prepare and write usage records of changed chunks; then *close*: compute
-//      the checksums of the closed transaction's nodes bottom-up into their parents, call
-//      Volume::seal, take roots and counters, ++running. From here the closed nodes are immutable.
-//      (Many changed usage records are first written in sections of their own.)
-//   2. write them (large batches) through the mapper, under one map guard;
-//   3. Volume::finish_commit. Durable: waiters wake, written nodes may be evicted.
-// Any error of a member device in 2 or 3 is *fatal*: fatal() holds the reason, every later write()
-// returns read_only, every later commit() returns io_error with that reason - also to those who
-// were waiting - for good. Reads go on. no_space in 1 is an answer: nothing has changed.
+// f first reads and prepares everything it needs, then changes (tree.h, T1). It may run several
+// times, so it must assign to what it captures, never accumulate.
 //
-// What a crash leaves: before the superblock is durable the former commit, after it this one.
+// The commit. One task at a time commits; concurrent callers share its result.
+//   1. Critical section: prepare and write the usage records of changed chunks. Then *close* the
+//      transaction: compute the checksums of its nodes, bottom-up into their parents, call
+//      Volume::seal, take roots and counters, ++running. From here on the closed nodes are
+//      immutable. (If many usage records changed, they are first written in sections of their own.)
+//   2. Write the closed nodes in large batches through the mapper, under one map guard.
+//   3. Volume::finish_commit. Now the commit is durable: waiters wake, written nodes may be evicted.
+// An error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
+// write() returns read_only, and every later commit() returns io_error with that reason, also to
+// callers that were already waiting. This state is permanent; reads still work. no_space in step 1
+// is returned to the caller; nothing has changed then.
 //
-// sync() makes durable by the fsync log (redo.h, alloc/disk/log_batch.h) what the log can take, else by
-// a commit. A failed write or flush of the log is as fatal as a failed commit. open() replays what
-// a crash has left in the log, in memory; it becomes durable by the commit that must follow.
+// After a crash the volume holds the previous commit if the superblock was not yet durable, else
+// this one.
 //
-// The cache holds nodes by address, bounded by Options::cache_bytes; clean nodes are evicted
-// (second chance), dirty ones stay until written: at dirty_limit a commit is started, at twice that
-// writers wait for it.
+// sync() makes changes durable through the fsync log (log_content.h, alloc/disk/log_batch.h) if the
+// log can take them, else by a commit. A failed write or flush of the log is as fatal as a failed
+// commit. open() replays the log in memory after a crash; the commit that must follow makes the
+// replayed changes durable.
 //
-// A node read from a device is checked against the pointer it was found by (address, birth,
-// checksum, range of keys); on failure the other copies are tried and the bad one repaired. If none
-// is right and the node is still allocated, that is bad_node with the address (io_error if no copy
-// could be read); if it is not, the pointer was replaced meanwhile and the operation is run again.
+// The cache holds nodes by address, bounded by Options::cache_bytes. Clean nodes are evicted
+// (second chance); dirty nodes stay until they are written. At the dirty limit a commit is started,
+// at twice the limit writers wait for it.
 //
-// Lock order: the lock is taken before any lock of alloc, never after one.
+// A node read from a device is checked against the pointer that led to it (address, birth,
+// checksum, range of keys). If it is bad, the other copies are tried and the bad one is repaired.
+// If no copy is good and the node is still allocated, the error is bad_node with the address
+// (io_error if no copy could be read). If the node is no longer allocated, the pointer was replaced
+// meanwhile and the operation runs again.
+//
+// Lock order: fs/README.md. The lock is taken before any lock of alloc, never after one.
 #pragma once
 
 #include <cstdint>
@@ -47,54 +52,21 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "alloc/volume/volume.h"
+#include "fs/tree/access.h"
+#include "fs/tree/loader.h"
 #include "fs/tree/log_content.h"
 #include "fs/tree/tree.h"
 
 namespace moltfs::fs {
 
-class Transactions;
-struct TreeState;  // state.h
-
-/// What a critical section holds. Lives on the stack of read()/write().
-class Access {
- public:
-  Access(const Access&) = delete;
-  Access& operator=(const Access&) = delete;
-  Transactions& transactions() { return transactions_; }
-  Generation running() const;
-  const FsCounters& counters() const;
-
- protected:
-  friend class Tree;
-  friend class Transactions;
-  explicit Access(Transactions& transactions);
-  ~Access() = default;
-
-  Transactions& transactions_;
-  TreeState& state_;
-  std::vector<NodeExpectation> missing_;       // set with node_missing; the first is needed
-  std::optional<NodePointer> vanished_;        // the last needed one, if it could not be loaded
-  std::vector<std::shared_ptr<Node>> pinned_;  // loaded for this operation: not evicted
-};
-
-class Txn : public Access {
- public:
-  FsCounters& counters_for_change();
-
- private:
-  friend class Tree;
-  friend class Transactions;
-  explicit Txn(Transactions& transactions) : Access(transactions) {}
-
-  alloc::NodeReservation reservation_;
-};
-
-/// How many items an operation changes at most; nodes are reserved for that (and come back).
+/// How many items an operation changes at most. Nodes are reserved for that many changes; unused
+/// ones are given back.
 struct Budget {
   unsigned item_changes = 4;
   alloc::ReserveClass reserve_class = alloc::ReserveClass::normal;
@@ -106,17 +78,17 @@ class Transactions {
     uint64_t cache_bytes = 256ull << 20;
     uint64_t dirty_limit_bytes = 0;  ///< 0: a quarter of the cache, at most 64 MiB
     bool read_only = false;
-    /// For the last batch of the fsync log: the data that it names is what its checksums say.
+    /// For the last batch of the fsync log: true if the data that it names matches its checksums.
     /// Null: nothing in the trees names data.
-    std::function<bool(const Redo&)> data_matches = nullptr;
+    std::function<bool(const LogContent&)> data_matches = nullptr;
   };
 
-  /// For mkfs: two empty trees, nothing durable until the first commit.
+  /// For mkfs: two empty trees, nothing durable until the first commit. Error: no_space.
   static Result<std::unique_ptr<Transactions>> create(alloc::Volume& volume, const Options& options,
                                                       const FsCounters& counters);
-  /// Reads the fs payload, walks the inner nodes (marking every node in Space), loads the usage
-  /// records into Space; between the two it replays the fsync log. REQUIRES of whoever writes: if
-  /// found_log().begun of the volume, a commit before anything else. Errors: bad_node, bad_item,
+  /// Reads the fs payload, walks the inner nodes (marking every node in Space), replays the fsync
+  /// log, and loads the usage records into Space. REQUIRES, unless read-only: if found_log().begun
+  /// of the volume, the caller commits before anything else. Errors: bad_node, bad_item,
   /// unsupported_feature, io_error, no_space.
   static Result<std::unique_ptr<Transactions>> open(alloc::Volume& volume, const Options& options);
   ~Transactions();
@@ -125,38 +97,41 @@ class Transactions {
   const Tree& extent_tree() const { return extent_tree_; }
   alloc::Volume& volume() { return volume_; }
 
-  /// Runs `f(Access&) -> Result<T>` under the lock, as often as nodes have to be loaded.
+  /// Runs `f(Access&) -> Result<T>` under the lock; again each time nodes had to be loaded. Errors
+  /// besides those of f: bad_node, io_error.
   template <class F>
   auto read(F&& f) -> std::invoke_result_t<F, Access&>;
-  /// Runs `f(Txn&) -> Result<T>` likewise. Errors besides f's own: no_space, read_only.
+  /// Runs `f(Txn&) -> Result<T>` likewise. Errors besides those of f: no_space, read_only,
+  /// bad_node, io_error.
   template <class F>
   auto write(const Budget& budget, F&& f) -> std::invoke_result_t<F, Txn&>;
 
-  /// Makes durable all that was done before the call; returns the generation of the commit that
-  /// did. Without changes since the last commit nothing is written, unless `always`: then a commit
-  /// is begun and finished after the call (one under way does not count). Errors: io_error (fatal),
+  /// Makes all changes made before the call durable; returns the generation of the commit that did.
+  /// Without changes since the last commit nothing is written, unless `always`: then a commit
+  /// begins and ends after the call (one already running does not count). Errors: io_error (fatal),
   /// read_only, no_space.
   Result<Generation> commit(bool always = false);
 
-  /// Makes durable all that was done before the call, by the fsync log or by a commit. Errors: as
-  /// of commit().
+  /// Makes all changes made before the call durable, through the fsync log or by a commit. Errors:
+  /// as of commit().
   Result<void> sync();
 
   Generation running() const;  ///< takes the lock
   Generation durable() const;
   bool has_changes() const;  ///< since the last closing
-  /// Why the filesystem turned read-only; nothing if it did not.
+  /// Why the filesystem became read-only; nothing if it did not.
   std::optional<std::string> fatal() const;
   uint64_t dirty_bytes() const;  ///< of nodes not written yet
   uint64_t cached_bytes() const;
-  /// Called (from any task, no lock held) when dirty_limit is reached: the owner starts a commit.
+  /// Called (from any task, no lock held) when the dirty limit is reached, or the fsync log is half
+  /// full: the owner starts a commit.
   void set_pressure_callback(std::function<void()> callback);
 
-  /// For check and the copier: a node's bytes are what they should be at `address`, by its header.
+  /// For check and the copier: the bytes are a valid node with this address and birth.
   static bool node_is_sound(ConstBytes bytes, LogicalOffset address, Generation birth);
 
   // ---- For dump and check.
-  /// The trees after a replay: roots, and the nodes that are in no device. REQUIRES: read_only.
+  /// The trees after a replay: roots, and the nodes that are on no device. REQUIRES: read_only.
   struct Replayed {
     FsPayload payload;
     Generation generation;
@@ -164,26 +139,85 @@ class Transactions {
   };
   Replayed replayed();
   TreeRoot root(TreeId tree) const;
-  /// A copy of the node that `expected` describes, from memory or from a device.
+  /// A copy of the node that `expected` describes, from memory or from a device. Errors: not_found
+  /// (no longer allocated), bad_node, io_error.
   Result<std::shared_ptr<const Node>> node(const NodeExpectation& expected);
 
  private:
-  friend class Access;
-  friend class Txn;
-  class Impl;
+  struct Closed;   // commit_trees.cc
+  struct Batches;  // log_append.cc
+  using Callback = std::shared_ptr<const std::function<void()>>;
   Transactions(alloc::Volume& volume, const Options& options);
 
-  // read() and write() without their types. `section` runs under the lock and returns false if it
-  // met node_missing.
+  // ---- Critical sections (transaction.cc)
+  /// read() and write() without their types. `section` runs under the lock and returns false if it
+  /// met node_missing.
   Result<void> drive_read(const std::function<bool(Access&)>& section);
   Result<void> drive_write(const Budget& budget, const std::function<bool(Txn&)>& section);
   Result<void> load_missing(Access& access);
+  void unpin(Access& access);  // REQUIRES: the lock
+  /// Waits for room, reserves nodes for `budget`, counts the caller in writers_.
+  Result<void> begin_write(const Budget& budget, Txn& txn);
+  /// Gives the reservation back. REQUIRES: the lock.
+  void end_write(Txn& txn);
+  Result<void> wait_for_dirty_room();
+  bool wait_for_writer(uint64_t ended_before);
+  bool takes_changes() const { return !options_.read_only && !fatal_; }  // REQUIRES: the lock
+  uint64_t unwritten_bytes() const;                                      // REQUIRES: the lock
+  /// What to call after the lock is released, so that a commit begins: once for each generation.
+  /// REQUIRES: the lock.
+  Callback take_pressure_callback();
+  /// `what` (a commit, an fsync) has failed on a member: fatal.
+  Error fail(const std::string& what, const Error& error);
+  Error fatal_error() const { return Error(Errc::io_error, *fatal_); }  // REQUIRES: the lock, fatal
+
+  // ---- The commit (commit_trees.cc)
+  Result<void> run_commit();
+  Result<Closed> close();
+  Result<size_t> write_usage(Txn& txn);
+  Result<void> reserve_for_usage(Txn& txn, size_t records);
+  Closed seal();
+
+  // ---- The fsync log (log_append.cc)
+  Result<bool> append_to_log();
+  Result<bool> compose_batches(Access& access, Batches& batches);
+  Result<LogContent> log_content(Access& access, ActiveLog& log,
+                                 const std::map<LogicalOffset, uint64_t>& usage);
+  /// A new chain on `base`, if there is a log.
+  std::unique_ptr<ActiveLog> begin_log(Generation base, LogicalOffset next_logical) const;
+  void listen();  // REQUIRES: the lock
+
+  // ---- Opening (open_trees.cc, log_replay.cc)
+  Result<void> walk(TreeId tree, Generation newest);
+  Result<void> load_usage();
+  Result<void> replay();
+  Result<void> apply(const LogContent& content);
+  Result<void> apply_section(Txn& txn, std::span<const LogContent::Item> items);
 
   alloc::Volume& volume_;
-  Tree fs_tree_{TreeId::fs};
-  Tree extent_tree_{TreeId::extent};
-  mutable std::mutex mutex_;  // "the lock"
-  std::unique_ptr<Impl> impl_;
+  const Options options_;
+  const uint64_t dirty_limit_;
+  const NodeLoader loader_;
+  const Tree fs_tree_{TreeId::fs};
+  const Tree extent_tree_{TreeId::extent};
+  const std::unique_ptr<WaitQueue> commit_ended_, write_ended_, log_ended_;
+
+  mutable std::mutex mutex_;  // "the lock"; it guards everything below
+  const std::unique_ptr<TreeState> state_;
+  Generation durable_;
+  uint64_t closed_nodes_ = 0;  // of the running commit, not written yet
+  std::optional<std::string> fatal_;
+  bool committing_ = false;
+  unsigned writers_ = 0;  // that hold a reservation
+  uint64_t writes_ended_ = 0;
+  Callback pressure_;
+  Generation pressed_;  // the generation for which pressure_ was called last
+
+  // The fsync log: the chain on the durable superblock (null: there is none), and the chain on the
+  // running commit, from its closing on.
+  std::unique_ptr<ActiveLog> log_, next_log_;
+  bool logging_ = false;  // a batch is being written
+  uint64_t secured_ = 0;  // changes up to this one survive a crash
 };
 
 template <class F>

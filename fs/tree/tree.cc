@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The B+trees: looking things up.
+// The B+trees: searching.
 #include "fs/tree/tree.h"
 
 #include <algorithm>
 
+#include "fs/tree/access.h"
 #include "fs/tree/cursor.h"
-#include "fs/tree/transaction.h"
 
 namespace moltfs::fs {
 namespace {
@@ -13,9 +13,9 @@ constexpr size_t kGatheredNodes = 64;
 }
 
 Result<std::optional<ConstBytes>> Tree::find(Access& access, const Key& key) const {
-  Path path(access.state_, id_, access.missing_);
-  TRY(path.descend(key));
-  const Node& leaf = path.leaf();
+  Cursor cursor(access.state_, id_, access.missing_);
+  TRY(cursor.descend(key));
+  const Node& leaf = cursor.leaf();
   const unsigned slot = leaf.lower_bound(key);
   if (slot == leaf.count() || leaf.key(slot) != key) return std::nullopt;
   return std::optional(leaf.value(slot));
@@ -24,8 +24,8 @@ Result<std::optional<ConstBytes>> Tree::find(Access& access, const Key& key) con
 Result<void> Tree::gather(Access& access, std::span<const Key> keys) const {
   std::vector<NodeExpectation> missing, all;
   for (const Key& key : keys) {
-    Path path(access.state_, id_, missing);
-    auto found = path.descend(key);
+    Cursor cursor(access.state_, id_, missing);
+    auto found = cursor.descend(key);
     if (found) continue;
     if (found.error().code != Errc::node_missing) return found;
     const bool is_new = std::none_of(all.begin(), all.end(), [&](const NodeExpectation& other) {
@@ -40,42 +40,44 @@ Result<void> Tree::gather(Access& access, std::span<const Key> keys) const {
 }
 
 Result<std::optional<Item>> Tree::at_or_after(Access& access, const Key& key) const {
-  Path path(access.state_, id_, access.missing_);
-  TRY(path.descend(key));
-  unsigned slot = path.leaf().lower_bound(key);
-  while (slot == path.leaf().count()) {
-    TRY(auto moved, path.to_next_leaf());
+  Cursor cursor(access.state_, id_, access.missing_);
+  TRY(cursor.descend(key));
+  unsigned slot = cursor.leaf().lower_bound(key);
+  while (slot == cursor.leaf().count()) {
+    TRY(auto moved, cursor.to_next_leaf());
     if (!moved) return std::nullopt;
     slot = 0;
   }
-  return std::optional(Item{path.leaf().key(slot), path.leaf().value(slot)});
+  return std::optional(Item{cursor.leaf().key(slot), cursor.leaf().value(slot)});
 }
 
 Result<std::optional<Item>> Tree::at_or_before(Access& access, const Key& key) const {
-  Path path(access.state_, id_, access.missing_);
-  TRY(path.descend(key));
-  unsigned after = path.leaf().upper_bound(key);
+  Cursor cursor(access.state_, id_, access.missing_);
+  TRY(cursor.descend(key));
+  unsigned after = cursor.leaf().upper_bound(key);
   while (after == 0) {
-    TRY(auto moved, path.to_previous_leaf());
+    TRY(auto moved, cursor.to_previous_leaf());
     if (!moved) return std::nullopt;
-    after = path.leaf().count();
+    after = cursor.leaf().count();
   }
-  return std::optional(Item{path.leaf().key(after - 1), path.leaf().value(after - 1)});
+  return std::optional(Item{cursor.leaf().key(after - 1), cursor.leaf().value(after - 1)});
 }
 
 Result<void> Tree::scan(Access& access, const Key& first, const Key& last,
-                        const std::function<bool(const Item&)>& visit) const {
+                        const std::function<Result<bool>(const Item&)>& visit) const {
   if (first > last) return ok();
-  Path path(access.state_, id_, access.missing_);
-  TRY(path.descend(first));
-  unsigned slot = path.leaf().lower_bound(first);
+  Cursor cursor(access.state_, id_, access.missing_);
+  TRY(cursor.descend(first));
+  unsigned slot = cursor.leaf().lower_bound(first);
   for (;;) {
-    const Node& leaf = path.leaf();
+    const Node& leaf = cursor.leaf();
     for (; slot < leaf.count(); ++slot) {
       const Key key = leaf.key(slot);
-      if (key > last || !visit({key, leaf.value(slot)})) return ok();
+      if (key > last) return ok();
+      TRY(const bool more, visit({key, leaf.value(slot)}));
+      if (!more) return ok();
     }
-    TRY(auto moved, path.to_next_leaf(&last));
+    TRY(auto moved, cursor.to_next_leaf(&last));
     if (!moved) return ok();
     slot = 0;
   }

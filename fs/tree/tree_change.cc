@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT
 // The B+trees: preparing and making changes; splits, merges.
 //
-// All nodes on the way to a prepared key are in memory, and stay so until the critical section ends
-// whatever else is changed meanwhile: new nodes are in memory anyway, and merges involve only nodes
-// that are.
+// All nodes on the path to a prepared key are in memory. They stay in memory until the critical
+// section ends, whatever else is changed: new nodes are in memory, and merges involve only nodes
+// in memory.
 #include "alloc/base/assert.h"
+#include "fs/tree/access.h"
 #include "fs/tree/cursor.h"
-#include "fs/tree/transaction.h"
 #include "fs/tree/tree.h"
 
 namespace moltfs::fs {
 namespace {
 
-/// Below this a node looks for a sibling to merge with; both must then leave some room, lest the
-/// next insert splits them again.
+/// A node with less than kSparseBytes is merged with a sibling if both together have at most
+/// kMergedBytes: the room left keeps the next insert from splitting them again.
 constexpr size_t kSparseBytes = kNodeCapacity / 4;
 constexpr size_t kMergedBytes = kNodeCapacity - kNodeCapacity / 8;
 
-/// One change of one tree, at the end of a prepared path.
+/// One change of one tree, at the end of a prepared cursor.
 class Change {
  public:
   Change(TreeState& state, alloc::NodeReservation& reservation, TreeId tree, const Key& key)
@@ -25,13 +25,13 @@ class Change {
         reservation_(reservation),
         tree_(tree),
         key_(key),
-        path_(state, tree, missing_) {
-    auto found = path_.descend(key);
-    ASSERT(found);  // else the key was not prepared
+        cursor_(state, tree, missing_) {
+    auto found = cursor_.descend(key);
+    ASSERT(found);  // the key was prepared
   }
 
-  Node& leaf() { return path_.leaf(); }
-  /// The slot of the key, or where it belongs.
+  Node& leaf() { return cursor_.leaf(); }
+  /// The slot of the key, or the slot where it would be inserted.
   unsigned slot() { return leaf().lower_bound(key_); }
   bool present() { return slot() < leaf().count() && leaf().key(slot()) == key_; }
 
@@ -48,7 +48,7 @@ class Change {
   void shrink_upward();
   bool merge_with_sibling(unsigned depth);
   bool try_merge(unsigned depth, unsigned left_slot);
-  void give_way_to_only_child();
+  void replace_root_by_only_child();
   TreeRoot& root() { return state_.root(tree_); }
 
   TreeState& state_;
@@ -56,21 +56,21 @@ class Change {
   const TreeId tree_;
   const Key key_;
   std::vector<NodeExpectation> missing_;  // stays empty
-  Path path_;
+  Cursor cursor_;
 };
 
 void Change::make_path_writable() {
   // The parents of a running node are running.
   if (state_.is_running(leaf())) return;
-  for (unsigned depth = 0; depth <= path_.leaf_depth(); ++depth) {
-    Node& old = path_.node(depth);
+  for (unsigned depth = 0; depth <= cursor_.leaf_depth(); ++depth) {
+    Node& old = cursor_.node(depth);
     if (state_.is_running(old)) continue;
     Node& node = state_.make_writable(reservation_, old);
-    path_.set_node(depth, node);
+    cursor_.set_node(depth, node);
     if (depth == 0) {
       root().node = state_.pointer_to(node);
     } else {
-      path_.node(depth - 1).set_pointer(path_.slot(depth - 1), state_.pointer_to(node));
+      cursor_.node(depth - 1).set_pointer(cursor_.slot(depth - 1), state_.pointer_to(node));
     }
   }
 }
@@ -99,11 +99,11 @@ void Change::insert_into_leaf(ConstBytes value) {
     return;
   }
   Node& right = split_leaf(at, value);
-  add_to_parent(path_.leaf_depth(), right, right.key(0));
+  add_to_parent(cursor_.leaf_depth(), right, right.key(0));
 }
 
-/// How many of `count` + 1 items stay in the left node, if a new one of `new_bytes` is inserted at
-/// slot `at`. Ascending (and descending) inserts leave full nodes behind; else the halves are even.
+/// How many of `count` + 1 items stay in the left node if a new item of `new_bytes` is inserted at
+/// slot `at`. Ascending and descending inserts leave full nodes behind; else the halves are even.
 unsigned choose_split(const Node& node, unsigned at, size_t new_bytes) {
   const unsigned count = node.count();
   const bool in_sequence =
@@ -113,7 +113,7 @@ unsigned choose_split(const Node& node, unsigned at, size_t new_bytes) {
   size_t least_difference = SIZE_MAX;
   size_t left = 0;
   for (unsigned stay = 1; stay <= count; ++stay) {
-    const unsigned last = stay - 1;  // in the left node, the new item counted
+    const unsigned last = stay - 1;  // slot in the left node, counting the new item
     left += last == at ? new_bytes : node.item_bytes(last < at ? last : last - 1);
     const size_t right = total - left;
     if (left > kNodeCapacity || right > kNodeCapacity) continue;
@@ -128,7 +128,7 @@ unsigned choose_split(const Node& node, unsigned at, size_t new_bytes) {
   return preferred > 0 ? preferred : evenest;
 }
 
-/// Returns the new right node; the new item is in one of the two.
+/// Returns the new right node. The new item is in one of the two.
 Node& Change::split_leaf(unsigned at, ConstBytes value) {
   Node& left = leaf();
   const unsigned stay = choose_split(left, at, sizeof(LeafSlot) + value.size());
@@ -143,11 +143,11 @@ Node& Change::split_leaf(unsigned at, ConstBytes value) {
   return right;
 }
 
-/// The node at `depth` was split; `new_right` belongs behind it.
+/// The node at `depth` was split: inserts `new_right` after it.
 void Change::add_to_parent(unsigned depth, Node& new_right, const Key& separator) {
   if (depth == 0) return grow(new_right, separator);
-  Node& parent = path_.node(depth - 1);
-  const unsigned at = path_.slot(depth - 1) + 1;
+  Node& parent = cursor_.node(depth - 1);
+  const unsigned at = cursor_.slot(depth - 1) + 1;
   const NodePointer pointer = state_.pointer_to(new_right);
   if (!parent.full()) {
     parent.insert(at, separator, pointer);
@@ -168,7 +168,7 @@ void Change::add_to_parent(unsigned depth, Node& new_right, const Key& separator
 }
 
 void Change::grow(Node& new_right, const Key& separator) {
-  Node& old_root = path_.node(0);
+  Node& old_root = cursor_.node(0);
   ASSERT(old_root.level() + 1u < kMaxTreeHeight);
   Node& top = state_.make_node(reservation_, tree_, static_cast<uint8_t>(old_root.level() + 1));
   top.insert(0, Key::min(), state_.pointer_to(old_root));
@@ -183,21 +183,21 @@ void Change::erase() {
   state_.note({tree_, key_});
   leaf().erase(slot());
   shrink_upward();
-  give_way_to_only_child();
+  replace_root_by_only_child();
 }
 
-/// From the leaf up: empty nodes go, sparse ones are merged.
+/// From the leaf up: removes empty nodes, merges sparse ones.
 void Change::shrink_upward() {
-  for (unsigned depth = path_.leaf_depth(); depth > 0; --depth) {
-    Node& node = path_.node(depth);
+  for (unsigned depth = cursor_.leaf_depth(); depth > 0; --depth) {
+    Node& node = cursor_.node(depth);
     if (node.count() == 0) {
-      path_.node(depth - 1).erase(path_.slot(depth - 1));
+      cursor_.node(depth - 1).erase(cursor_.slot(depth - 1));
       state_.drop(node);
     } else if (node.used_bytes() >= kSparseBytes || !merge_with_sibling(depth)) {
       return;
     }
   }
-  Node& top = path_.node(0);
+  Node& top = cursor_.node(0);
   if (top.count() == 0 && !top.is_leaf()) {
     top.become_leaf();
     root().level = 0;
@@ -205,17 +205,17 @@ void Change::shrink_upward() {
 }
 
 bool Change::merge_with_sibling(unsigned depth) {
-  const unsigned slot = path_.slot(depth - 1);
+  const unsigned slot = cursor_.slot(depth - 1);
   return (slot > 0 && try_merge(depth, slot - 1)) ||
-         (slot + 1 < path_.node(depth - 1).count() && try_merge(depth, slot));
+         (slot + 1 < cursor_.node(depth - 1).count() && try_merge(depth, slot));
 }
 
-/// Merges the children `left_slot` and the next of the node above `depth`, one of which is on the
-/// path (hence running), if the other is in memory and both fit into one.
+/// Merges the children `left_slot` and `left_slot` + 1 of the node above `depth`, if both are in
+/// memory and fit into one. One of them is on the path, hence running.
 bool Change::try_merge(unsigned depth, unsigned left_slot) {
-  Node& parent = path_.node(depth - 1);
-  Node* left = path_.child_in_memory(depth - 1, left_slot);
-  Node* right = path_.child_in_memory(depth - 1, left_slot + 1);
+  Node& parent = cursor_.node(depth - 1);
+  Node* left = cursor_.child_in_memory(depth - 1, left_slot);
+  Node* right = cursor_.child_in_memory(depth - 1, left_slot + 1);
   if (left == nullptr || right == nullptr) return false;
   if (left->used_bytes() + right->used_bytes() > kMergedBytes) return false;
   if (!state_.is_running(*left)) {
@@ -230,7 +230,7 @@ bool Change::try_merge(unsigned depth, unsigned left_slot) {
   return true;
 }
 
-void Change::give_way_to_only_child() {
+void Change::replace_root_by_only_child() {
   for (;;) {
     const auto* top = state_.cache.find(root().node);
     if (top == nullptr || (*top)->is_leaf() || (*top)->count() != 1) return;
@@ -241,24 +241,24 @@ void Change::give_way_to_only_child() {
   }
 }
 
-/// Error: node_missing, if an erase of `key`, at the end of `path`, is to merge nodes and no
+/// Error: node_missing, if erasing `key` (`cursor` is at its leaf) has to merge nodes and no
 /// sibling is in memory.
-Result<void> want_siblings(Path& path, const Key& key) {
-  unsigned slot = path.leaf().lower_bound(key);
-  if (slot == path.leaf().count()) return ok();  // it is not there
-  for (unsigned depth = path.leaf_depth(); depth > 0; --depth) {
-    const Node& node = path.node(depth);
+Result<void> require_siblings(Cursor& cursor, const Key& key) {
+  unsigned slot = cursor.leaf().lower_bound(key);
+  if (slot == cursor.leaf().count()) return ok();  // the key is absent
+  for (unsigned depth = cursor.leaf_depth(); depth > 0; --depth) {
+    const Node& node = cursor.node(depth);
     const size_t left = node.used_bytes() - node.item_bytes(slot);
     if (left >= kSparseBytes) return ok();
-    slot = path.slot(depth - 1);
-    if (left == 0) continue;  // it goes altogether
-    const bool has_left = slot > 0, has_right = slot + 1 < path.node(depth - 1).count();
-    if (has_left && path.child_in_memory(depth - 1, slot - 1) != nullptr) continue;
-    if (has_right && path.child_in_memory(depth - 1, slot + 1) != nullptr) continue;
+    slot = cursor.slot(depth - 1);
+    if (left == 0) continue;  // the node will be removed
+    const bool has_left = slot > 0, has_right = slot + 1 < cursor.node(depth - 1).count();
+    if (has_left && cursor.child_in_memory(depth - 1, slot - 1) != nullptr) continue;
+    if (has_right && cursor.child_in_memory(depth - 1, slot + 1) != nullptr) continue;
     if (has_left) {
-      TRY(path.child(depth - 1, slot - 1));
+      TRY(cursor.child(depth - 1, slot - 1));
     } else if (has_right) {
-      TRY(path.child(depth - 1, slot + 1));
+      TRY(cursor.child(depth - 1, slot + 1));
     }
   }
   return ok();
@@ -268,9 +268,9 @@ Result<void> want_siblings(Path& path, const Key& key) {
 
 Result<void> Tree::prepare(Txn& txn, const Key& key, Intent intent) const {
   ASSERT(key != Key::max());
-  Path path(txn.state_, id_, txn.missing_);
-  TRY(path.descend(key));
-  return intent == Intent::erase ? want_siblings(path, key) : ok();
+  Cursor cursor(txn.state_, id_, txn.missing_);
+  TRY(cursor.descend(key));
+  return intent == Intent::erase ? require_siblings(cursor, key) : ok();
 }
 
 void Tree::insert(Txn& txn, const Key& key, ConstBytes value) const {
