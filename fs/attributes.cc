@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Attributes: chmod with ACLs, chown, times, set-id rules.
+// Attributes: chmod with ACLs, chown, times, rules for set-id bits.
 #include "fs/attributes.h"
 
 #include <sys/stat.h>
@@ -17,7 +17,7 @@ namespace {
 // The inode, its ACL, its capability.
 constexpr Budget kAttributeBudget{3, alloc::ReserveClass::reclaiming};
 
-bool kills_set_id(const Inode& inode, const SetAttributes& set) {
+bool kills_suidgid(const Inode& inode, const SetAttributes& set) {
   if (inode.is_directory()) return false;
   return set.kill_suidgid || ((set.uid || set.gid) && !set.mode);
 }
@@ -26,37 +26,37 @@ bool kills_capability(const Inode& inode, const SetAttributes& set) {
   return !inode.is_directory() && (set.kill_suidgid || set.uid || set.gid);
 }
 
-/// All of `set` but the size.
+/// Applies all of `set` except the size.
 void apply_to_inode(Inode& inode, const SetAttributes& set, const Time& now) {
   if (set.mode) inode.mode = (inode.mode & S_IFMT) | (*set.mode & 07777u);
-  if (kills_set_id(inode, set)) inode.mode = without_set_id(inode.mode, set.outside_group);
+  if (kills_suidgid(inode, set))
+    inode.mode = mode_after_kill_suidgid(inode.mode, set.outside_group);
   if (set.uid) inode.uid = *set.uid;
   if (set.gid) inode.gid = *set.gid;
   inode.ctime = set.ctime.value_or(now);
-  // Of one moment: the kernel's, where it has given one.
+  // All "now" times are the same: the kernel's ctime, if it gave one.
   if (set.atime_now) inode.atime = inode.ctime;
   if (set.atime) inode.atime = *set.atime;
   if (set.mtime_now) inode.mtime = inode.ctime;
   if (set.mtime) inode.mtime = *set.mtime;
 }
 
-/// The change of the access ACL that goes with a new mode, if there is such a list.
+/// The change of the access ACL that belongs to the new mode; nothing without an access ACL.
 Result<std::optional<XattrChange>> prepare_acl_chmod(const FilesystemContext& context, Txn& txn,
                                                      InodeNumber ino, uint32_t mode) {
   TRY(auto stored, load_xattr(context, txn, ino, kAccessAclName));
   if (!stored) return std::optional<XattrChange>{};
   auto acl = Acl::parse(*stored);
   if (!acl || acl.value().empty()) {
-    return Error(Errc::bad_item,
-                 "inode " + std::to_string(ino.value) + ": its ACL does not hold together");
+    return Error(Errc::bad_item, "inode " + std::to_string(ino.value) + ": its ACL is not valid");
   }
   acl.value().set_mode_bits(mode);
   TRY(auto change, XattrChange::prepare(context, txn, ino, kAccessAclName, acl.value().encode()));
   return std::optional(std::move(change));
 }
 
-/// A capability takes a few dozen bytes, hence one item; a longer value (which no kernel takes for
-/// one) stays.
+/// A capability has a few dozen bytes, hence one item. A longer value, which no kernel accepts as a
+/// capability, stays.
 Result<std::optional<XattrChange>> prepare_kill_capability(const FilesystemContext& context,
                                                            Txn& txn, InodeNumber ino) {
   TRY(auto change, XattrChange::prepare(context, txn, ino, kCapabilityName, std::nullopt));
@@ -64,7 +64,7 @@ Result<std::optional<XattrChange>> prepare_kill_capability(const FilesystemConte
   return std::optional(std::move(change));
 }
 
-/// Everything but the size, in one critical section.
+/// Applies everything except the size, in one critical section.
 Result<Inode> apply_all(FilesystemContext& context, InodeNumber ino, const SetAttributes& set) {
   return context.transactions.write(kAttributeBudget, [&](Txn& txn) -> Result<Inode> {
     TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
@@ -129,8 +129,8 @@ Result<Attributes> change_attributes(FilesystemContext& context, InodeNumber ino
   if (!S_ISREG(before.mode)) return Errc::invalid_argument;
   if ((before.flags & (kInodeImmutable | kInodeAppendOnly)) != 0) return Errc::not_permitted;
   if (set.mode || set.kill_suidgid || set.uid || set.gid) {
-    // What touches attributes besides the inode goes first: privileges are lost before the content
-    // changes.
+    // Changes of attributes besides the inode come first, so that privileges are cleared before the
+    // content changes.
     TRY(apply_all(context, ino, set));
   }
   SetAttributes also = set;
@@ -140,16 +140,16 @@ Result<Attributes> change_attributes(FilesystemContext& context, InodeNumber ino
   return load_attributes(context, ino);
 }
 
-uint32_t without_set_id(uint32_t mode, bool outside_group) {
+uint32_t mode_after_kill_suidgid(uint32_t mode, bool outside_group) {
   mode &= ~static_cast<uint32_t>(S_ISUID);
   if ((mode & S_IXGRP) != 0 || outside_group) mode &= ~static_cast<uint32_t>(S_ISGID);
   return mode;
 }
 
-Result<void> kill_privileges(FilesystemContext& context, InodeNumber ino, bool outside_group) {
+Result<void> kill_suidgid(FilesystemContext& context, InodeNumber ino, bool outside_group) {
   const auto has_some = [&](Access& access) -> Result<bool> {
     TRY(auto inode, load_inode(access, context.fs_tree(), ino));
-    if (without_set_id(inode.mode, outside_group) != inode.mode) return true;
+    if (mode_after_kill_suidgid(inode.mode, outside_group) != inode.mode) return true;
     TRY(auto capability, load_xattr(context, access, ino, kCapabilityName));
     return capability.has_value();
   };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: changing attributes, and what follows from other operations for them (set-id
-// bits). See fs/filesystem.h for the contracts.
+// Inside fs only: changing attributes; clearing set-id bits and capabilities. fs/filesystem.h has the
+// contracts.
 #pragma once
 
 #include "fs/inode/context.h"
@@ -12,10 +12,10 @@ Result<Attributes> take_by_number(FilesystemContext& context, InodeNumber ino, u
 Result<Attributes> change_attributes(FilesystemContext& context, InodeNumber ino,
                                      const SetAttributes& set);
 
-/// `mode` without what a change by somebody else takes away: set-uid, and set-gid where the group
-/// may execute (else it once meant mandatory locking) or the somebody is `outside_group`.
-uint32_t without_set_id(uint32_t mode, bool outside_group);
-/// Before a write: set-id bits and security.capability go. Nothing is written if there are none.
-Result<void> kill_privileges(FilesystemContext& context, InodeNumber ino, bool outside_group);
+/// `mode` after kill_suidgid: without the set-uid bit, and without the set-gid bit if the group may
+/// execute (else that bit once meant mandatory locking) or the caller is `outside_group`.
+uint32_t mode_after_kill_suidgid(uint32_t mode, bool outside_group);
+/// Clears set-id bits and security.capability, before a write. Without them nothing is changed.
+Result<void> kill_suidgid(FilesystemContext& context, InodeNumber ino, bool outside_group);
 
 }  // namespace moltfs::fs

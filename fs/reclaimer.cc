@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <vector>
 
@@ -17,12 +16,12 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr size_t kScanBatch = 1024;  // orphan items looked at in one critical section
+constexpr size_t kScanBatch = 1024;  // orphan marks read in one critical section
 // Items of an orphan without extents and attributes: inode, two parts of a symlink, mark.
 constexpr size_t kItemsOfSmall = 4;
 constexpr size_t kRemovalBatch = 16;  // small orphans removed in one critical section
-// Removals gather for so long, or until there are so many: whoever unlinks many files has not
-// another thread to wake, and to share the lock with, for each.
+// The task waits this long, or until the queue has this many orphans. So a program that unlinks
+// many files does not wake the task, and compete with it for the lock, for each file.
 constexpr Nanoseconds kGatherTime = std::chrono::milliseconds(10);
 constexpr size_t kGatherCount = 512;
 
@@ -35,24 +34,19 @@ struct Mark {
 Result<std::vector<Mark>> marks_from(FilesystemContext& context, InodeNumber first) {
   return context.transactions.read([&](Access& access) -> Result<std::vector<Mark>> {
     std::vector<Mark> marks;
-    std::optional<Error> fault;
-    TRY(context.fs_tree().scan(access, orphan_key(first), orphan_key(InodeNumber{~uint64_t{0}}),
-                               [&](const Item& item) {
-                                 auto kind = decode_orphan(item.key, item.value);
-                                 if (!kind) {
-                                   fault = kind.error();
-                                   return false;
-                                 }
-                                 marks.push_back({InodeNumber{item.key.offset}, kind.value()});
+    const Key last = orphan_key(InodeNumber{~uint64_t{0}});
+    TRY(context.fs_tree().scan(access, orphan_key(first), last,
+                               [&](const Item& item) -> Result<bool> {
+                                 TRY(const auto kind, decode_orphan_mark(item.key, item.value));
+                                 marks.push_back({InodeNumber{item.key.offset}, kind});
                                  return marks.size() < kScanBatch;
                                }));
-    if (fault) return *fault;
     return marks;
   });
 }
 
-/// What one critical section removes: orphans with neither extents nor extended attributes. Others
-/// that it has met are `large`.
+/// What one critical section removes: orphans without extents and extended attributes. The others
+/// are added to `large`.
 struct Removal {
   std::vector<Key> keys;
   uint64_t inodes = 0;
@@ -89,7 +83,7 @@ Result<void> Removal::add(const FilesystemContext& context, Txn& txn, InodeNumbe
   return ok();
 }
 
-/// Removes those of `inos` that are small; returns the others.
+/// Removes the small orphans of `inos`; returns the others.
 Result<std::vector<InodeNumber>> remove_small(FilesystemContext& context,
                                               std::span<const InodeNumber> inos) {
   const Budget budget{static_cast<unsigned>(kItemsOfSmall * inos.size()),
@@ -224,7 +218,8 @@ void Reclaimer::remove_queued(std::unique_lock<std::mutex>& lock) {
 
 void Reclaimer::remove_batch(const std::vector<InodeNumber>& batch) {
   auto large = remove_small(context_, batch);
-  // An error of one is no reason to leave the others, nor is it that all at once take much room.
+  // After an error (of one orphan, or because the batch needs too much space) the orphans are
+  // removed one by one.
   for (const InodeNumber ino : large ? large.value() : batch) {
     auto removed = remove(ino);
     if (!removed && removed.error().code != Errc::read_only) {

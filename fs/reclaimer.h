@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Orphans: inodes without a name, kept as long as somebody holds them, then removed by a background
-// task; and truncates that a crash interrupted.
+// Removes orphans (inodes without a name) when no lookup reference holds them, and finishes
+// truncates that a crash interrupted.
 //
-// An orphan has an item in the fs tree from the critical section in which it lost its last name to
-// the one in which its inode item goes. So a crash at any point leaves it for the next mount. Its
-// content and attributes go before it, in as many critical sections as they need.
+// An orphan has a mark (fs/inode/orphan_mark.h) from the critical section that removes its last
+// name to the one that erases its inode item. So a crash at any point leaves it for the next mount.
+// Its content and attributes are removed first, in as many critical sections as they need.
 //
-// O1 Who finds an inode by its name or number takes a reference only in a critical section in which
-//    the inode has links or is held already: what was given to the task has no way back.
+// O1 An operation that finds an inode by name or number takes a reference only in a critical section
+//    in which the inode has links or is already held. So an orphan that was passed to the task never
+//    comes back.
 #pragma once
 
 #include <deque>
@@ -20,24 +21,23 @@
 namespace moltfs::fs {
 
 /// The background task.
-class Reclaimer {
+class Reclaimer final : public OrphanSink {
  public:
   explicit Reclaimer(FilesystemContext& context);
   /// abandon()
   ~Reclaimer();
 
-  /// Finishes interrupted truncates (before anybody can make such a file longer), queues the
-  /// orphans found in the trees and starts the task. Damage is logged, not returned.
+  /// Finishes interrupted truncates (before such a file can grow), queues the orphans found in the
+  /// trees and starts the task. Damage is logged, not returned.
   void start();
-  /// Queues an orphan that nobody holds. Callable in a critical section.
-  void add(InodeNumber ino);
+  void add(InodeNumber ino) override;
   /// True if something is queued or being removed.
   bool busy() const;
-  /// (waits) Until nothing is.
+  /// (waits) Until busy() is false.
   void wait_idle();
-  /// (waits) Removes all that is queued, then ends the task.
+  /// (waits) Removes all queued orphans, then ends the task.
   void stop();
-  /// (waits) Ends the task after the inodes in hand.
+  /// (waits) Ends the task after the batch that it is removing.
   void abandon();
 
  private:
@@ -53,7 +53,7 @@ class Reclaimer {
   const std::unique_ptr<WaitQueue> work_, idle_;
   std::deque<InodeNumber> queue_;  // guarded by mutex_, as all below
   bool removing_ = false;
-  unsigned hurrying_ = 0;  // who waits for the queue to be empty
+  unsigned hurrying_ = 0;  // callers that wait for the queue to be empty
   bool stopping_ = false;
   bool started_ = false;
   std::unique_ptr<Task> task_;  // start() and finish() only

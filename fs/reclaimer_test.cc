@@ -154,11 +154,11 @@ TEST_CASE("statistics") {
 TEST_CASE("marks of orphans are checked") {
   const std::byte one{1}, two{2}, three{3};
   const Key key = orphan_key(InodeNumber{300});
-  CHECK(must(decode_orphan(key, ConstBytes(&one, 1))) == OrphanKind::remove);
-  CHECK(must(decode_orphan(key, ConstBytes(&two, 1))) == OrphanKind::truncate);
-  CHECK(code_of(decode_orphan(key, ConstBytes(&three, 1))) == Errc::bad_item);
-  CHECK(code_of(decode_orphan(key, {})) == Errc::bad_item);
-  CHECK(code_of(decode_orphan(orphan_key(kRootInode), ConstBytes(&one, 1))) == Errc::bad_item);
+  CHECK(must(decode_orphan_mark(key, ConstBytes(&one, 1))) == OrphanKind::remove);
+  CHECK(must(decode_orphan_mark(key, ConstBytes(&two, 1))) == OrphanKind::truncate);
+  CHECK(code_of(decode_orphan_mark(key, ConstBytes(&three, 1))) == Errc::bad_item);
+  CHECK(code_of(decode_orphan_mark(key, {})) == Errc::bad_item);
+  CHECK(code_of(decode_orphan_mark(orphan_key(kRootInode), ConstBytes(&one, 1))) == Errc::bad_item);
 }
 
 }  // namespace

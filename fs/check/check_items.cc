@@ -66,7 +66,7 @@ void ItemCheck::mark(const Item& item) {
                   fmt::format("there is an item {} of unknown kind", describe(item.key)));
     return;
   }
-  const auto kind = decode_orphan(item.key, item.value);
+  const auto kind = decode_orphan_mark(item.key, item.value);
   if (kind) {
     states_.add_mark(ino, kind.value());
   } else {

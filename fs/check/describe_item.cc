@@ -74,7 +74,7 @@ std::string describe_fs_item(const Item& item) {
                            extent.unwritten ? ", unwritten" : "");
       });
     case ItemType::orphan:
-      return or_error(decode_orphan(item.key, item.value), [&](OrphanKind kind) {
+      return or_error(decode_orphan_mark(item.key, item.value), [&](OrphanKind kind) {
         return fmt::format("inode {} is to be {}", item.key.offset,
                            kind == OrphanKind::remove ? "removed" : "cut to its size");
       });

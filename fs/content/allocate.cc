@@ -4,6 +4,8 @@
 // What is preallocated is unwritten: it reads as zeros and is a hole to SEEK_DATA. A written extent
 // is never turned into an unwritten one: a durable superblock may reach its bytes, and an unwritten
 // extent is written in place. So zeroing a range frees what is there and preallocates anew.
+#include "fs/content/content.h"
+
 #include <algorithm>
 
 #include "fs/content/content_parts.h"

@@ -6,7 +6,7 @@
 //   another copy is good   -> take it, and write it over the bad ones: under a freeze, so that the
 //                             place cannot get another owner, and only if the record still stands;
 //   none is good           -> io_error.
-#include "fs/content/block_reader.h"
+#include "fs/content/blocks.h"
 
 #include <algorithm>
 #include <cstring>

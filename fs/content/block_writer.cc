@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Storing whole blocks: planning, allocation, the write itself, and recording it.
-#include "fs/content/block_writer.h"
+#include "fs/content/blocks.h"
 
 #include <fmt/format.h>
 

@@ -5,8 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include "fs/content/block_writer.h"
-#include "fs/content/content.h"
+#include "fs/content/blocks.h"
 
 namespace moltfs::fs {
 

@@ -45,7 +45,7 @@ class World {
     fs_options.read_only = read_only;
     fs_options.policy.atime = Policy::Atime::never;
     filesystem = Filesystem::open(runtime, *transactions, fs_options).value();
-    context = std::make_unique<FilesystemContext>(runtime, *transactions, fs_options);
+    context = std::make_unique<FilesystemContext>(runtime, *transactions, fs_options, no_orphans);
     if (!read_only && volume->found_log().begun) REQUIRE(transactions->commit(true));
   }
   void close(bool commit) {
@@ -134,14 +134,20 @@ class World {
     REQUIRE(volume->space().usage().data_used_bytes == in_records.value());
   }
 
+  /// Of the second context, which makes no orphans.
+  class NoOrphans final : public OrphanSink {
+    void add(InodeNumber ino) override { FAIL("inode " << ino.value << " is an orphan"); }
+  };
+
   static constexpr const char* kPath = "mem:a";
+  NoOrphans no_orphans;
   RealRuntime runtime;
   moltfs::test::MemoryDevices devices;
   std::unique_ptr<alloc::Volume> volume;
   std::unique_ptr<Transactions> transactions;
   std::unique_ptr<Filesystem> filesystem;
-  std::unique_ptr<FilesystemContext>
-      context;  ///< a second one, for functions that are inside fs only
+  /// A second context, for functions that are inside fs only.
+  std::unique_ptr<FilesystemContext> context;
 
  private:
   const Options options_;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // copy_file_range(2): data block by block, holes as holes.
+#include "fs/content/content.h"
+
 #include <algorithm>
 
 #include "fs/content/content_parts.h"

@@ -5,17 +5,14 @@
 
 #include <fmt/format.h>
 
-#include <boost/endian/conversion.hpp>
-#include <cstring>
 #include <set>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/codec.h"
+#include "alloc/base/load.h"
 
 namespace moltfs::fs {
 namespace {
-
-constexpr uint64_t kMaxLogical = uint64_t{1} << 63;
 
 bool whole_blocks(uint64_t n) {
   return n % kBlockSize == 0;
@@ -30,7 +27,7 @@ bool good_file_offset(uint64_t offset) {
 }
 
 bool good_logical(uint64_t logical) {
-  return whole_blocks(logical) && logical < kMaxLogical;
+  return whole_blocks(logical) && logical < alloc::kMaxLogical;
 }
 
 Error bad_extent(const Key& key, const char* what) {
@@ -90,15 +87,13 @@ Extent Extent::slice(uint64_t first, uint64_t end) const {
 }
 
 uint64_t ExtentRecord::checksum(uint64_t block) const {
-  uint64_t value;
-  std::memcpy(&value, checksums.data() + block * sizeof(value), sizeof(value));
-  return boost::endian::little_to_native(value);
+  return *load<le::little_uint64_t>(checksums, block * sizeof(uint64_t));
 }
 
 Result<Extent> decode_file_extent(const Item& item) {
-  FileExtentOnDisk disk;
-  if (item.value.size() != sizeof(disk)) return bad_extent(item.key, "wrong item size");
-  std::memcpy(&disk, item.value.data(), sizeof(disk));
+  const auto loaded = load_exactly<FileExtentOnDisk>(item.value);
+  if (!loaded) return bad_extent(item.key, "wrong item size");
+  const FileExtentOnDisk& disk = *loaded;
   if (!good_file_offset(item.key.offset)) return bad_extent(item.key, "impossible offset");
   if (!good_length(disk.length)) return bad_extent(item.key, "impossible length");
   if (!good_logical(disk.logical)) return bad_extent(item.key, "impossible address");
@@ -114,9 +109,9 @@ Result<Extent> decode_file_extent(const Item& item) {
 Result<ExtentRecord> decode_record(const Item& item) {
   ExtentRecord record;
   record.start = LogicalOffset{item.key.object};
-  ExtentRecordOnDisk disk;
-  if (item.value.size() < sizeof(disk)) return bad_record(record.start, "item too short");
-  std::memcpy(&disk, item.value.data(), sizeof(disk));
+  const auto loaded = load<ExtentRecordOnDisk>(item.value);
+  if (!loaded) return bad_record(record.start, "item too short");
+  const ExtentRecordOnDisk& disk = *loaded;
   if (item.key.offset != 0) return bad_record(record.start, "impossible key");
   if (!good_logical(record.start.value)) return bad_record(record.start, "impossible address");
   if (!good_length(disk.length)) return bad_record(record.start, "impossible length");
@@ -147,21 +142,15 @@ Result<std::vector<Extent>> extents_in(Access& access, const Tree& fs_tree, Inod
     TRY(auto extent, decode_file_extent(*before));
     if (extent.overlaps(first, end)) from = extent_key(ino, extent.file_offset);
   }
-  Result<void> fault = ok();
-  TRY(fs_tree.scan(access, from, extent_key(ino, end - 1), [&](const Item& item) {
-    auto extent = decode_file_extent(item);
-    if (!extent) {
-      fault = extent.error();
-      return false;
+  const Key last = extent_key(ino, end - 1);
+  TRY(fs_tree.scan(access, from, last, [&](const Item& item) -> Result<bool> {
+    TRY(auto extent, decode_file_extent(item));
+    if (!found.empty() && found.back().file_end() > extent.file_offset) {
+      return bad_extent(item.key, "overlaps the one before");
     }
-    if (!found.empty() && found.back().file_end() > extent.value().file_offset) {
-      fault = bad_extent(item.key, "overlaps the one before");
-      return false;
-    }
-    found.push_back(std::move(extent.value()));
+    found.push_back(std::move(extent));
     return found.size() < limit;
   }));
-  if (!fault) return fault.error();
   return found;
 }
 
@@ -174,22 +163,15 @@ Result<void> visit_records(Access& access, const Tree& extent_tree, LogicalRange
     TRY(auto record, decode_record(*before));
     if (record.end() > range.start) from = record_key(record.start);
   }
-  Result<void> fault = ok();
   LogicalOffset reached;
-  TRY(extent_tree.scan(access, from, record_key(range.end() - 1), [&](const Item& item) {
+  const Key last = record_key(range.end() - 1);
+  return extent_tree.scan(access, from, last, [&](const Item& item) -> Result<bool> {
     if (item.key.type != from.type) return true;
-    auto record = decode_record(item);
-    if (record && record.value().start < reached) {
-      record = bad_record(record.value().start, "overlaps the one before");
-    }
-    if (!record) {
-      fault = record.error();
-      return false;
-    }
-    reached = record.value().end();
-    return visit(record.value());
-  }));
-  return fault;
+    TRY(const auto record, decode_record(item));
+    if (record.start < reached) return bad_record(record.start, "overlaps the one before");
+    reached = record.end();
+    return visit(record);
+  });
 }
 
 Result<Extent> with_record(Access& access, const Tree& extent_tree, InodeNumber ino,
@@ -384,7 +366,7 @@ void ExtentChange::apply(Txn& txn) {
   for (const Key& key : erased_records_) extent_tree.erase(txn, key);
   for (const Extent* extent : put_extents_) {
     const FileExtentOnDisk disk = encode_file_extent(*extent);
-    fs_tree.put(txn, extent_key(ino_, extent->file_offset), std::as_bytes(std::span(&disk, 1)));
+    fs_tree.put(txn, extent_key(ino_, extent->file_offset), object_bytes(disk));
   }
   for (const Extent* extent : put_records_) {
     extent_tree.put(txn, record_key(extent->logical), encode_record(ino_, *extent));

@@ -82,6 +82,8 @@ TEST_CASE("file extents: what is right is decoded, what is wrong refused") {
   CHECK(extent.value().file_end() == 12'288);
   CHECK_FALSE(decode(1, 1 << 20, 8192, 0));
   CHECK_FALSE(decode(uint64_t{1} << 63, 1 << 20, 8192, 0));
+  CHECK_FALSE(decode(0, alloc::kMaxLogical, 8192, 0));
+  CHECK(decode(0, alloc::kMaxLogical - 8192, 8192, 0));
   CHECK_FALSE(decode(0, 1, 8192, 0));
   CHECK_FALSE(decode(0, uint64_t{1} << 63, 8192, 0));
   CHECK_FALSE(decode(0, 0, 0, 0));

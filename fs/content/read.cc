@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Reading content, and finding data and holes.
+#include "fs/content/content.h"
+
 #include <algorithm>
 #include <cstring>
 
-#include "fs/content/block_reader.h"
 #include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
-#include "fs/inode/times.h"
 
 namespace moltfs::fs {
 namespace {
@@ -105,7 +105,7 @@ Result<size_t> read_content(FilesystemContext& context, InodeNumber ino, uint64_
   Inode inode;
   auto result = read_locked(context, ino, offset, into.first(end - offset), inode);
   lock.unlock();
-  if (result && is_access) note_access(context, inode);
+  if (result && is_access) context.note_access(inode);
   return result;
 }
 

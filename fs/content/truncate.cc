@@ -10,38 +10,23 @@
 // (before_growth): what lies beyond the end never comes to light.
 //
 // An inode has one orphan item: if it has no name, the item says so already, and stays.
+#include "fs/content/content.h"
+
 #include <algorithm>
-#include <cstring>
-#include <optional>
 
 #include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
+#include "fs/inode/orphan_mark.h"
 
 namespace moltfs::fs {
 namespace {
 
 constexpr unsigned kMarkItemChanges = 1;
 
-Result<std::optional<OrphanKind>> load_mark(Access& access, const FilesystemContext& context,
-                                            InodeNumber ino) {
-  TRY(auto value, context.fs_tree().find(access, orphan_key(ino)));
-  if (!value) return std::optional<OrphanKind>();
-  OrphanOnDisk disk;
-  if (value->size() != sizeof(disk)) return Errc::bad_item;
-  std::memcpy(&disk, value->data(), sizeof(disk));
-  return std::optional(static_cast<OrphanKind>(static_cast<uint8_t>(disk.what)));
-}
-
-void put_mark(Txn& txn, const FilesystemContext& context, InodeNumber ino) {
-  OrphanOnDisk disk;
-  disk.what = static_cast<uint8_t>(OrphanKind::truncate);
-  context.fs_tree().put(txn, orphan_key(ino), std::as_bytes(std::span(&disk, 1)));
-}
-
 Result<void> remove_mark(FilesystemContext& context, InodeNumber ino) {
   const Budget budget{kMarkItemChanges, alloc::ReserveClass::reclaiming};
   return context.transactions.write(budget, [&](Txn& txn) -> Result<void> {
-    TRY(auto mark, load_mark(txn, context, ino));
+    TRY(auto mark, load_orphan_mark(context, txn, ino));
     if (mark != OrphanKind::truncate) return ok();
     TRY(context.fs_tree().prepare(txn, orphan_key(ino), Tree::Intent::erase));
     context.fs_tree().erase(txn, orphan_key(ino));
@@ -118,13 +103,13 @@ Result<bool> cut_section(FilesystemContext& context, InodeNumber ino, uint64_t s
     change.cut(cut, end);
     TRY(change.prepare(txn));
     TRY(add_allocated(inode, change.allocated_change()));
-    TRY(auto mark, load_mark(txn, context, ino));
+    TRY(auto mark, load_orphan_mark(context, txn, ino));
     const bool marks = end < kEndOfBlocks && !mark;
     if (marks) {
-      TRY(context.fs_tree().prepare(txn, orphan_key(ino), Tree::Intent::put));
+      TRY(prepare_orphan_mark(context, txn, ino));
     }
     change.apply(txn);
-    if (marks) put_mark(txn, context, ino);
+    if (marks) put_orphan_mark(context, txn, ino, OrphanKind::truncate);
     inode.size = size;
     settlement.apply(inode, context.now());
     store_inode(txn, context.fs_tree(), inode);
@@ -166,8 +151,8 @@ Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode,
 }  // namespace
 
 Result<bool> truncate_was_interrupted(FilesystemContext& context, InodeNumber ino) {
-  TRY(auto mark,
-      context.transactions.read([&](Access& access) { return load_mark(access, context, ino); }));
+  TRY(const auto mark, context.transactions.read(
+                           [&](Access& access) { return load_orphan_mark(context, access, ino); }));
   return mark == OrphanKind::truncate;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Writing content: inline while the file is small, else whole blocks to fresh space.
+#include "fs/content/content.h"
+
 #include <algorithm>
 
 #include "fs/content/content_parts.h"

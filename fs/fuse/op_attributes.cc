@@ -63,7 +63,7 @@ bool may_clear_set_id(fuse_req_t req, fuse_ino_t ino, int to_set, bool outside_g
   const bool is_chown = (to_set & ~FUSE_SET_ATTR_CTIME) == 0 &&
                         ((to_set & FUSE_SET_ATTR_CTIME) != 0 || !S_ISREG(a.mode));
   return !is_chown || uid == 0 || uid == a.uid || S_ISDIR(a.mode) ||
-         without_set_id(a.mode, outside_group) == a.mode;
+         mode_after_kill_suidgid(a.mode, outside_group) == a.mode;
 }
 
 /// Times alone, as the kernel sends them late after cached writes.

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: what the parts of Filesystem share. filesystem.cc is a thin front that calls the
-// parts: inode, directory, xattr, acl, orphans (names); extents, content, allocate (bytes).
+// Inside fs only: what the parts of Filesystem share.
 #pragma once
 
 #include <atomic>
-#include <functional>
 
 #include "fs/inode/inode.h"
 #include "fs/inode/inode_table.h"
@@ -15,28 +13,26 @@
 namespace moltfs::fs {
 
 struct FilesystemContext {
-  FilesystemContext(Runtime& r, Transactions& t, const FilesystemOptions& o)
+  FilesystemContext(Runtime& r, Transactions& t, const FilesystemOptions& o, OrphanSink& sink)
       : runtime(r),
         transactions(t),
         options(o),
         inode_generation(1 + (r.random() & 0x7fffffff)),
         policy(o.policy),
-        inodes(r),
+        inodes(sink),
         ranges(r) {}
 
   Runtime& runtime;
   Transactions& transactions;
   const FilesystemOptions options;
-  /// Of the inodes made during this mount: a number that a crash let go and the next mount uses
-  /// again is another inode to whoever kept a handle.
+  /// The generation of inodes made during this mount. After a crash an inode number may be used
+  /// again; the generation makes handles of the old inode stale.
   const uint64_t inode_generation;
   std::atomic<Policy> policy;
-  /// Gives an orphan that nobody holds to the background task. Callable in a critical section.
-  std::function<void(InodeNumber)> reclaim;
-  /// A name was changed in a directory whose names are durable at once (kInodeDirSync). Until then
-  /// nobody has to look whether one is.
+  /// Set once a change of names has met a directory with kInodeDirSync. Until then no operation
+  /// needs to check for that flag.
   std::atomic<bool> met_synced_directory{false};
-  InodeTable inodes;  ///< lookup references, live orphans
+  InodeTable inodes;  ///< lookup references, orphans that are held
   RangeLocks ranges;
 
   Time now() {
@@ -45,6 +41,16 @@ struct FilesystemContext {
   }
   const Tree& fs_tree() const { return transactions.fs_tree(); }
   const Tree& extent_tree() const { return transactions.extent_tree(); }
+
+  /// `inode` was read: moves its atime to now if the policy says so (relatime: only if it is
+  /// not later than mtime and ctime, or a day old). Takes a critical section if it does.
+  /// Ignores errors.
+  void note_access(const Inode& inode);
+  /// The same by number; true if atime has moved.
+  bool note_access(InodeNumber ino);
+
+ private:
+  bool atime_is_due(const Inode& inode, Time now) const;
 };
 
 }  // namespace moltfs::fs

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <cstring>
+#include "alloc/base/load.h"
 
 namespace moltfs::fs {
 namespace {
@@ -77,12 +77,12 @@ Attributes Inode::attributes() const {
 }
 
 Result<Inode> decode_inode(InodeNumber ino, ConstBytes value) {
-  InodeOnDisk disk;
-  if (value.size() != sizeof(disk)) {
+  const auto loaded = load_exactly<InodeOnDisk>(value);
+  if (!loaded) {
     return Error(Errc::bad_item, fmt::format("inode {}: item of {} bytes instead of {}", ino.value,
-                                             value.size(), sizeof(disk)));
+                                             value.size(), sizeof(InodeOnDisk)));
   }
-  std::memcpy(&disk, value.data(), sizeof(disk));
+  const InodeOnDisk& disk = *loaded;
   Inode inode;
   inode.ino = ino;
   inode.size = disk.size;
@@ -141,7 +141,7 @@ Result<Inode> prepare_inode(Txn& txn, const Tree& tree, InodeNumber ino, bool er
 
 void store_inode(Txn& txn, const Tree& tree, const Inode& inode) {
   const InodeOnDisk disk = encode_inode(inode);
-  tree.put(txn, inode_key(inode.ino), std::as_bytes(std::span(&disk, 1)));
+  tree.put(txn, inode_key(inode.ino), object_bytes(disk));
 }
 
 }  // namespace moltfs::fs

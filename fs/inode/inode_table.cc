@@ -1,33 +1,38 @@
 // SPDX-License-Identifier: MIT
-// Counts of lookup references and the set of orphans among the inodes in use.
+// Lookup references, and the orphans among the inodes that are held.
 #include "fs/inode/inode_table.h"
 
 #include <algorithm>
 
 namespace moltfs::fs {
 
-InodeTable::InodeTable(Runtime&) {}
-
 void InodeTable::take(InodeNumber ino) {
   std::lock_guard lock(mutex_);
   ++references_[ino];
 }
 
-bool InodeTable::give_back(InodeNumber ino, uint64_t count) {
-  std::lock_guard lock(mutex_);
-  auto held = references_.find(ino);
-  if (held == references_.end()) return false;  // more forgotten than looked up: the kernel's slip
-  held->second -= std::min(held->second, count);
-  if (held->second != 0) return false;
-  references_.erase(held);
-  return orphans_.erase(ino) != 0;
+void InodeTable::release(InodeNumber ino, uint64_t count) {
+  {
+    std::lock_guard lock(mutex_);
+    auto held = references_.find(ino);
+    if (held == references_.end()) return;  // the kernel forgot it more often than it looked it up
+    held->second -= std::min(held->second, count);
+    if (held->second != 0) return;
+    references_.erase(held);
+    if (orphans_.erase(ino) == 0) return;
+  }
+  orphan_sink_.add(ino);
 }
 
-bool InodeTable::make_orphan(InodeNumber ino) {
-  std::lock_guard lock(mutex_);
-  if (!references_.contains(ino)) return true;
-  orphans_.insert(ino);
-  return false;
+void InodeTable::make_orphan(InodeNumber ino) {
+  {
+    std::lock_guard lock(mutex_);
+    if (references_.contains(ino)) {
+      orphans_.insert(ino);
+      return;
+    }
+  }
+  orphan_sink_.add(ino);
 }
 
 void InodeTable::adopt(InodeNumber ino) {

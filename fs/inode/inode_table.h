@@ -1,35 +1,41 @@
 // SPDX-License-Identifier: MIT
-// Which inodes the kernel (or a test) holds: lookup references; and which of them are orphans.
+// The inodes that the kernel (or a test) holds by lookup references, and which of them are orphans.
 #pragma once
 
-#include <functional>
 #include <mutex>
 #include <unordered_map>
 #include <unordered_set>
-#include <vector>
 
-#include "alloc/base/runtime.h"
 #include "alloc/base/strong_types.h"
 
 namespace moltfs::fs {
 
-/// Thread-safe; may be called in a critical section of Transactions (its mutex comes after that
-/// one).
+/// Takes the orphans that are no longer held, to remove them (fs/reclaimer.h).
+class OrphanSink {
+ public:
+  /// May be called in a critical section of Transactions.
+  virtual void add(InodeNumber ino) = 0;
+
+ protected:
+  ~OrphanSink() = default;
+};
+
+/// Thread-safe. May be used in a critical section of Transactions.
 class InodeTable {
  public:
-  explicit InodeTable(Runtime& runtime);
-  /// One more reference. Taken in the critical section that found the inode alive.
+  explicit InodeTable(OrphanSink& orphan_sink) : orphan_sink_(orphan_sink) {}
+  /// Takes one reference. REQUIRES: called in the critical section that found the inode alive.
   void take(InodeNumber ino);
-  /// Gives `count` back. True if it was the last and the inode is an orphan: the caller has it
-  /// removed.
-  bool give_back(InodeNumber ino, uint64_t count);
-  /// The inode has lost its last name. True if nobody holds it: the caller has it removed.
-  bool make_orphan(InodeNumber ino);
-  /// It has a name again (link of an unnamed file).
+  /// Gives `count` references back. An orphan without references is passed to the sink.
+  void release(InodeNumber ino, uint64_t count);
+  /// The inode has lost its last name. Without references it is passed to the sink.
+  void make_orphan(InodeNumber ino);
+  /// The orphan has got a name (link of an unnamed file).
   void adopt(InodeNumber ino);
   bool is_held(InodeNumber ino) const;
 
  private:
+  OrphanSink& orphan_sink_;
   mutable std::mutex mutex_;
   std::unordered_map<InodeNumber, uint64_t> references_;
   std::unordered_set<InodeNumber> orphans_;

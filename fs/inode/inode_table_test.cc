@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Tests of the table of references: who is told that an orphan can go, and that it is told once.
+// Tests of the table of references: which orphans the sink gets, and that it gets each once.
 #include "fs/inode/inode_table.h"
+
+#include <vector>
 
 #include "test/support/catch.h"
 
@@ -9,44 +11,57 @@ namespace {
 
 constexpr InodeNumber kIno{300}, kOther{301};
 
-TEST_CASE("an orphan goes with its last reference") {
-  RealRuntime runtime;
-  InodeTable table(runtime);
+class RecordingSink final : public OrphanSink {
+ public:
+  void add(InodeNumber ino) override { orphans.push_back(ino); }
+  std::vector<InodeNumber> orphans;
+};
+
+TEST_CASE("an orphan is passed on with its last reference") {
+  RecordingSink sink;
+  InodeTable table(sink);
   table.take(kIno);
   table.take(kIno);
   table.take(kOther);
   CHECK(table.is_held(kIno));
-  CHECK_FALSE(table.make_orphan(kIno));
-  CHECK_FALSE(table.give_back(kIno, 1));
-  CHECK(table.give_back(kIno, 1));
+  table.make_orphan(kIno);
+  table.release(kIno, 1);
+  CHECK(sink.orphans.empty());
+  table.release(kIno, 1);
+  CHECK(sink.orphans == std::vector{kIno});
   CHECK_FALSE(table.is_held(kIno));
-  CHECK_FALSE(table.give_back(kIno, 1));
-  CHECK_FALSE(table.give_back(kOther, 1));
+  table.release(kIno, 1);
+  table.release(kOther, 1);
+  CHECK(sink.orphans == std::vector{kIno});
 }
 
-TEST_CASE("one that nobody holds goes at once") {
-  RealRuntime runtime;
-  InodeTable table(runtime);
-  CHECK(table.make_orphan(kIno));
+TEST_CASE("an orphan without references is passed on at once") {
+  RecordingSink sink;
+  InodeTable table(sink);
+  table.make_orphan(kIno);
+  CHECK(sink.orphans == std::vector{kIno});
 }
 
 TEST_CASE("an adopted inode stays") {
-  RealRuntime runtime;
-  InodeTable table(runtime);
+  RecordingSink sink;
+  InodeTable table(sink);
   table.take(kIno);
-  CHECK_FALSE(table.make_orphan(kIno));
+  table.make_orphan(kIno);
   table.adopt(kIno);
-  CHECK_FALSE(table.give_back(kIno, 1));
+  table.release(kIno, 1);
+  CHECK(sink.orphans.empty());
+  CHECK_FALSE(table.is_held(kIno));
 }
 
-TEST_CASE("more given back than taken does no harm") {
-  RealRuntime runtime;
-  InodeTable table(runtime);
+TEST_CASE("more references released than taken: no harm") {
+  RecordingSink sink;
+  InodeTable table(sink);
   table.take(kIno);
-  CHECK_FALSE(table.give_back(kIno, 1000));
+  table.release(kIno, 1000);
   CHECK_FALSE(table.is_held(kIno));
   table.take(kIno);
   CHECK(table.is_held(kIno));
+  CHECK(sink.orphans.empty());
 }
 
 }  // namespace

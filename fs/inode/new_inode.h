@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: a new inode within a larger operation: its number, owner, mode and inherited
-// ACLs.
+// Inside fs only: a new inode within a larger operation: its number, owner, mode and
+// inherited ACLs.
 #pragma once
 
 #include <optional>

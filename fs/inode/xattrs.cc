@@ -7,10 +7,10 @@
 
 #include <algorithm>
 #include <bitset>
-#include <cstring>
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/codec.h"
+#include "alloc/base/load.h"
 #include "fs/inode/acl.h"
 #include "fs/inode/inode_flags.h"
 
@@ -63,21 +63,15 @@ Result<Place> find_place(const FilesystemContext& context, Access& access, Inode
   last.offset |= ~kXattrHashBits;
   Place place;
   std::bitset<kSlotsPerHash> taken;
-  std::optional<Error> fault;
-  TRY(context.fs_tree().scan(access, first, last, [&](const Item& item) {
+  TRY(context.fs_tree().scan(access, first, last, [&](const Item& item) -> Result<bool> {
     if (xattr_part_of(item.key) != 0) return true;
-    auto head = decode_xattr(item.key, item.value);
-    if (!head) {
-      fault = head.error();
-      return false;
-    }
+    TRY(const auto head, decode_xattr(item.key, item.value));
     taken.set((item.key.offset - first.offset) / kSlotsPerHash);
-    if (head.value().name != name) return true;
+    if (head.name != name) return true;
     place.found = item.key;
-    place.part_count = head.value().part_count;
+    place.part_count = head.part_count;
     return false;
   }));
-  if (fault) return *fault;
   for (unsigned slot = first_slot; slot < kSlotsPerHash && !place.found && !place.free; ++slot) {
     if (!taken[slot]) place.free = part_key(first, slot * kSlotsPerHash);
   }
@@ -142,9 +136,9 @@ Result<XattrHead> decode_xattr(const Key& key, ConstBytes value) {
     return Error(Errc::bad_item,
                  fmt::format("attribute {:#x} of inode {}: {}", key.offset, key.object, what));
   };
-  XattrOnDisk disk;
-  if (value.size() < sizeof(disk)) return bad("item too short");
-  std::memcpy(&disk, value.data(), sizeof(disk));
+  const auto loaded = load<XattrOnDisk>(value);
+  if (!loaded) return bad("item too short");
+  const XattrOnDisk& disk = *loaded;
   const ConstBytes tail = value.subspan(sizeof(disk));
   if (disk.name_length == 0 || tail.size() < disk.name_length) return bad("wrong name length");
   if (disk.value_length > kMaxXattrValueBytes) return bad("value too long");
@@ -309,19 +303,14 @@ Result<std::vector<std::string>> list_xattrs(FilesystemContext& context, InodeNu
   return context.transactions.read([&](Access& access) -> Result<std::vector<std::string>> {
     TRY(load_inode(access, context.fs_tree(), ino));
     std::vector<std::string> names;
-    std::optional<Error> fault;
-    TRY(context.fs_tree().scan(access, xattr_key(ino, 0), xattr_key(ino, ~uint64_t{0}),
-                               [&](const Item& item) {
-                                 if (xattr_part_of(item.key) != 0) return true;
-                                 auto head = decode_xattr(item.key, item.value);
-                                 if (!head) {
-                                   fault = head.error();
-                                   return false;
-                                 }
-                                 names.emplace_back(head.value().name);
-                                 return true;
-                               }));
-    if (fault) return *fault;
+    const auto add_name = [&](const Item& item) -> Result<bool> {
+      if (xattr_part_of(item.key) != 0) return true;
+      TRY(const auto head, decode_xattr(item.key, item.value));
+      names.emplace_back(head.name);
+      return true;
+    };
+    const Key first = xattr_key(ino, 0), last = xattr_key(ino, ~uint64_t{0});
+    TRY(context.fs_tree().scan(access, first, last, add_name));
     return names;
   });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: extended attributes. See fs/filesystem.h for the contracts, fs/format.h for the
-// items.
+// Inside fs only: extended attributes. See fs/filesystem.h for the contracts, fs/format.h for
+// the items.
 //
 // Namespaces: user (regular files and directories only), trusted, security, and of system the two
 // POSIX ACLs, which are bound to the mode (fs/inode/acl.h). Limits are those of Linux.

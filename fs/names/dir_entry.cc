@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <bitset>
-#include <cstring>
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/codec.h"
+#include "alloc/base/load.h"
 
 namespace moltfs::fs {
 namespace {
@@ -54,13 +54,13 @@ uint8_t entry_type(uint32_t mode) {
 }
 
 Result<DirEntry> decode_entry(const Key& key, ConstBytes value) {
-  DirEntryOnDisk disk;
   const auto bad = [&](const char* what) {
     return Error(Errc::bad_item,
                  fmt::format("entry {:#x} of directory {}: {}", key.offset, key.object, what));
   };
-  if (value.size() < sizeof(disk)) return bad("item too short");
-  std::memcpy(&disk, value.data(), sizeof(disk));
+  const auto loaded = load<DirEntryOnDisk>(value);
+  if (!loaded) return bad("item too short");
+  const DirEntryOnDisk& disk = *loaded;
   const ConstBytes tail = value.subspan(sizeof(disk));
   if (tail.size() != disk.name_length) return bad("wrong name length");
   DirEntry entry;
@@ -82,21 +82,15 @@ Result<EntryPlace> find_entry(const FilesystemContext& context, Access& access,
       entry_offset(name, access.counters().hash_seed, context.options.name_hash_mask);
   EntryPlace place;
   std::bitset<kSlotsPerHash> taken;
-  std::optional<Error> fault;
-  TRY(context.fs_tree().scan(access, entry_key(directory, first),
-                             entry_key(directory, first + kSlotsPerHash - 1),
-                             [&](const Item& item) {
-                               auto entry = decode_entry(item.key, item.value);
-                               if (!entry) {
-                                 fault = entry.error();
-                                 return false;
-                               }
-                               taken.set(item.key.offset - first);
-                               if (entry.value().name != name) return true;
-                               place.entry = std::move(entry).value();
-                               return false;
-                             }));
-  if (fault) return *fault;
+  const Key first_key = entry_key(directory, first);
+  const Key last_key = entry_key(directory, first + kSlotsPerHash - 1);
+  TRY(context.fs_tree().scan(access, first_key, last_key, [&](const Item& item) -> Result<bool> {
+    TRY(auto entry, decode_entry(item.key, item.value));
+    taken.set(item.key.offset - first);
+    if (entry.name != name) return true;
+    place.entry = std::move(entry);
+    return false;
+  }));
   if (place.entry) return place;
   for (uint64_t slot = 0; slot < kSlotsPerHash && !place.free_offset; ++slot) {
     if (!taken[slot]) place.free_offset = first + slot;

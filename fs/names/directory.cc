@@ -11,7 +11,6 @@
 #include "fs/inode/inode_flags.h"
 #include "fs/inode/new_inode.h"
 #include "fs/inode/orphan_mark.h"
-#include "fs/inode/times.h"
 #include "fs/names/dir_entry.h"
 
 namespace moltfs::fs {
@@ -74,7 +73,7 @@ Result<bool> prepare_adoption(const FilesystemContext& context, Txn& txn, const 
   const Tree& tree = context.fs_tree();
   // Nobody holds it: the background task has it already.
   if (!context.inodes.is_held(inode.ino)) return Errc::not_found;
-  TRY(auto mark, tree.find(txn, orphan_key(inode.ino)));
+  TRY(const auto mark, load_orphan_mark(context, txn, inode.ino));
   if (!mark) return Error(Errc::bad_item, fmt::format("orphan {} has no mark", inode.ino.value));
   TRY(tree.prepare(txn, orphan_key(inode.ino), Tree::Intent::erase));
   const Key beyond = extent_key(inode.ino, round_up(inode.size, kBlockSize));
@@ -106,18 +105,13 @@ Result<Batch> fetch_batch(FilesystemContext& context, InodeNumber directory, uin
                           size_t count, bool references) {
   return context.transactions.read([&](Access& access) -> Result<Batch> {
     Batch batch;
-    std::optional<Error> fault;
-    TRY(context.fs_tree().scan(access, entry_key(directory, std::max(after + 1, kFirstEntryOffset)),
-                               entry_key(directory, ~uint64_t{0}), [&](const Item& item) {
-                                 auto entry = decode_entry(item.key, item.value);
-                                 if (!entry) {
-                                   fault = entry.error();
-                                   return false;
-                                 }
-                                 batch.entries.push_back(std::move(entry).value());
-                                 return batch.entries.size() < count;
-                               }));
-    if (fault) return *fault;
+    const Key first = entry_key(directory, std::max(after + 1, kFirstEntryOffset));
+    const Key last = entry_key(directory, ~uint64_t{0});
+    TRY(context.fs_tree().scan(access, first, last, [&](const Item& item) -> Result<bool> {
+      TRY(auto entry, decode_entry(item.key, item.value));
+      batch.entries.push_back(std::move(entry));
+      return batch.entries.size() < count;
+    }));
     if (!references) return batch;
     std::vector<Key> inodes;
     for (const DirEntry& entry : batch.entries) inodes.push_back(inode_key(entry.ino));
@@ -138,7 +132,7 @@ bool show_batch(FilesystemContext& context, const Batch& batch, bool references,
   for (size_t i = 0; i < batch.entries.size(); ++i) {
     if (visit(batch.entries[i], references ? &batch.attributes[i] : nullptr)) continue;
     for (; references && i < batch.entries.size(); ++i) {
-      forget_inode(context, batch.entries[i].ino, 1);
+      context.inodes.release(batch.entries[i].ino, 1);
     }
     return false;
   }
@@ -174,8 +168,9 @@ Result<Attributes> lookup_name(FilesystemContext& context, InodeNumber parent,
   });
 }
 
-Result<Attributes> make_inode(FilesystemContext& context, InodeNumber parent, std::string_view name,
-                              uint32_t mode, uint64_t device, const Caller& caller) {
+Result<Attributes> make_named_inode(FilesystemContext& context, InodeNumber parent,
+                                    std::string_view name, uint32_t mode, uint64_t device,
+                                    const Caller& caller) {
   if ((mode & S_IFMT) == 0) mode |= S_IFREG;
   if (!is_known_type(mode)) return Errc::invalid_argument;
   mode &= S_IFMT | 07777u;
@@ -236,7 +231,7 @@ Result<std::string> read_symlink_target(FilesystemContext& context, InodeNumber 
     return target;
   };
   TRY(auto target, context.transactions.read(load));
-  note_access(context, inode);
+  context.note_access(inode);
   return target;
 }
 
@@ -249,9 +244,9 @@ Result<Attributes> make_unnamed_file(FilesystemContext& context, InodeNumber par
     TRY(may_add_name(directory));
     TRY(auto made, NewInode::prepare(context, txn, directory, mode, caller, context.now()));
     made.inode.links = 0;
-    TRY(prepare_orphan(context, txn, made.inode.ino));
+    TRY(prepare_orphan_mark(context, txn, made.inode.ino));
     made.apply(context, txn);
-    put_orphan(context, txn, made.inode.ino, OrphanKind::remove);
+    put_orphan_mark(context, txn, made.inode.ino, OrphanKind::remove);
     context.inodes.take(made.inode.ino);
     context.inodes.make_orphan(made.inode.ino);
     return made.inode.attributes();
@@ -283,7 +278,7 @@ Result<Attributes> link_inode(FilesystemContext& context, InodeNumber ino, Inode
     store_inode(txn, context.fs_tree(), directory);
     if (adopts) {
       if (is_cut) {
-        put_orphan(context, txn, ino, OrphanKind::truncate);
+        put_orphan_mark(context, txn, ino, OrphanKind::truncate);
       } else {
         context.fs_tree().erase(txn, orphan_key(ino));
       }
@@ -297,7 +292,7 @@ Result<Attributes> link_inode(FilesystemContext& context, InodeNumber ino, Inode
 Result<void> prepare_lose_name(const FilesystemContext& context, Txn& txn, const Inode& inode) {
   TRY(check_links(inode));
   if (!inode.is_directory() && inode.links > 1) return ok();
-  return prepare_orphan(context, txn, inode.ino);
+  return prepare_orphan_mark(context, txn, inode.ino);
 }
 
 void lose_name(FilesystemContext& context, Txn& txn, Inode inode, const Time& now) {
@@ -305,8 +300,8 @@ void lose_name(FilesystemContext& context, Txn& txn, Inode inode, const Time& no
   inode.ctime = now;
   store_inode(txn, context.fs_tree(), inode);
   if (inode.links == 0) {
-    put_orphan(context, txn, inode.ino, OrphanKind::remove);
-    if (context.inodes.make_orphan(inode.ino)) context.reclaim(inode.ino);
+    put_orphan_mark(context, txn, inode.ino, OrphanKind::remove);
+    context.inodes.make_orphan(inode.ino);
   }
 }
 
@@ -365,7 +360,7 @@ Result<void> read_entries(FilesystemContext& context, InodeNumber directory, uin
   }));
   if (!inode.is_directory()) return Errc::not_a_directory;
   if (inode.links == 0) return ok();
-  if (cookie == 0 && is_access) note_access(context, inode);
+  if (cookie == 0 && is_access) context.note_access(inode);
   if (!show_dots(inode, cookie, visit)) return ok();
   for (size_t count = kFirstBatch;; count = std::min(count * 2, kMaxBatch)) {
     TRY(auto batch, fetch_batch(context, directory, cookie, count, references));

@@ -8,8 +8,9 @@ namespace moltfs::fs {
 
 Result<Attributes> lookup_name(FilesystemContext& context, InodeNumber parent,
                                std::string_view name);
-Result<Attributes> make_inode(FilesystemContext& context, InodeNumber parent, std::string_view name,
-                              uint32_t mode, uint64_t device, const Caller& caller);
+Result<Attributes> make_named_inode(FilesystemContext& context, InodeNumber parent,
+                                    std::string_view name, uint32_t mode, uint64_t device,
+                                    const Caller& caller);
 Result<Attributes> make_unnamed_file(FilesystemContext& context, InodeNumber parent, uint32_t mode,
                                      const Caller& caller);
 Result<Attributes> make_symlink(FilesystemContext& context, InodeNumber parent,
@@ -26,6 +27,9 @@ Result<void> rename_entry(FilesystemContext& context, InodeNumber parent, std::s
 Result<std::string> read_symlink_target(FilesystemContext& context, InodeNumber ino);
 Result<void> read_entries(FilesystemContext& context, InodeNumber directory, uint64_t cookie,
                           bool references, const DirVisitor& visit, bool is_access);
+
+/// A path of `ino` from the root; see Filesystem::path_of. Slow.
+std::string find_path(FilesystemContext& context, InodeNumber ino);
 
 /// One more piece of the target of a symlink: at most kMaxItemBytes in each of two items.
 constexpr Key symlink_key(InodeNumber ino, unsigned part) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Finds the path of an inode: for directories by their parents, for others by looking at entries.
-#include "fs/names/inode_path.h"
-
 #include <fmt/format.h>
 
 #include "fs/names/dir_entry.h"
+#include "fs/names/directory.h"
 
 namespace moltfs::fs {
 namespace {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What the operations on content share: looking, locking, composing blocks, cutting.
-#include "fs/content/content.h"
+#include "fs/content/content_parts.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "alloc/base/assert.h"
-#include "fs/content/block_reader.h"
-#include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
 
 namespace moltfs::fs {

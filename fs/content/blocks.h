@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: storing whole blocks of a file.
+// Inside fs only: reading and writing whole blocks of a file.
 //
 //   BlockWriter writer(context, ino);
 //   writer.write(pieces)      space -> checksums -> map guard -> devices; nothing visible yet
@@ -46,6 +46,11 @@ struct Settlement {
 
   void apply(Inode& inode, Time now) const;
 };
+
+/// Fills `into` with the blocks of `ino` from `offset` on, verified, and repairs bad copies if
+/// another one is good. Holes and preallocated space read as zeros. REQUIRES: whole blocks, `into`
+/// aligned, a range lock on the range. Errors: io_error (no good copy), bad_item, bad_node.
+Result<void> read_blocks(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into);
 
 /// Calls `visit` for the file extents (without records) of [first, end), ascending, in as many
 /// critical sections as it takes. Under a range lock.
