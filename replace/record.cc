@@ -11,7 +11,7 @@ namespace moltfs::replace {
 
 namespace {
 
-Error bad(std::string text) {
+Error bad_record(std::string text) {
   return Error(Errc::bad_item, "replace record: " + std::move(text));
 }
 
@@ -55,20 +55,22 @@ void for_each_number(RecordType& record, Visit visit) {
 Result<void> validate(const Record& record) {
   const Status& facts = record.facts;
   if (facts.state > State::failed) {
-    return bad(fmt::format("state {} is unknown", static_cast<unsigned>(facts.state)));
+    return bad_record(fmt::format("state {} is unknown", static_cast<unsigned>(facts.state)));
   }
   if (record.coverage.open() != in_progress(facts.state)) {
-    return bad(
+    return bad_record(
         fmt::format("state {} with coverage {}", name_of(facts.state), record.coverage.describe()));
   }
-  if (facts.reason.size() > kMaxReasonBytes) return bad("reason is too long");
+  if (facts.reason.size() > kMaxReasonBytes) return bad_record("reason is too long");
   if (facts.state == State::none) return ok();
   for (const alloc::DeviceEntry* device : {&facts.source, &facts.target}) {
-    if (device->devid == DeviceId() || device->uuid.is_nil()) return bad("device without a name");
-    if (device->path.size() > alloc::kMaxPathBytes) return bad("path is too long");
+    if (device->devid == DeviceId() || device->uuid.is_nil())
+      return bad_record("device without a name");
+    if (device->path.size() > alloc::kMaxPathBytes) return bad_record("path is too long");
   }
-  if (facts.source.devid != facts.target.devid) return bad("source and target differ in devid");
-  if (facts.source.uuid == facts.target.uuid) return bad("source and target are one device");
+  if (facts.source.devid != facts.target.devid)
+    return bad_record("source and target differ in devid");
+  if (facts.source.uuid == facts.target.uuid) return bad_record("source and target are one device");
   return ok();
 }
 
@@ -101,7 +103,7 @@ Result<Record> decode_record(ConstBytes payload) {
   }
   TRY(auto state, reader.u8());
   TRY(auto reserved, reader.u8());
-  if (state == 0 || reserved != 0) return bad("state or reserved byte is wrong");
+  if (state == 0 || reserved != 0) return bad_record("state or reserved byte is wrong");
   Status& facts = record.facts;
   facts.state = static_cast<State>(state);
   TRY(facts.source, read_device(reader));
@@ -122,7 +124,7 @@ Result<Record> decode_record(ConstBytes payload) {
   TRY(std::move(numbers));
   TRY(facts.reason, reader.string());
   TRY(record.coverage, Coverage::decode(reader));
-  if (!reader.at_end()) return bad(fmt::format("{} bytes too many", reader.left()));
+  if (!reader.at_end()) return bad_record(fmt::format("{} bytes too many", reader.left()));
   TRY(validate(record));
   return record;
 }

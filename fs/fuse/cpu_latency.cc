@@ -28,7 +28,7 @@ int32_t CpuLatencyRequest::usual_latency() {
 }
 
 CpuLatencyRequest::CpuLatencyRequest(const std::string& device, int32_t latency)
-    : fd_(latency == kAnyLatency ? -1 : open(device.c_str(), O_WRONLY | O_CLOEXEC)),
+    : fd_(latency == kAnyLatency ? -1 : ::open(device.c_str(), O_WRONLY | O_CLOEXEC)),
       latency_(latency) {
   if (fd_ >= 0) thread_ = std::thread([this] { run(); });
 }
@@ -75,7 +75,7 @@ void CpuLatencyRequest::run() {
 }
 
 void CpuLatencyRequest::ask_for(int32_t latency) const {
-  if (write(fd_, &latency, sizeof latency) != sizeof latency) {
+  if (::write(fd_, &latency, sizeof latency) != sizeof latency) {
     log_warning("{}: {}", kDevice, strerror(errno));
   }
 }

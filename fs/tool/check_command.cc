@@ -130,23 +130,20 @@ constexpr const char* kFsckHelp =
 }  // namespace
 
 int check_command(int argc, char** argv) {
-  CLI::App app(
+  CommandLine app(
       "Verifies the filesystem on DEVICE..., which must not be mounted; changes nothing.\n"
       "Exit codes: 0 clean, 1 usage, 2 cannot run, 3 errors found.",
       "moltfs check");
-  add_version(app);
   Request request;
   std::vector<std::string> options;
   app.add_flag("--data", request.data, "verify the checksums of all data, on every copy");
   app.add_flag("--json", request.as_json, "one JSON object");
   app.add_flag("-q,--quiet", request.quiet, "print nothing if it is clean");
   app.add_option("-o", options, "device=PATH: where a missing device may be")
-      ->type_name("OPTION")
-      ->expected(1)
-      ->take_all()
-      ->allow_extra_args(false);
-  app.add_option("DEVICE", request.devices)->required();
-  return parse_and_run(app, argc, argv, [&] {
+      .type_name("OPTION")
+      .repeatable();
+  app.add_option("DEVICE", request.devices).required();
+  return app.run(argc, argv, [&] {
     for (const std::string& option : options) {
       request.hints.push_back(hint_of(option));
       if (!request.hints.back().empty()) continue;

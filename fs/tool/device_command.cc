@@ -71,21 +71,20 @@ int probe_device(const std::string& path) {
 }  // namespace
 
 int device_command(int argc, char** argv) {
-  CLI::App app("Devices of filesystems.", "moltfs device");
-  add_version(app);
-  app.require_subcommand(1);
-  CLI::App* list = app.add_subcommand("list",
-                                      "devid, size, uuid, path and errors of each device of "
-                                      "mounted filesystems");
+  CommandLine app("Devices of filesystems.", "moltfs device");
+  CommandLine& list = app.add_subcommand("list",
+                                         "devid, size, uuid, path and errors of each device of "
+                                         "mounted filesystems");
   std::vector<std::string> mountpoints;
   bool as_json = false;
-  list->add_flag("--json", as_json, "a JSON list with an object for each filesystem");
-  list->add_option("MOUNTPOINT", mountpoints, "default: all that are mounted");
-  CLI::App* probe = app.add_subcommand("probe", "what is on a device, as a udev rule imports it");
+  list.add_flag("--json", as_json, "a JSON list with an object for each filesystem");
+  list.add_option("MOUNTPOINT", mountpoints, "default: all that are mounted");
+  CommandLine& probe =
+      app.add_subcommand("probe", "what is on a device, as a udev rule imports it");
   std::string path;
-  probe->add_option("DEVICE", path)->required();
-  return parse_and_run(app, argc, argv, [&] {
-    if (probe->parsed()) return probe_device(path);
+  probe.add_option("DEVICE", path).required();
+  return app.run(argc, argv, [&] {
+    if (probe.parsed()) return probe_device(path);
     if (mountpoints.empty()) {
       for (const auto& entry : daemon::moltfs_mounts()) mountpoints.push_back(entry.mountpoint);
     }

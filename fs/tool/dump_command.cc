@@ -12,7 +12,7 @@
 namespace moltfs::fs::tool {
 namespace {
 
-constexpr const char* kNoun = "dump";
+constexpr const char* kDump = "dump";
 
 template <class F>
 int run(DumpRequest& request, const F& dump) {
@@ -20,7 +20,7 @@ int run(DumpRequest& request, const F& dump) {
   const auto opener = alloc::make_system_devices(runtime);
   request.print = [](std::string_view text) { fwrite(text.data(), 1, text.size(), stdout); };
   const Result<void> done = dump(runtime, *opener);
-  return done ? kExitOk : fail(kNoun, done.error());
+  return done ? kExitOk : fail(kDump, done.error());
 }
 
 /// "4096" or "0x1000".
@@ -36,42 +36,40 @@ std::optional<LogicalOffset> parse_address(std::string_view text) {
 }  // namespace
 
 int dump_command(int argc, char** argv) {
-  CLI::App app("Prints what is on the devices of a filesystem that is not mounted.", "moltfs dump");
-  add_version(app);
-  app.require_subcommand(1);
+  CommandLine app("Prints what is on the devices of a filesystem that is not mounted.",
+                  "moltfs dump");
   DumpRequest request;
   bool as_json = false;
   std::string tree, node, which;
-  const auto add_devices = [&](CLI::App* command) {
-    command->add_option("DEVICE", request.paths)->required();
+  const auto add_devices = [&](CommandLine& command) {
+    command.add_option("DEVICE", request.paths).required();
   };
 
-  CLI::App* super = app.add_subcommand("super", "every superblock copy (may be mounted)");
+  CommandLine& super = app.add_subcommand("super", "every superblock copy (may be mounted)");
   add_devices(super);
-  CLI::App* chunks = app.add_subcommand("chunks", "the chunk table");
-  chunks->add_flag("--json", as_json, "one JSON object");
+  CommandLine& chunks = app.add_subcommand("chunks", "the chunk table");
+  chunks.add_flag("--json", as_json, "one JSON object");
   add_devices(chunks);
-  CLI::App* nodes = app.add_subcommand("tree", "the nodes of a tree with their items");
-  nodes->add_option("TREE", tree, "fs or extent")
-      ->required()
-      ->check(CLI::IsMember({"fs", "extent"}));
-  nodes->add_option("--node", node, "only the node at this logical address")->type_name("ADDRESS");
+  CommandLine& nodes = app.add_subcommand("tree", "the nodes of a tree with their items");
+  nodes.add_option("TREE", tree, "fs or extent").required().one_of({"fs", "extent"});
+  nodes.add_option("--node", node, "only the node at this logical address").type_name("ADDRESS");
   add_devices(nodes);
-  CLI::App* inode = app.add_subcommand("inode", "an inode with its names, attributes and extents");
-  inode->add_option("PATH|NUMBER", which, "a path from the root, or an inode number")->required();
+  CommandLine& inode =
+      app.add_subcommand("inode", "an inode with its names, attributes and extents");
+  inode.add_option("PATH|NUMBER", which, "a path from the root, or an inode number").required();
   add_devices(inode);
-  CLI::App* log = app.add_subcommand("log", "the fsync log, as far as it is to be replayed");
+  CommandLine& log = app.add_subcommand("log", "the fsync log, as far as it is to be replayed");
   add_devices(log);
-  CLI::App* replace = app.add_subcommand("replace", "the replace record with its coverage");
+  CommandLine& replace = app.add_subcommand("replace", "the replace record with its coverage");
   add_devices(replace);
 
-  return parse_and_run(app, argc, argv, [&] {
+  return app.run(argc, argv, [&] {
     return run(request, [&](Runtime& runtime, alloc::DeviceOpener& opener) -> Result<void> {
-      if (super->parsed()) return dump_superblocks(runtime, opener, request);
-      if (chunks->parsed()) return dump_chunks(runtime, opener, request, as_json);
-      if (inode->parsed()) return dump_inode(runtime, opener, request, which);
-      if (log->parsed()) return dump_log(runtime, opener, request);
-      if (replace->parsed()) return dump_replace(runtime, opener, request);
+      if (super.parsed()) return dump_superblocks(runtime, opener, request);
+      if (chunks.parsed()) return dump_chunks(runtime, opener, request, as_json);
+      if (inode.parsed()) return dump_inode(runtime, opener, request, which);
+      if (log.parsed()) return dump_log(runtime, opener, request);
+      if (replace.parsed()) return dump_replace(runtime, opener, request);
       const auto address = parse_address(node);
       if (!node.empty() && !address) {
         return Error(Errc::invalid_argument, fmt::format("\"{}\" is no address", node));

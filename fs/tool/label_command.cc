@@ -67,13 +67,12 @@ Result<void> set(const std::string& path, const std::string& label) {
 }  // namespace
 
 int label_command(int argc, char** argv) {
-  CLI::App app("Shows the label of a filesystem, or sets it.", "moltfs label");
-  add_version(app);
+  CommandLine app("Shows the label of a filesystem, or sets it.", "moltfs label");
   std::string path;
   std::optional<std::string> label;
-  app.add_option("MOUNTPOINT|DEVICE", path)->required();
+  app.add_option("MOUNTPOINT|DEVICE", path).required();
   app.add_option("NEW", label, "the new label; \"\" removes it");
-  return parse_and_run(app, argc, argv, [&] {
+  return app.run(argc, argv, [&] {
     if (label) {
       const auto done = set(path, *label);
       return done ? kExitOk : fail("label", done.error());

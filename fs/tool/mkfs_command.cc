@@ -75,8 +75,7 @@ int make(const std::vector<std::string>& paths, const MkfsOptions& options, bool
 }  // namespace
 
 int mkfs_command(int argc, char** argv) {
-  CLI::App app("Makes a filesystem on DEVICE..., block devices or image files.", "moltfs mkfs");
-  add_version(app);
+  CommandLine app("Makes a filesystem on DEVICE..., block devices or image files.", "moltfs mkfs");
   MkfsOptions options;
   std::vector<std::string> paths;
   std::string chunk_size;
@@ -84,10 +83,10 @@ int mkfs_command(int argc, char** argv) {
   app.add_option("-L,--label", options.volume.label, "name of the filesystem");
   app.add_flag("-f,--force", options.force, "overwrite a filesystem that lies there");
   app.add_option("--chunk-size", chunk_size, "a power of two (default: by the size)")
-      ->type_name("SIZE");
+      .type_name("SIZE");
   app.add_flag("-q,--quiet", quiet, "no summary");
-  app.add_option("DEVICE", paths)->required();
-  return parse_and_run(app, argc, argv, [&] {
+  app.add_option("DEVICE", paths).required();
+  return app.run(argc, argv, [&] {
     if (const auto fault = fault_of_label(options.volume.label); !fault.empty()) {
       return usage_error(fault);
     }

@@ -41,23 +41,20 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
 }  // namespace
 
 int mount_command(int argc, char** argv) {
-  CLI::App app(
+  CommandLine app(
       "Mounts the filesystem on DEVICE... at MOUNTPOINT. Any device of a volume will do, and "
       "LABEL=... or UUID=... if it is a block device.",
       "moltfs mount");
-  add_version(app);
   std::vector<std::string> options, words;
   bool foreground = false, lists_options = false;
   app.add_option("-o", options, "mount options, separated by commas")
-      ->type_name("OPTIONS")
-      ->expected(1)
-      ->take_all()
-      ->allow_extra_args(false);
+      .type_name("OPTIONS")
+      .repeatable();
   app.add_flag("--foreground,-f", foreground, "stay in the foreground, messages on standard error");
   app.add_flag("--list-options", lists_options, "print the mount options as a table in Markdown");
-  app.add_option("words", words, "DEVICE... MOUNTPOINT")->type_name("DEVICE... MOUNTPOINT");
-  app.footer("Mount options:\n" + daemon::mount_options_help());
-  return parse_and_run(app, argc, argv, [&] {
+  app.add_option("words", words, "DEVICE... MOUNTPOINT").type_name("DEVICE... MOUNTPOINT");
+  app.set_footer("Mount options:\n" + daemon::mount_options_help());
+  return app.run(argc, argv, [&] {
     if (lists_options) {
       fmt::print("{}", daemon::mount_options_table());
       return kExitOk;

@@ -23,7 +23,7 @@
 namespace moltfs::fs::tool {
 namespace {
 
-constexpr const char* kNoun = "replace";
+constexpr const char* kReplace = "replace";
 /// How often the status is asked for: often at first, so that a short replace ends at once.
 constexpr auto kFirstPoll = std::chrono::milliseconds(2), kPoll = std::chrono::milliseconds(250);
 
@@ -101,7 +101,7 @@ int follow(const daemon::Client& client) {
     const auto status = status_of(client);
     if (!status) {
       progress.end();
-      return fail(kNoun, status.error());
+      return fail(kReplace, status.error());
     }
     if (!in_progress(status.value().text("state"))) {
       progress.end();
@@ -130,19 +130,19 @@ std::string device_word(const std::string& word) {
 
 int tell(const std::string& mountpoint, const replace::Command& command, bool wait) {
   const auto client = daemon::Client::open(mountpoint);
-  if (!client) return fail(kNoun, client.error());
+  if (!client) return fail(kReplace, client.error());
   const auto done = client.value().set("replace", replace::format_command(command));
-  if (!done) return fail(kNoun, done.error());
+  if (!done) return fail(kReplace, done.error());
   if (wait) return follow(client.value());
   return kExitOk;
 }
 
 int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   const auto client = daemon::Client::open(mountpoint);
-  if (!client) return fail(kNoun, client.error());
+  if (!client) return fail(kReplace, client.error());
   if (watch) return follow(client.value());
   const auto text = client.value().get("replace");
-  if (!text) return fail(kNoun, text.error());
+  if (!text) return fail(kReplace, text.error());
   const auto status = Json::parse(text.value());
   if (as_json || !status) {
     fmt::print("{}\n", text.value());
@@ -155,36 +155,35 @@ int show_status(const std::string& mountpoint, bool watch, bool as_json) {
 }  // namespace
 
 int replace_command(int argc, char** argv) {
-  CLI::App app("Puts another device into the place of one, while the filesystem is in use.",
-               "moltfs replace");
-  add_version(app);
-  app.require_subcommand(1);
+  CommandLine app("Puts another device into the place of one, while the filesystem is in use.",
+                  "moltfs replace");
   std::string source, target, mountpoint;
   bool force = false, wait = false, watch = false, as_json = false;
 
-  CLI::App* start = app.add_subcommand("start", "begin; returns when writes go to both devices");
-  start->add_flag("--force", force, "overwrite another filesystem's signature on the target");
-  start->add_flag("--wait", wait, "return when the replace has ended");
-  start->add_option("SOURCE", source, "devid, path or uuid of the device to be replaced")
-      ->required();
-  start->add_option("TARGET", target, "path of the device that takes its place")->required();
-  CLI::App* status = app.add_subcommand("status", "how far it is; or how the last one ended");
-  status->add_flag("--watch", watch, "until it has ended");
-  status->add_flag("--json", as_json, "one JSON object");
-  CLI::App* resume = app.add_subcommand("resume", "go on with a suspended replace");
-  resume->add_flag("--wait", wait, "return when the replace has ended");
-  CLI::App* cancel = app.add_subcommand("cancel", "give up: the source stays, the target is free");
-  for (CLI::App* verb : {start, status, resume, cancel}) {
-    verb->add_option("MOUNTPOINT", mountpoint)->required();
+  CommandLine& start = app.add_subcommand("start", "begin; returns when writes go to both devices");
+  start.add_flag("--force", force, "overwrite another filesystem's signature on the target");
+  start.add_flag("--wait", wait, "return when the replace has ended");
+  start.add_option("SOURCE", source, "devid, path or uuid of the device to be replaced").required();
+  start.add_option("TARGET", target, "path of the device that takes its place").required();
+  CommandLine& status = app.add_subcommand("status", "how far it is; or how the last one ended");
+  status.add_flag("--watch", watch, "until it has ended");
+  status.add_flag("--json", as_json, "one JSON object");
+  CommandLine& resume = app.add_subcommand("resume", "go on with a suspended replace");
+  resume.add_flag("--wait", wait, "return when the replace has ended");
+  CommandLine& cancel =
+      app.add_subcommand("cancel", "give up: the source stays, the target is free");
+  for (CommandLine* verb : {&start, &status, &resume, &cancel}) {
+    verb->add_option("MOUNTPOINT", mountpoint).required();
   }
-  return parse_and_run(app, argc, argv, [&] {
-    if (*status) return show_status(mountpoint, watch, as_json);
+  return app.run(argc, argv, [&] {
+    if (status.parsed()) return show_status(mountpoint, watch, as_json);
     replace::Command command;
-    if (*start) {
+    if (start.parsed()) {
       command.verb = replace::Command::Verb::start;
       command.start = {device_word(source), daemon::absolute_path(target), force};
     } else {
-      command.verb = *resume ? replace::Command::Verb::resume : replace::Command::Verb::cancel;
+      command.verb =
+          resume.parsed() ? replace::Command::Verb::resume : replace::Command::Verb::cancel;
     }
     return tell(mountpoint, command, wait);
   });

@@ -33,12 +33,11 @@ Result<void> sync(const std::string& path) {
 }  // namespace
 
 int sync_command(int argc, char** argv) {
-  CLI::App app("Returns when all that was written to the mounted filesystem so far is durable.",
-               "moltfs sync");
-  add_version(app);
+  CommandLine app("Returns when all that was written to the mounted filesystem so far is durable.",
+                  "moltfs sync");
   std::string mountpoint;
-  app.add_option("MOUNTPOINT", mountpoint)->required();
-  return parse_and_run(app, argc, argv, [&] {
+  app.add_option("MOUNTPOINT", mountpoint).required();
+  return app.run(argc, argv, [&] {
     const auto done = sync(mountpoint);
     return done ? kExitOk : fail("sync", done.error());
   });

@@ -11,15 +11,14 @@
 namespace moltfs::fs::tool {
 
 int umount_command(int argc, char** argv) {
-  CLI::App app("Unmounts, and returns when the last commit is on the devices and they are free.",
-               "moltfs umount");
-  add_version(app);
+  CommandLine app("Unmounts, and returns when the last commit is on the devices and they are free.",
+                  "moltfs umount");
   std::string mountpoint;
   daemon::UnmountOptions options;
   app.add_flag("-l,--lazy", options.lazy, "detach now though files are open; does not wait");
   app.add_flag("-f,--force", options.force, "end requests under way with errors");
-  app.add_option("MOUNTPOINT", mountpoint)->required();
-  return parse_and_run(app, argc, argv, [&] {
+  app.add_option("MOUNTPOINT", mountpoint).required();
+  return app.run(argc, argv, [&] {
     const auto done = daemon::unmount(mountpoint, options);
     return done ? kExitOk : fail("umount", done.error());
   });

@@ -48,13 +48,12 @@ int show(const std::string& path, bool as_json) {
 }  // namespace
 
 int usage_command(int argc, char** argv) {
-  CLI::App app("Shows how the space of a mounted filesystem is used.", "moltfs usage");
-  add_version(app);
+  CommandLine app("Shows how the space of a mounted filesystem is used.", "moltfs usage");
   std::string mountpoint;
   bool as_json = false;
   app.add_flag("--json", as_json, "one JSON object");
-  app.add_option("MOUNTPOINT", mountpoint)->required();
-  return parse_and_run(app, argc, argv, [&] { return show(mountpoint, as_json); });
+  app.add_option("MOUNTPOINT", mountpoint).required();
+  return app.run(argc, argv, [&] { return show(mountpoint, as_json); });
 }
 
 }  // namespace moltfs::fs::tool
