@@ -11,7 +11,7 @@
 //
 // Threads. Waking one costs more than a small request does, so as a rule one thread alone takes and
 // handles requests, one after the other, and looks for the next for a while before it sleeps
-// (eagerness.h). It calls another to take its place
+// (adaptive_spin.h). It calls another to take its place
 //   - before it blocks (alloc/base/blocking.h): slow requests (fsync, the start of a replace, reads
 //     from a device) do not keep quick ones waiting;
 //   - when it has found kBusyStreak requests waiting for it in a row: several clients are at work.

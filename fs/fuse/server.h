@@ -36,7 +36,7 @@ class Server {
   bool wait_until_initialized(unsigned seconds);
   /// Readable when the kernel has ended the connection: the filesystem was unmounted.
   int ended_fd() const;
-  /// How much the kernel may hold of this mount in its writeback cache (space_guard.h).
+  /// How much the kernel may hold of this mount in its writeback cache (low_space.h).
   void set_cache_limit(uint64_t bytes);
   /// Serves no more; requests under way are finished, the connection is closed. Does not unmount:
   /// a mount that is still there is dead from then on.
