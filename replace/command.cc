@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The command language of the three doors.
+// The commands as text.
 #include "replace/command.h"
 
 #include <fmt/format.h>
@@ -16,7 +16,7 @@ constexpr std::string_view kExpected =
 
 struct Word {
   std::string text;
-  bool quoted = false;  ///< at least in part: never an option
+  bool quoted = false;  ///< at least in part; a quoted word is never an option
 };
 
 Error bad(std::string_view what) {
@@ -27,7 +27,7 @@ bool is_blank(char c) {
   return c == ' ' || c == '\t';
 }
 
-/// The word at the front of `text`, which it takes off.
+/// Takes the first word off `text`.
 Result<Word> take_word(std::string_view& text) {
   Word word;
   bool within_quotes = false;
@@ -103,7 +103,7 @@ std::string quoted(const std::string& word) {
   return out + "\"";
 }
 
-/// As it is where it can be, in quotes else.
+/// The word as it is if possible, else in quotes.
 std::string written(const std::string& word) {
   const bool plain =
       !word.empty() && word[0] != '-' && word.find_first_of(" \t\"\\") == std::string::npos;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The command language of the three doors (command line, xattr, control file): one line of words.
+// The commands of all interfaces (command line, xattr, control file): one line of words.
 //
 //   start [--force] SOURCE|DEVID TARGET      resume      cancel      status
 //
-// Words are separated by blanks; a word in double quotes may hold blanks ("\"" and "\\" inside).
+// Words are separated by blanks. A word in double quotes may contain blanks; inside, \" is a quote
+// and \\ a backslash.
 #pragma once
 
 #include <string>
@@ -19,12 +20,12 @@ struct Command {
   Engine::StartRequest start;
 };
 
-/// Errors: bad_command with a sentence that says what was wrong and what is expected. Accepts one
-/// trailing newline; at most 4096 bytes; no NUL or control bytes.
+/// Accepts at most 4096 bytes without control bytes, and one newline at the end. Error: bad_command
+/// with a sentence that says what is wrong and what is expected.
 Result<Command> parse_command(std::string_view text);
-/// As text that parse_command reads back.
+/// Writes it as text that parse_command reads back.
 std::string format_command(const Command& command);
-/// Runs it; the status JSON after it.
+/// Runs it. Returns the status afterwards as JSON. Errors: those of Engine.
 Result<std::string> execute(Engine& engine, const Command& command);
 
 }  // namespace moltfs::replace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of the command language: what it takes, what it refuses, and garbage.
+// Tests of the commands: what is accepted, what is refused, and garbage.
 #include "replace/command.h"
 
 #include <random>
@@ -45,7 +45,7 @@ TEST_CASE("commands are understood") {
   REQUIRE(parsed(R"(start "--force" b)").start.source == "--force");
 }
 
-TEST_CASE("what is wrong is said") {
+TEST_CASE("a wrong command is refused with a sentence that says why") {
   REQUIRE(refusal("").find("empty command") != std::string::npos);
   REQUIRE(refusal("\n").find("empty command") != std::string::npos);
   REQUIRE(refusal("begin 1 2").find("unknown command \"begin\"; expected: start") !=
@@ -63,7 +63,7 @@ TEST_CASE("what is wrong is said") {
   REQUIRE(refusal(std::string(4097, 'x')).find("4096") != std::string::npos);
 }
 
-TEST_CASE("what is written reads back, and garbage never crashes") {
+TEST_CASE("a written command reads back, and garbage never crashes") {
   std::mt19937 random(3);
   const std::string alphabet = "start cancelresumestatus\"\\ \t\n-force12/\xff\x01";
   unsigned understood = 0;

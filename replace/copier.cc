@@ -10,10 +10,10 @@ namespace moltfs::replace {
 
 namespace {
 
-/// Gaps up to this size are read over: cheaper than a request of their own.
+/// Gaps up to this size are read as well: that is cheaper than one more request.
 constexpr uint64_t kReadOverBytes = 64 * 1024;
 
-/// Appends `range`, as part of the last one if it follows within `gap`.
+/// Appends `range`; extends the last run instead if the gap to it is at most `gap`.
 void append_run(std::vector<PhysicalRange>& runs, PhysicalRange range, uint64_t gap) {
   if (!runs.empty() && range.start >= runs.back().end() && range.start - runs.back().end() <= gap) {
     runs.back().length = range.end() - runs.back().start;
@@ -37,7 +37,7 @@ AllocatedExtent block_of(const AllocatedExtent& extent, uint64_t offset) {
   return block;
 }
 
-/// What the trees say comes from a disk.
+/// What the trees say comes from a disk, so it may be damaged.
 bool fits(const AllocatedExtent& extent, const alloc::ChunkPiece& part) {
   return extent.start >= part.logical && extent.length > 0 && extent.length % kBlockSize == 0 &&
          extent.length <= part.length &&
@@ -66,7 +66,7 @@ WindowResult Copier::copy(PhysicalRange range, Bytes buffer) {
   Window window{range, buffer, {}, {}};
   PhysicalRange left = range;
   while (left.length > 0) {
-    // The chunk that the walk has seen here may be gone, or another stand in its place.
+    // The chunk that the walk saw here may have been removed, and another made in its place.
     auto piece = volume_.space().freeze_stripe(setup_.source, left);
     if (!piece) {
       window.result.failure = piece.error();
@@ -98,7 +98,7 @@ Result<void> Copier::copy_piece(Window& window, const alloc::Space::FrozenPiece&
   return ok();
 }
 
-/// What the target lacks of what is allocated in `piece`, ascending by place.
+/// What is allocated in `piece` and lacking on the target, ascending by place.
 Result<std::vector<Copier::Item>> Copier::list(Window& window,
                                                const alloc::Space::FrozenPiece& piece) {
   const Generation moved = piece.chunk->stripes[piece.stripe_index].birth;
@@ -145,7 +145,7 @@ void Copier::read(Window& window, std::vector<Item>& items) {
   }
 }
 
-/// Puts what is right in the buffer, after all, into `good`.
+/// Adds to `good` what is right in the buffer, after repairs if necessary.
 void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, const Item& item) {
   uint64_t first_bad = 0;
   if (!item.read_failed && host_.matches(item.extent, window.at(item.range()), first_bad)) {
@@ -159,10 +159,10 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
     const PhysicalRange range{item.at + offset, unit};
     const Bytes bytes = window.at(range);
     bool right = !item.read_failed && host_.matches(block, bytes, first_bad);
-    if (!right) {  // once more: it may have been the way, and not the device
+    if (!right) {  // read again: the error may have been transient
       auto read = volume_.engine().read(*setup_.source_device, range.start.value, bytes);
       if (!read && read.error() == Errc::device_gone) {
-        window.result.failure = read.error();  // no block is lost by that
+        window.result.failure = read.error();  // the block is not lost
         return;
       }
       right = read && host_.matches(block, bytes, first_bad);
@@ -179,7 +179,7 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
   }
 }
 
-/// Reads `block` from the chunk's other copies until one is right.
+/// Reads `block` from the chunk's other copies until one is right. False: none is.
 bool Copier::recover(const AllocatedExtent& block, unsigned own_copy, Bytes into) {
   const alloc::MapGuard guard = volume_.acquire_map();
   const unsigned copies = volume_.copies_at(guard, block.start);
@@ -192,7 +192,7 @@ bool Copier::recover(const AllocatedExtent& block, unsigned own_copy, Bytes into
   return false;
 }
 
-/// Writes `good` to the target, neighbours in one request.
+/// Writes `good` to the target; one request for neighbours.
 void Copier::write(Window& window) {
   std::vector<alloc::IoRequest> requests;
   for (PhysicalRange run : window.good) {

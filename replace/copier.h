@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The copier: brings one window of the source to the target.
+// The copier: copies one window of the source to the target.
 //
 //   freeze -> list -> drop what is covered -> read from the source -> verify -> write -> thaw
 //
 // R3  It writes only what was born before duplication and is not covered.
-// R4  What it writes cannot be newer elsewhere: it lists the window after it is frozen, so nothing
-//     in it that is not listed becomes allocated, and nothing listed is ever rewritten in place.
+// R4  It never overwrites newer data: it lists the window after freezing it. So nothing that is not
+//     listed becomes allocated in it, and what is listed is never rewritten in place.
 //
-// Things are read in runs: neighbours, and over small gaps, in one request. What cannot be read or
-// does not match its checksum is read once more block by block, then from the chunk's other copies.
-// What no copy has right is left alone on the target, counted and named.
+// One request reads neighbours, also across small gaps. What cannot be read or does not match its
+// checksum is read again, block by block, and then from the chunk's other copies. What no copy has
+// right is not written to the target; it is counted and named.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@
 namespace moltfs::replace {
 
 struct WindowResult {
-  bool done = false;  ///< everything the target lacked is on it (but what is unreadable)
+  bool done = false;  ///< the target has everything in it now, except what is unreadable
   uint64_t copied_bytes = 0, skipped_bytes = 0;
   uint64_t recopied_bytes = 0;  ///< part of copied_bytes
   uint64_t read_corrected = 0, read_uncorrectable = 0;
@@ -43,15 +43,15 @@ class Copier {
     Coverage coverage;             ///< as it was when the walk began
     PhysicalOffset started_right;  ///< of the walk before this one, see Record
     Generation walk_before;
-    std::function<bool()> give_up;  ///< asked between the steps
+    std::function<bool()> give_up;  ///< called between the steps; true: stop here
   };
   Copier(alloc::Volume& volume, Host& host, Setup setup);
 
-  /// (waits) Copies `window`. `buffer`: at least as long as the window; one for each task.
+  /// (waits) Copies `window`. `buffer` is at least as long as the window; each task has its own.
   WindowResult copy(PhysicalRange window, Bytes buffer);
 
  private:
-  /// Something to be copied.
+  /// What is to be copied: an extent or a node.
   struct Item {
     AllocatedExtent extent;
     PhysicalOffset at;  // on the source

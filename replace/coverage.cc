@@ -37,8 +37,8 @@ bool Coverage::open() const {
 void Coverage::arm(Generation first) {
   ASSERT(!open());
   ASSERT(intervals_.empty() || first > intervals_.back().last);
-  // Forgetting is safe: what the interval covered is copied again. The first one is kept, because it
-  // would cost most.
+  // Forgetting is safe: what the interval covered is copied again. The first one is kept, because
+  // it would cost most.
   while (intervals_.size() > kIntervalsBeforeArming) intervals_.erase(intervals_.begin() + 1);
   intervals_.push_back({first, kOpenEnd, true, PhysicalOffset()});
 }

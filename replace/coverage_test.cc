@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of Coverage: its life as the header draws it, random lives against a naive model, decoding.
+// Tests of Coverage: its life as README.md draws it, random lives against a naive model, decoding.
 #include "replace/coverage.h"
 
 #include <map>
@@ -19,7 +19,7 @@ PhysicalOffset at(uint64_t o) {
   return PhysicalOffset(o);
 }
 
-/// One entry for each generation: how far it is on the target. Grows without bound.
+/// One entry for each generation: how much of it is on the target. Grows without bound.
 struct Model {
   static constexpr uint64_t kAll = ~uint64_t{0};
   std::map<uint64_t, uint64_t> up_to;
@@ -136,7 +136,7 @@ TEST_CASE("random lives agree with a table of single generations") {
   }
 }
 
-TEST_CASE("a thousand suspensions still fit, and claim no more than is true") {
+TEST_CASE("a thousand suspensions fit, and claim no more than is true") {
   Coverage c;
   Model m;
   uint64_t g = 10;
@@ -159,7 +159,7 @@ TEST_CASE("a thousand suspensions still fit, and claim no more than is true") {
   REQUIRE(c.covers(gen(g - 4), at(9999)));
 }
 
-TEST_CASE("decoding refuses what is no table, and never crashes") {
+TEST_CASE("decoding refuses invalid tables, and never crashes") {
   auto decode = [](std::vector<Coverage::Interval> intervals) {
     ByteWriter writer;
     writer.u16(static_cast<uint16_t>(intervals.size()));

@@ -23,12 +23,12 @@
 //   the machine crashes                    see R5 and R7
 //
 // Concurrency: one mutex guards the engine's state (ledger, walk, activity). It is never held
-// across I/O, a wait, or a call of Host or Volume that does either. It is locked inside the critical
-// section of fs (on_seal), and the locks of Space are locked inside it; nothing else nests.
-// start(), resume() and cancel() do their work in the calling task and may wait long. Call them from
-// any task but those of Background: the copy runs there, and they may have to wait for it.
-// target_fault() may come from any task. It closes the ledger and publishes the plain map; the rest
-// of a suspension follows when the copy has ended.
+// across I/O, a wait, or a call of Host or Volume that does either. It is locked inside the
+// critical section of fs (on_seal), and the locks of Space are locked inside it; nothing else
+// nests. start(), resume() and cancel() do their work in the calling task and may wait long. Call
+// them from any task but those of Background: the copy runs there, and they may have to wait for
+// it. target_fault() may come from any task. It closes the ledger and publishes the plain map; the
+// rest of a suspension follows when the copy has ended.
 #pragma once
 
 #include <cstdint>
@@ -85,15 +85,14 @@ class Engine final : public alloc::CommitHook {
     bool force = false;  ///< overwrite a foreign signature
   };
   /// Returns when armed; the copy goes on in the background. Errors, each with a sentence and
-  /// nothing changed: bad_target (too small, already a member, the source itself), device_in_use
-  /// (mounted), device_read_only, foreign_signature, not_found, replace_running, read_only, busy
-  /// (unmounting).
+  /// nothing changed: bad_target (too small, already a member, the source itself), device_in_use,
+  /// device_read_only, foreign_signature, not_found, replace_running, read_only, busy while
+  /// unmounting.
   Result<void> start(const StartRequest& request);
   /// Returns when armed again. Errors: no_replace if none is suspended, read_only, busy, and those
   /// of finding the target.
   Result<void> resume();
-  /// Errors: no_replace if none runs or is suspended, read_only, busy, io_error if it cannot be
-  /// committed.
+  /// Errors: no_replace if none runs or is suspended, read_only, busy, and those of a commit.
   Result<void> cancel();
   Status status() const;
   /// Waits until no replace is in progress, or until `stop` returns true (asked each 100 ms).

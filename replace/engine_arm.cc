@@ -6,8 +6,8 @@
 //   discard, superblock     the target's superblocks are wiped; the record says "failed"
 //   map published, drain    the same, after the map is plain again and drained
 //   commit                  the same, and one more commit, because the record "armed" may be
-//                           durable. After a crash before that commit, the mount finds no target and
-//                           leaves the replace suspended; the user can cancel it.
+//                           durable. After a crash before that commit, the mount finds no target
+//                           and leaves the replace suspended; the user can cancel it.
 #include <fmt/format.h>
 
 #include <algorithm>

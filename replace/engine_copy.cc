@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The copy: slots that copy windows side by side in one walk over the source, and the commits that
-// make the cursor durable. A slot keeps its worker as long as it has something to copy; it returns to
-// the context to rest, to wait or to end.
+// make the cursor durable. A slot keeps its worker as long as it has something to copy; it returns
+// to the context to rest, to wait or to end.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of the copy's lanes: how they share the machine with programs.
+// Tests of the copy slots: how they share the machine with programs.
 #include <algorithm>
 
 #include "replace/engine_fixture.h"
@@ -12,9 +12,9 @@ using namespace moltfs::replace::test;
 
 namespace {
 
-/// Takes note of the windows that the copier is at, for a moment each.
+/// Counts the windows that are copied at the same time; each takes a moment.
 struct Watch {
-  void look(Runtime& runtime) {
+  void enter(Runtime& runtime) {
     {
       std::lock_guard lock(mutex);
       most_at_once = std::max(most_at_once, ++now);
@@ -33,8 +33,8 @@ struct Copying : Machine {
     options.window_bytes = MiB / 4;  // enough of them, however busy the machine is
     make("mem:a");
     populate(8 * MiB, random);
-    host->on_list = [this](LogicalRange) { watch.look(runtime); };
-    // Arming takes longer than a look at what programs do.
+    host->on_list = [this](LogicalRange) { watch.enter(runtime); };
+    // Arming takes longer than a sample of what programs do.
     host->before_finish_commit = [this] { runtime.sleep(2 * Pace::kSample); };
   }
   std::mt19937 random{23};
@@ -43,7 +43,7 @@ struct Copying : Machine {
 
 }  // namespace
 
-TEST_CASE("while programs are at work the copier takes two windows at a time") {
+TEST_CASE("while programs use the filesystem, two windows are copied at a time") {
   Copying m;
   m.host->programs_at_work = true;
   REQUIRE(m.engine->start({"1", "mem:b"}));
@@ -52,7 +52,7 @@ TEST_CASE("while programs are at work the copier takes two windows at a time") {
   CHECK(m.target_alone_is_right("mem:a", "mem:b"));
 }
 
-TEST_CASE("while nobody is at work all lanes work") {
+TEST_CASE("while the filesystem is idle, all slots copy") {
   Copying m;
   REQUIRE(m.engine->start({"1", "mem:b"}));
   REQUIRE(m.wait().state == State::finished);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Every device request of a replace fails in turn (k = 1, 2, 3 ... until a run has fewer): on the
-// target once or for good, and on all devices at once, which is a crash.
+// Every device request of a replace fails in turn (k = 1, 2, 3 ... until a run has fewer requests):
+// on the target once or for good, and on all devices at once, which is a crash.
 #include <fmt/format.h>
 
 #include <set>
@@ -40,7 +40,7 @@ struct Bench : Machine {
   std::mt19937 random{5};
 };
 
-/// Runs `life(bench, k)` for k = 1, 2, 3 ... while it says that the k-th request was met.
+/// Runs `life(bench, k)` for k = 1, 2, 3 ... while it returns that there was a k-th request.
 template <class Life>
 unsigned for_each_k(Life life) {
   unsigned k = 1;
@@ -77,7 +77,7 @@ TEST_CASE("R8: the k-th request on the target fails; users never see it, and it 
     seen.insert(state);
     const bool met = count >= k;
     if (!met) REQUIRE(state == State::finished);
-    // After the swap the target is a member: its faults are the volume's.
+    // After the swap the target is a member: its faults reach the volume.
     const bool by_member = state == State::finished && !m.host->commit();
     REQUIRE((users_are_happy || state == State::finished));
     if (by_member) {
@@ -93,7 +93,7 @@ TEST_CASE("R8: the k-th request on the target fails; users never see it, and it 
       REQUIRE(m.work());
       auto resumed = m.engine->resume();
       if (!resumed) {
-        // A fault amid the swap may have cost the target its superblock.
+        // A fault during the swap may have cost the target its superblock.
         INFO(resumed.error().message());
         REQUIRE(resumed.error() == Errc::not_found);
         REQUIRE(m.engine->cancel());
@@ -120,7 +120,7 @@ TEST_CASE("R8: the k-th request on the target fails; users never see it, and it 
   REQUIRE(seen.count(State::failed) == 1);
 }
 
-TEST_CASE("R7: the power goes at the k-th request; one device mounts, and the replace goes on") {
+TEST_CASE("R7: the power is cut at the k-th request; one device mounts, and the replace goes on") {
   std::set<State> seen;
   const unsigned requests = for_each_k([&](Bench& m, unsigned k) {
     std::atomic<unsigned> count{0};

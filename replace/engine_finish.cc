@@ -167,7 +167,7 @@ void Engine::finish_suspension() {
 
 /// REQUIRES: activity cancelling. The record is closed and committed before the target is wiped: a
 /// crash in between leaves a stale target, not a replace without a target. If the commit fails, the
-/// replace has not ended on disk and the target stays as it is: the next mount continues the replace.
+/// replace has not ended on disk and the target stays as it is: the next mount continues.
 Result<void> Engine::undo() {
   volume_.set_pending_swap(std::nullopt);
   alloc::DeviceEntry entry;

@@ -20,14 +20,14 @@
 
 namespace moltfs::replace::test {
 
-/// Extents with random content and a few nodes; what each commit made durable is kept in memory.
+/// Has extents with random content and a few nodes. Keeps in memory what each commit made durable.
 class FakeHost final : public Host {
  public:
   struct State {
     std::map<LogicalOffset, AllocatedExtent> extents;
     std::map<LogicalOffset, std::pair<Generation, uint64_t>> nodes;  // birth, checksum
   };
-  /// By generation of the superblock that reaches it; outlives the mounts.
+  /// By generation of the superblock that reaches it. Survives the mounts.
   using History = std::map<Generation, State>;
 
   FakeHost(alloc::Volume& volume, History& history) : volume_(volume), history_(history) {
@@ -44,7 +44,7 @@ class FakeHost final : public Host {
     volume.space().set_allocated_source(&source_);
   }
 
-  // ---- What the toy's users do. Safe from any task.
+  // ---- What users do. Safe from any task.
 
   /// A new extent of `length` bytes (or less) with random content.
   Result<LogicalOffset> write(uint64_t length, std::mt19937& random) {
@@ -144,7 +144,7 @@ class FakeHost final : public Host {
   Result<Generation> commit() override {
     std::lock_guard one_at_a_time(commit_mutex_);
     if (fail_commits || fatal_) return Error(Errc::io_error, "the commit was made to fail");
-    fatal_ = true;  // if this does not end well
+    fatal_ = true;  // unless all of this succeeds
     std::unique_lock lock(mutex_);
     const Generation closing = running_;
     auto sealed = volume_.seal(closing);
@@ -185,7 +185,7 @@ class FakeHost final : public Host {
   std::function<void(LogicalRange)> on_list;
   std::function<void()> before_finish_commit;
   std::atomic<bool> fail_listing{false}, fail_commits{false};
-  std::atomic<bool> programs_at_work{false};  ///< one request after the other
+  std::atomic<bool> programs_at_work{false};  ///< a request is always in flight
 
  private:
   struct Source final : alloc::AllocatedSource {
@@ -270,7 +270,7 @@ class Machine {
     host->commit().value();
     power_off();
   }
-  /// Nothing more is written; what was written stays.
+  /// Ends the mount as a crash does: nothing more is written; what was written stays.
   void power_off() {
     if (!volume) return;
     devices.set_hook(
@@ -299,7 +299,7 @@ class Machine {
     return engine->wait([] { return false; });
   }
 
-  /// Every extent and node of the running state reads back right, in every copy.
+  /// True if every extent and node of the running state reads back right, in every copy.
   bool content_is_right() {
     const auto state = host->state();
     const auto guard = volume->acquire_map();
@@ -323,7 +323,7 @@ class Machine {
     return true;
   }
 
-  /// R6: the source destroyed, the target alone mounts and has everything.
+  /// R6: destroys the source. True if the target alone mounts and has everything.
   bool target_alone_is_right(const std::string& source, const std::string& target) {
     unmount();
     devices.remove(source);

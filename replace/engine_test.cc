@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of the engine's states: start, finish, refusals, cancel, suspend, resume, mounts in
-// between.
+// Tests of the engine: start, finish, refusals, cancel, suspend, resume, mounts between these.
 #include "replace/engine.h"
 
 #include <condition_variable>
@@ -33,7 +32,7 @@ bool is_on(const IoRequest& request, const std::string& path) {
   return request.device->path() == path;
 }
 
-/// Lets requests pass until closed; those that wait when it is opened go on.
+/// Lets requests pass until closed. When it is opened, requests that wait go on.
 class Gate {
  public:
   void close() {
@@ -64,7 +63,7 @@ class Gate {
   unsigned waiting_ = 0;
 };
 
-/// Holds the copier before it lists a window.
+/// Stops the copier before it lists a window.
 struct HeldCopier {
   explicit HeldCopier(FakeHost& host) {
     gate.close();
@@ -113,7 +112,7 @@ TEST_CASE("a replace from start to finish") {
   REQUIRE(done.reason.empty());
   REQUIRE(m.volume->devices().front().uuid == done.target.uuid);
   REQUIRE(m.content_is_right());
-  // The source is let go, and says what has become of it.
+  // The source is closed, and its superblock says that it was replaced.
   REQUIRE(m.devices.open("mem:a", {}));
   const auto old = superblock_on(m, "mem:a");
   REQUIRE(old->role == alloc::DeviceRole::replaced);
@@ -138,7 +137,7 @@ TEST_CASE("an empty volume, a larger target, and back again") {
   REQUIRE(m.target_alone_is_right("mem:b", "mem:a"));
 }
 
-TEST_CASE("a smaller target does, if the chunks fit") {
+TEST_CASE("a smaller target is accepted if the chunks fit") {
   Bench m(64 * MiB);
   REQUIRE(m.engine->start({"1", "mem:b"}));
   REQUIRE(m.wait().state == State::finished);
@@ -183,7 +182,7 @@ TEST_CASE("bad targets are refused with a sentence, and nothing has changed") {
   refused("1", "mem:a", Errc::bad_target, "the source itself");
   refused("1", "mem:other", Errc::foreign_signature, "\"holiday\"");
   refused("9", "mem:b", Errc::not_found, "no devid 9");
-  refused("mem:b", "mem:b", Errc::not_found, "mem:b: is no device of this volume");
+  refused("mem:b", "mem:b", Errc::not_found, "mem:b: is not a device of this volume");
   REQUIRE(m.engine->status().state == State::none);
   for (const auto& [path, disk] : before) {
     INFO(path);
@@ -191,12 +190,12 @@ TEST_CASE("bad targets are refused with a sentence, and nothing has changed") {
   }
   REQUIRE(m.engine->cancel().error() == Errc::no_replace);
   REQUIRE(m.engine->resume().error() == Errc::no_replace);
-  // With force the other volume goes.
+  // With force the other volume is overwritten.
   REQUIRE(m.engine->start({"1", "mem:other", true}));
   REQUIRE(m.wait().state == State::finished);
 }
 
-TEST_CASE("another member is no target") {
+TEST_CASE("another member is refused as a target") {
   Machine m({{"mem:a", kSize}, {"mem:b", kSize}});
   m.volume = alloc::Volume::create(
                  m.runtime, m.devices,
@@ -224,7 +223,7 @@ TEST_CASE("a second start is refused and names the first") {
   REQUIRE(m.wait().state == State::finished);
 }
 
-TEST_CASE("R1, R2, R3, R6: a replace under load; nothing is lost and nothing goes twice") {
+TEST_CASE("R1, R2, R3, R6: a replace under load; nothing is lost and nothing is copied twice") {
   Bench m;
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> to_target{0};
@@ -252,7 +251,7 @@ TEST_CASE("R1, R2, R3, R6: a replace under load; nothing is lost and nothing goe
   // After the swap writes to mem:b are those of a member: count what was before.
   REQUIRE(done.bytes_copied + done.bytes_duplicated <= to_target);
   REQUIRE(done.bytes_recopied == 0);
-  m.host->commit().value();  // nodes are on no device before
+  m.host->commit().value();  // nodes are written by a commit
   REQUIRE(m.content_is_right());
   REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
 }
@@ -275,7 +274,7 @@ TEST_CASE("R3: what is born under duplication is skipped, byte for byte") {
     const LogicalOffset at = m.host->write(8 * kBlockSize, m.random).value();
     added += m.host->state().extents.at(at).length;
   }
-  // Where something lies that the target needs; gaps between are nobody's business.
+  // Only where the target needs something; gaps between may be written or not.
   std::set<uint64_t> needed;
   const auto map = m.volume->mapper().current();
   auto need = [&](LogicalOffset at, uint64_t length) {
@@ -302,12 +301,12 @@ TEST_CASE("R3: what is born under duplication is skipped, byte for byte") {
   for (uint64_t at : needed) REQUIRE(written.count(at) == 1);
 }
 
-TEST_CASE("R4: nothing is handed out within a window while it is copied") {
+TEST_CASE("R4: nothing is allocated within a window while it is copied") {
   Bench m;
   std::atomic<unsigned> listed{0}, overlaps{0};
   m.host->on_list = [&](LogicalRange range) {
     ++listed;
-    // What is freed here and is the lowest free space would be taken at once, but for the freeze.
+    // What is freed here is the lowest free space. Without the freeze it would be reused at once.
     std::mt19937 random(3);
     for (int i = 0; i < 8; ++i) {
       auto at = m.host->write(kBlockSize, random);
@@ -322,7 +321,7 @@ TEST_CASE("R4: nothing is handed out within a window while it is copied") {
   REQUIRE(m.content_is_right());
 }
 
-TEST_CASE("chunks that go while the copier is at work") {
+TEST_CASE("chunks are removed while the copier works") {
   Bench m;
   HeldCopier held(*m.host);
   REQUIRE(m.engine->start({"1", "mem:b"}));
@@ -353,7 +352,7 @@ TEST_CASE("cancel while copying") {
   }
   REQUIRE(m.engine->status().state == State::cancelled);
   REQUIRE(!superblock_on(m, "mem:b"));
-  REQUIRE(m.devices.open("mem:b", {}));  // let go
+  REQUIRE(m.devices.open("mem:b", {}));  // it was closed
   REQUIRE(m.engine->cancel().error() == Errc::no_replace);
   REQUIRE(m.content_is_right());
   m.unmount();
@@ -385,7 +384,7 @@ TEST_CASE("R8: a target that fails suspends the replace; resume copies the gap")
   REQUIRE(status.state == State::suspended);
   REQUIRE(status.errors.target_write + status.errors.target_flush > 0);
   REQUIRE(status.reason.find("mem:b") != std::string::npos);
-  // The target is let go, and starting another is refused.
+  // The target is closed, and starting another replace is refused.
   REQUIRE(m.devices.open("mem:b", {}));
   REQUIRE(m.engine->start({"1", "mem:b"}).error() == Errc::replace_running);
   for (int i = 0; i < 20; ++i) m.host->write(64 * 1024, m.random).value();  // the gap
@@ -587,7 +586,7 @@ TEST_CASE("rot on the source is corrected from the other copy, or named") {
     REQUIRE(done.reason.find("/file at 0") != std::string::npos);
     std::vector<std::byte> block(kBlockSize);
     m.devices.disk("mem:b").read(at.value, block);
-    REQUIRE(block == std::vector<std::byte>(kBlockSize));  // left alone
+    REQUIRE(block == std::vector<std::byte>(kBlockSize));  // not written
     m.host->remove_at(state.extents.begin()->first);
     REQUIRE(m.content_is_right());
   }
@@ -638,7 +637,7 @@ TEST_CASE("rot on the source is corrected from the other copy, or named") {
   }
 }
 
-TEST_CASE("a filesystem that cannot list, or not commit, suspends the replace") {
+TEST_CASE("if the filesystem cannot list or cannot commit, the replace is suspended") {
   Bench m;
   SECTION("listing") {
     m.host->fail_listing = true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The seam: all that the replace engine asks of the filesystem.
+// Everything that the replace engine asks of the filesystem.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace moltfs::replace {
 
-/// Something allocated and written, as the running trees have it: a file extent or a tree node.
+/// Something that is allocated and written, by the running trees: a file extent or a tree node.
 struct AllocatedExtent {
   LogicalOffset start;
   uint64_t length = 0;  ///< bytes, a multiple of 4 KiB
@@ -27,17 +27,18 @@ class Host {
  public:
   virtual ~Host() = default;
   /// What is allocated and written within `range` (clipped to it), ascending. Unwritten
-  /// (preallocated) extents are not listed. Does I/O. For a frozen range the answer stays a
-  /// superset of the truth until the thaw.
+  /// (preallocated) extents are not listed. Does I/O. For a frozen range, nothing is missing from
+  /// the answer until the thaw.
   virtual Result<std::vector<AllocatedExtent>> allocated_in(LogicalRange range) = 0;
-  /// True if the bytes are those of `extent` (whole). `first_bad` is set to the offset within the
-  /// extent of the first 4 KiB block (node: 0) that is not.
+  /// True if `bytes` match the checksums of the whole `extent`. Else `first_bad` is the offset
+  /// within the extent of the first 4 KiB block that does not match (node: 0).
   virtual bool matches(const AllocatedExtent& extent, ConstBytes bytes, uint64_t& first_bad) = 0;
-  /// Begins, after the call, and finishes a commit; its generation.
+  /// Makes a commit that begins after the call. Returns its generation.
   virtual Result<Generation> commit() = 0;
   /// Generation of the running transaction.
   virtual Generation running() = 0;
-  /// How long the requests of programs that have ended took, in all (side by side: each).
+  /// Sum of the durations of all requests of programs that have ended. Requests that ran side by
+  /// side each count in full.
   virtual Nanoseconds time_serving() = 0;
   /// For messages: "/home/a/b at 4096", "node of the extent tree".
   virtual std::string name_of(const AllocatedExtent& extent) = 0;

@@ -32,8 +32,8 @@
 //                               claimed: the coverage falls back to durable_, then is cut to D.
 //  close() at any time          record_ claims nothing any more, and on_flushed writes record_ if
 //                               it is not open.
-//  armed again before           record_ becomes open only in on_seal; then the sealed copy is of the
-//    on_flushed(g)              same arming. Until then commits write the cut record.
+//  armed again before           record_ becomes open only in on_seal; then the sealed copy is of
+//    on_flushed(g)              the same arming. Until then commits write the cut record.
 //  fault during arming          Before the commit that arms is durable, record_ falls back to what
 //                               it was before the arming. That commit may have reached the disk and
 //                               claim [G0, ...): true, as above.
@@ -52,8 +52,8 @@ namespace moltfs::replace {
 class Ledger {
  public:
   Ledger() = default;
-  /// At mount: `record` as it is in the superblock of generation `durable`. If its coverage is open,
-  /// duplication counts as standing: the caller arms the volume or calls fault().
+  /// At mount: `record` as it is in the superblock of generation `durable`. If its coverage is
+  /// open, duplication counts as standing: the caller arms the volume or calls fault().
   Ledger(Record record, Generation durable);
 
   /// What is true now. While an arming is not sealed: what was true before it.

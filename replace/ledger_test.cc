@@ -13,8 +13,8 @@ using namespace moltfs::replace;
 
 namespace {
 
-/// A life of one volume with one block at each of kPlaces offsets of the source. Generation by
-/// generation, blocks are rewritten elsewhere (copy-on-write): a new thing at a free place.
+/// A life of one volume with one block at each of kPlaces offsets of the source. In each
+/// generation, blocks are rewritten elsewhere (copy-on-write): a new thing is born at a free place.
 class Life {
  public:
   static constexpr uint64_t kPlaces = 24;
@@ -40,7 +40,7 @@ class Life {
   struct Thing {
     uint64_t birth = 0;  // 0: free
     Copy target = Copy::none;
-    bool pinned = false;  // freed in the running transaction: not to be reused yet
+    bool pinned = false;  // freed in the running transaction: must not be reused yet
   };
   using Disk = std::array<Thing, kPlaces>;
 
@@ -80,7 +80,7 @@ class Life {
   void free_one() {
     Thing& thing = running_[below(kPlaces)];
     if (thing.birth == 0) return;
-    // A durable superblock reaches it: not to be reused before the next commit is durable.
+    // A durable superblock reaches it: it must not be reused before the next commit is durable.
     freed_.push_back(static_cast<size_t>(&thing - running_.data()));
     thing.birth = 0;
     thing.pinned = true;
@@ -192,12 +192,12 @@ class Life {
   }
 
   void check() {
-    // R5: what the durable record claims of the durable state is stable on the target, or is going
-    // to be: nothing else writes there.
+    // R5: what the durable record claims of the durable state is stable on the target, or becomes
+    // so: nothing else writes there.
     auto durable = decode_record(durable_payload_);
     REQUIRE(durable);
     check_claims(durable.value().coverage, committed_, durable_generation_);
-    // What memory claims of the past: at least in the target's cache.
+    // What memory claims of the past is at least in the target's cache.
     const Record& record = ledger_.record();
     for (uint64_t place = 0; place < kPlaces; ++place) {
       const Thing& thing = running_[place];
@@ -266,7 +266,7 @@ TEST_CASE("R5: no durable record claims what the target has not flushed, in rand
     crashes += life.crashes;
     faults += life.faults;
   }
-  // The lives are worth something.
+  // The lives reach the interesting states.
   REQUIRE(completions > 1000);
   REQUIRE(crashes > 1000);
   REQUIRE(faults > 1000);
@@ -301,7 +301,7 @@ TEST_CASE("a fault before the arming commit is durable leaves the record as it w
     REQUIRE(ledger.record().facts.state == State::none);
     if (when == 2) REQUIRE(ledger.on_flushed(false).empty());
     if (when == 3) ledger.on_durable(Generation(8));
-    REQUIRE(ledger.arming());  // begun, never done
+    REQUIRE(ledger.arming());  // begun, never finished
     (void)ledger.give_up_arming();
     REQUIRE(!ledger.arming());
     REQUIRE(ledger.record().facts.state == State::none);
@@ -340,7 +340,7 @@ TEST_CASE("a broken generation does not count, nor a cursor that was not flushed
   REQUIRE(!written.coverage.covers(Generation(3), PhysicalOffset(100)));
 }
 
-TEST_CASE("a target that was not flushed is a fault, told or not") {
+TEST_CASE("a target that was not flushed is a fault, reported or not") {
   Ledger ledger;
   ledger.begin_arming(armed_record());
   ledger.drained();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of Pace: when programs count as being at work.
+// Tests of Pace: when programs count as using the filesystem.
 #include "replace/pace.h"
 
 #include "test/support/catch.h"
@@ -8,7 +8,8 @@ using namespace moltfs;
 using namespace moltfs::replace;
 using namespace std::chrono_literals;
 
-TEST_CASE("programs are at work while their requests take time, and a little longer") {
+TEST_CASE(
+    "programs count as using the filesystem while their requests take time, and a little longer") {
   Pace pace;
   Nanoseconds now = 5s, served = 3s;
   pace.start(now, served);
@@ -19,7 +20,7 @@ TEST_CASE("programs are at work while their requests take time, and a little lon
   };
   CHECK_FALSE(pass(10ms, 0ms));
   CHECK_FALSE(pass(10ms, 900us));  // a request now and then
-  CHECK_FALSE(pass(5ms, 5ms));     // too soon to tell
+  CHECK_FALSE(pass(5ms, 5ms));     // shorter than a sample
   CHECK(pass(5ms, 0ms));
   CHECK(pass(50ms, 0ms));
   CHECK(pass(40ms, 5ms));
@@ -30,7 +31,7 @@ TEST_CASE("programs are at work while their requests take time, and a little lon
   CHECK_FALSE(pass(1ms, 0ms));
 }
 
-TEST_CASE("windows are short while programs are at work, but where they cost seeks") {
+TEST_CASE("windows are short while programs use the filesystem, except where they cost seeks") {
   Pace pace;
   CHECK(pace.window_bytes() == 256 * 1024);
   pace.worked(256 * 1024, 900us);
@@ -43,7 +44,7 @@ TEST_CASE("windows are short while programs are at work, but where they cost see
   CHECK(pace.window_bytes() == 256 * 1024);
 }
 
-TEST_CASE("the copier rests in proportion to its work, but never for long") {
+TEST_CASE("the copier rests in proportion to its work, but never long") {
   CHECK(Pace::rest_after(0ms) == 0ms);
   CHECK(Pace::rest_after(3ms) == 3ms);
   CHECK(Pace::rest_after(20s) == 1s);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How fast something goes: amounts over a moving window of time.
+// A rate: amounts over a moving window of time.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ class Rate {
     slots_.back().amount += amount;
     while (now - slots_.front().at > kWindow) slots_.pop_front();
   }
-  /// Per second, over the last kWindow, or since start() if that is less; 0 if nothing came.
+  /// Amount per second over the last kWindow, or since start() if that is shorter.
   uint64_t per_second(Nanoseconds now) const {
     uint64_t sum = 0;
     for (const Slot& slot : slots_) {

@@ -31,7 +31,7 @@ Result<alloc::DeviceEntry> read_device(ByteReader& reader) {
   return device;
 }
 
-/// The plain numbers, in the order in which they are on disk.
+/// Calls `visit` for each plain number, in the order in which they are on disk.
 template <class RecordType, class Visit>
 void for_each_number(RecordType& record, Visit visit) {
   auto& facts = record.facts;
@@ -65,7 +65,7 @@ Result<void> validate(const Record& record) {
   if (facts.state == State::none) return ok();
   for (const alloc::DeviceEntry* device : {&facts.source, &facts.target}) {
     if (device->devid == DeviceId() || device->uuid.is_nil())
-      return bad_record("device without a name");
+      return bad_record("device without devid or uuid");
     if (device->path.size() > alloc::kMaxPathBytes) return bad_record("path is too long");
   }
   if (facts.source.devid != facts.target.devid)

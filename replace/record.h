@@ -17,23 +17,24 @@ inline constexpr uint16_t kRecordVersion = 1;
 inline constexpr size_t kMaxReasonBytes = 1024;
 
 struct Record {
-  Status facts;  ///< but for rate and eta_seconds, which are of the moment
+  Status facts;  ///< without rate and eta_seconds, which are not recorded
   /// Open if and only if facts.state is in_progress().
   Coverage coverage;
-  /// Right edge of the windows the copier had started, and the generation at which duplication
-  /// was armed for that walk: what was born before it and lies left of the edge may have been
-  /// copied although `coverage` does not say so.
+  /// Right edge of the windows that the last walk had started, and the generation at which
+  /// duplication was armed for that walk. What was born before that generation and lies left of the
+  /// edge may have been copied although `coverage` does not say so.
   PhysicalOffset started_right;
   Generation walk_before;
   bool operator==(const Record&) const = default;
 };
 
-/// What does not hold in `record`. Error: bad_item.
+/// Error: bad_item with a sentence, if something in `record` cannot be true.
 Result<void> validate(const Record& record);
-/// Nothing for a record of state none. Texts that are too long are cut.
+/// An empty payload for a record of state none. Texts that are too long are cut.
 std::vector<std::byte> encode(const Record& record);
 /// An empty payload is a record of state none. Errors: bad_item, unsupported_feature.
 Result<Record> decode_record(ConstBytes payload);
+/// For `moltfs dump replace`: one fact on each line.
 std::string describe(const Record& record);
 
 }  // namespace moltfs::replace

@@ -69,7 +69,7 @@ TEST_CASE("the largest record fits into the superblock") {
   REQUIRE(back.facts.source.path.empty());
 }
 
-TEST_CASE("what does not hold together is refused") {
+TEST_CASE("inconsistent records are refused") {
   Record record = full_record();
   SECTION("open coverage in a state without duplication") {
     record.coverage.arm(Generation(40));
@@ -86,13 +86,13 @@ TEST_CASE("what does not hold together is refused") {
   REQUIRE(decode_record(encode(record)).error() == Errc::bad_item);
 }
 
-TEST_CASE("an unknown version is told apart") {
+TEST_CASE("an unknown version has an error of its own") {
   auto bytes = encode(full_record());
   bytes[0] = std::byte{9};
   REQUIRE(decode_record(bytes).error() == Errc::unsupported_feature);
 }
 
-TEST_CASE("cut, lengthened and rotten records are refused or whole, and never crash") {
+TEST_CASE("cut, lengthened and rotten records are refused or valid, and never crash") {
   const auto bytes = encode(full_record());
   for (size_t length = 1; length < bytes.size(); ++length) {
     REQUIRE(!decode_record(ConstBytes(bytes).first(length)));
@@ -135,7 +135,7 @@ TEST_CASE("the status as JSON has every key") {
   REQUIRE(json.back() == '}');
 }
 
-TEST_CASE("JSON of nothing, and of names that are no text") {
+TEST_CASE("JSON of an empty status, and of names that are not text") {
   const std::string none = to_json(Status());
   REQUIRE(none.find(R"("state":"none","source":null,"target":null,"started":null)") !=
           std::string::npos);
@@ -149,7 +149,7 @@ TEST_CASE("JSON of nothing, and of names that are no text") {
           std::string::npos);
 }
 
-TEST_CASE("the share that is done never passes one") {
+TEST_CASE("the share that is copied is never more than one") {
   Status status;
   REQUIRE(fraction_done(status) == 0);
   status.bytes_total = 100;

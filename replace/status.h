@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a replace tells about itself: to its users as JSON, to the next mount in the record.
+// The status of a replace: users see it as JSON, the next mount reads it from the record.
 #pragma once
 
 #include <cstdint>
@@ -33,14 +33,14 @@ struct Status {
   State state = State::none;
   alloc::DeviceEntry source, target;
   int64_t started = 0, ended = 0;  ///< seconds since 1970; 0: not yet
-  uint64_t bytes_total = 0;        ///< to copy, as known now; shrinks when users delete or rewrite
+  uint64_t bytes_total = 0;        ///< to copy, as known now; falls when users delete or rewrite
   uint64_t bytes_copied = 0;
   uint64_t bytes_duplicated = 0;
-  uint64_t bytes_skipped = 0;   ///< met by the copier, but on the target already
-  uint64_t bytes_recopied = 0;  ///< part of bytes_copied: the target may have had them already
-                                ///< (windows in flight at a crash or fault)
+  uint64_t bytes_skipped = 0;   ///< the copier met them, but the target had them already
+  uint64_t bytes_recopied = 0;  ///< part of bytes_copied that the target may have had already:
+                                ///< windows in flight at a crash or fault
   PhysicalOffset cursor_left;
-  uint64_t rate = 0;  ///< bytes copied per second, lately
+  uint64_t rate = 0;  ///< bytes copied per second, over the last ten seconds
   std::optional<uint64_t> eta_seconds;
   /// read_*: blocks (data: 4 KiB, nodes: 16 KiB); target_*: requests.
   struct Errors {
@@ -48,13 +48,13 @@ struct Status {
     bool operator==(const Errors&) const = default;
   } errors;
   Generation start_generation;  ///< G0
-  std::string reason;           ///< why suspended, failed; what could not be read
+  std::string reason;           ///< why suspended or failed; the first block that could not be read
   bool operator==(const Status&) const = default;
 };
 
-/// One JSON object, keys as in README.md. Valid UTF-8 whatever the paths are.
+/// One JSON object; README.md lists the keys. Valid UTF-8 even if paths are not.
 std::string to_json(const Status& status);
-/// Share of bytes_total that is done, 0..1.
+/// Share of bytes_total that is copied, 0..1.
 double fraction_done(const Status& status);
 
 }  // namespace moltfs::replace

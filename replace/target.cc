@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The checks of Arm, and the target's superblock.
+// The checks before arming, and the target's superblock.
 #include "replace/target.h"
 
 #include <fmt/format.h>
@@ -28,7 +28,7 @@ bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock
          superblock.volume == volume.superblock().volume;
 }
 
-/// If `path` cannot be opened because it is one of our own: says so. Else `error` as it is.
+/// A better error if `path` is in use because it is a device of this volume; else `error`.
 Error explain_in_use(Volume& volume, const DeviceEntry& source, const std::string& path,
                      const Error& error) {
   auto superblock = alloc::peek_superblock(volume.opener(), path);
@@ -45,7 +45,7 @@ Error explain_in_use(Volume& volume, const DeviceEntry& source, const std::strin
   return error;
 }
 
-/// What of ours lies on `device`; empty if it may be overwritten without asking.
+/// What moltfs has on `device`; empty if it may be overwritten without --force.
 Result<std::string> moltfs_on(Volume& volume, Device& device) {
   auto found = alloc::read_superblock(volume.engine(), device);
   if (!found) {
@@ -66,7 +66,7 @@ Result<std::string> moltfs_on(Volume& volume, Device& device) {
   return fmt::format("a device of moltfs volume {}", name);
 }
 
-/// Best effort. What lies under the source's chunks is left out: it is about to be written.
+/// Best effort. Leaves out what lies under the source's chunks, because the copy will write it.
 void discard_rest(Volume& volume, DeviceId source, Device& device) {
   const auto map = volume.mapper().current();
   std::vector<alloc::IoRequest> requests;
@@ -123,7 +123,7 @@ Result<DeviceEntry> find_source(const Volume& volume, const std::string& name) {
   }
   return Error(Errc::not_found,
                is_devid ? fmt::format("this volume has no devid {}", devid)
-                        : fmt::format("{}: is no device of this volume", name.substr(0, 512)));
+                        : fmt::format("{}: is not a device of this volume", name.substr(0, 512)));
 }
 
 Result<void> check_size(const Volume& volume, const DeviceEntry& source, const std::string& path,
@@ -186,23 +186,23 @@ Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
 Result<std::shared_ptr<Device>> find_target(Volume& volume, const DeviceEntry& target,
                                             const std::vector<std::string>& hints, bool search) {
   Error why(Errc::not_found);
-  auto look = [&](const std::string& path) -> std::shared_ptr<Device> {
+  auto try_path = [&](const std::string& path) -> std::shared_ptr<Device> {
     auto device = open_if_target(volume, target, path);
     if (device) return device.value();
-    // The most telling: found, but not to be had.
+    // The most useful error: found, but it cannot be opened.
     if (why == Errc::not_found) why = device.error();
     return nullptr;
   };
   std::vector<std::string> paths = hints;
   if (!target.path.empty()) paths.insert(paths.begin(), target.path);
   for (const std::string& path : paths) {
-    if (auto device = look(path)) return device;
+    if (auto device = try_path(path)) return device;
   }
   const Error where_it_was = why;
   if (search) {
     for (const std::string& path : volume.opener().candidates()) {
       if (std::find(paths.begin(), paths.end(), path) != paths.end()) continue;
-      if (auto device = look(path)) return device;
+      if (auto device = try_path(path)) return device;
     }
   }
   const std::string reason = where_it_was == Errc::not_found ? "not found" : where_it_was.message();

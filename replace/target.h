@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which device is meant by a name, whether it will do as a target, and making it one.
+// Finds the device that a name means, checks whether it can be a target, and makes it one.
 #pragma once
 
 #include <memory>
@@ -15,28 +15,26 @@ Result<alloc::DeviceEntry> find_source(const alloc::Volume& volume, const std::s
 
 struct CheckedTarget {
   std::shared_ptr<alloc::Device> device;  ///< open exclusively
-  bool must_wipe = false;                 ///< it holds something, and --force was given
+  bool must_wipe = false;                 ///< something is on it, and --force was given
 };
 
-/// Opens `path` and finds out whether it can take the place of `source`; writes nothing. Errors,
-/// each a sentence with names and numbers: bad_target (too small, the source itself, already a
-/// member), device_in_use, device_read_only, foreign_signature, not_found, invalid_argument (a
-/// directory or the like).
+/// Opens `path` and checks whether it can take the place of `source`; writes nothing. Errors, each
+/// with a sentence: bad_target (too small, the source itself, already a member), device_in_use,
+/// device_read_only, foreign_signature, not_found, invalid_argument (a directory or the like).
 Result<CheckedTarget> check_target(alloc::Volume& volume, const alloc::DeviceEntry& source,
                                    const std::string& path, bool force);
-/// bad_target if a device of `size_bytes` does not hold the allocated chunks of `source`.
+/// Error: bad_target if a device of `size_bytes` is too small for the allocated chunks of `source`.
 Result<void> check_size(const alloc::Volume& volume, const alloc::DeviceEntry& source,
                         const std::string& path, uint64_t size_bytes);
 
-/// Discards the device (where it can, and but for what lies under the source's chunks), wipes the
-/// signatures of what it held, and writes superblocks that say "target of devid N, incomplete";
-/// reads them back.
+/// Discards the device if it can (except under the source's chunks), wipes the signatures of what
+/// was on it, writes superblocks that say "target of devid N, incomplete", and reads them back.
 Result<void> prepare_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
                             const CheckedTarget& checked);
 
 /// Finds the target of an interrupted replace at its recorded path, at one of `hints` or (with
-/// `search`) anywhere, and opens it. It must say of itself that it is: volume, uuid and role.
-/// Error: not_found or what kept it from being opened, with a sentence.
+/// `search`) on any device, and opens it. Its superblock must have the right volume, uuid and role.
+/// Error: not_found, or why it could not be opened; with a sentence.
 Result<std::shared_ptr<alloc::Device>> find_target(alloc::Volume& volume,
                                                    const alloc::DeviceEntry& target,
                                                    const std::vector<std::string>& hints,

@@ -9,7 +9,7 @@ using namespace moltfs;
 using namespace moltfs::replace;
 using namespace moltfs::replace::test;
 
-TEST_CASE("the target is discarded, but for what the copy is about to write") {
+TEST_CASE("the target is discarded, except where the copy is about to write") {
   Machine m({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
   m.make("mem:a");
   std::mt19937 random(5);

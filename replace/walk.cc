@@ -19,7 +19,7 @@ Walk::Walk(std::vector<alloc::DeviceExtent> extents, PhysicalOffset from, Physic
     Extent extent;
     extent.share_at_start = share_of(*where.chunk, used(where.chunk->start));
     if (where.range.start < from) {
-      // How much of it lay left of `from` is not known any more: in proportion.
+      // How much of it lies left of `from` is not known: assume the proportion.
       extent.finished_length = from - where.range.start;
       const long double done = static_cast<long double>(extent.finished_length) /
                                static_cast<long double>(where.range.length);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-// One walk of the copier over the source's device extents: which window comes next, how far it
-// has come, how much is left.
+// One walk of the copier over the source's device extents: which window is next, how far the walk
+// has come, how much remains.
 //
 //   extents   [=====|=====|==]        [=====|=====|=====|=]
-//   windows    done  done  in flight   done  in flight  not begun
+//   windows    done  done  in flight   done  in flight  not started
 //                          ^ cursor                     ^ started right
 //
-// The cursor is the left edge of the first window that is not finished. A window that was given
-// up (a fault) stays unfinished: the cursor never passes it.
+// The cursor is the left edge of the first unfinished window. A window that was given up (a fault)
+// stays unfinished, so the cursor never passes it.
 //
-// Windows lie within one device extent and end at multiples of their size from its start, so they
-// never cut a node. Guarded by the engine's mutex.
+// A window lies within one device extent and ends at a multiple of its size from the start of that
+// extent, so it never cuts a node. Guarded by the engine's mutex.
 #pragma once
 
 #include <cstdint>
@@ -25,33 +25,33 @@ namespace moltfs::replace {
 
 class Walk {
  public:
-  /// Used bytes of a chunk (logical), as Space::used_bytes.
+  /// Used bytes of a chunk (logical); Space::used_bytes.
   using UsedBytes = std::function<uint64_t(LogicalOffset chunk)>;
 
-  /// `extents`: ascending. Begins at `from`; the cursor ends at `end`.
+  /// `extents` are in ascending order. The walk begins at `from`; the cursor ends at `end`.
   Walk(std::vector<alloc::DeviceExtent> extents, PhysicalOffset from, PhysicalOffset end,
        uint64_t window_bytes, const UsedBytes& used);
 
-  /// The next window, from here on in flight; nothing if there is none left. It is as long as
-  /// `window_bytes` said, or shorter: `at_most`, whole nodes.
+  /// The next window, which is in flight from now on; nothing if none is left. It has
+  /// `window_bytes` or, if that is less, `at_most` bytes (whole nodes).
   std::optional<PhysicalRange> next(uint64_t at_most = UINT64_MAX);
-  /// `met_bytes`: of things allocated in it, copied or not.
+  /// `met_bytes`: what was allocated in the window, copied or not.
   void finished(PhysicalRange window, uint64_t met_bytes, uint64_t copied_bytes);
 
   PhysicalOffset cursor() const;
   PhysicalOffset started_right() const { return started_right_; }
-  /// Every window was handed out.
+  /// Every window was started.
   bool exhausted() const { return next_extent_ == extents_.size(); }
-  /// Every window was handed out and finished.
+  /// Every window was started and finished.
   bool complete() const;
   PhysicalOffset end() const { return end_; }
-  /// Bytes copied in finished windows: in all, and left of the cursor (what a commit now would
+  /// Bytes copied in finished windows: all, and those left of the cursor (which a commit now would
   /// make durable). A window in flight may copy up to its length.
   uint64_t copied_bytes() const { return copied_; }
   uint64_t copied_left() const { return copied_left_; }
   uint64_t in_flight_bytes() const { return in_flight_bytes_; }
-  /// Bytes that are still to be met, estimated: what was used in each chunk when the walk began,
-  /// or is now if that is less. Falls as windows are finished.
+  /// Estimate of the bytes that the walk will still meet: for each chunk what was used when the
+  /// walk began, or is used now if that is less. Falls as windows are finished.
   uint64_t remaining_bytes(const UsedBytes& used) const;
 
  private:

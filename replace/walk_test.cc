@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of Walk: every byte of the extents in exactly one window, the cursor, what remains.
+// Tests of Walk: every byte of the extents is in exactly one window; the cursor; what remains.
 #include "replace/walk.h"
 
 #include <random>
@@ -25,7 +25,7 @@ uint64_t half_used(LogicalOffset) {
 
 }  // namespace
 
-TEST_CASE("windows cover the extents, the cursor follows the slowest") {
+TEST_CASE("windows cover the extents; the cursor follows the slowest window") {
   constexpr uint64_t N = kNodeSize;
   Walk walk({extent(100 * N, 64 * N, 0), extent(200 * N, 10 * N, 64 * N)}, PhysicalOffset(),
             PhysicalOffset(1000 * N), 30 * N, half_used);
@@ -58,7 +58,7 @@ TEST_CASE("windows cover the extents, the cursor follows the slowest") {
   REQUIRE(walk.remaining_bytes(half_used) == 0);
 }
 
-TEST_CASE("a walk from the middle of an extent, and one of nothing") {
+TEST_CASE("a walk from the middle of an extent, and a walk over nothing") {
   constexpr uint64_t N = kNodeSize;
   Walk walk({extent(0, 50 * N, 0), extent(100 * N, 64 * N, 64 * N)}, PhysicalOffset(132 * N),
             PhysicalOffset(1000 * N), 30 * N, half_used);

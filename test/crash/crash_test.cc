@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The power is cut at every point of a short scenario, and any part of what was not flushed is lost.
-// What is left must mount, be clean, and hold a state that the scenario allows.
+// The power is cut at every point of a short scenario, and any part of what was not flushed is
+// lost. What is left must mount, be clean, and hold a state that the scenario allows.
 #include <array>
 #include <cstdlib>
 #include <unordered_map>

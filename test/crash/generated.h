@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Generated workloads: every sequence of up to three small operations (operations.h), and every power
-// cut in each. The last operation is followed by a sync, each other one by a sync or not.
+// Generated workloads: every sequence of up to three small operations (operations.h), and every
+// power cut in each. The last operation is followed by a sync, each other one by a sync or not.
 //
 // Workloads are numbered, shorter ones first. A workload that begins like a shorter one is cut only
 // from its last operation on: the same seed gives the same events, so the earlier cuts are those of

@@ -74,8 +74,8 @@ void require_clean(World& world, const std::string& disk);
 /// Makes a file, writes it and makes it durable; throws if that fails.
 void require_usable(fs::Mount& mount);
 
-/// What the disk "a" holds after a power cut. It must be clean and mount; with `use` it must also be
-/// usable.
+/// What the disk "a" holds after a power cut. It must be clean and mount; with `use` it must also
+/// be usable.
 DirState recover_alone(World& world, bool use);
 
 /// Name of the disk that is devid 1 now.

@@ -2,11 +2,11 @@
 // A log of what a scenario does to its disks, and the images that a power cut in it can leave.
 //
 // At a cut, each disk holds what a flush has covered and any subset of the writes after that, each
-// whole or torn at 512 bytes. These subsets are tried at every cut point (before each event, and after
-// the last):
+// whole or torn at 512 bytes. These subsets are tried at every cut point (before each event, and
+// after the last):
 //   none of the unflushed writes, all of them, all but one (each), only one (each);
 // and before each flush and at the end, where the sets of unflushed writes are largest, also:
-//   each write torn (first half, second half, random sectors), with all and with none of the others;
+//   each write torn (first half, second half, random sectors), with all or none of the others;
 //   random subsets, some of their writes torn.
 // The unflushed writes of several disks are one set.
 #pragma once

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The k-th request of the *source* fails or reads wrong while it is replaced: in each step of start,
-// copy and finish, of a cancel, of a resume. Afterwards one of the two devices must mount with a
-// state that the user's work passed through and be usable, and it must be possible to bring the
-// replace to its end, with the target alone right.
+// The k-th request of the *source* fails or reads wrong while it is replaced: in each step of
+// start, copy and finish, of a cancel, of a resume. Afterwards one of the two devices must mount
+// with a state that the user's work passed through and be usable, and it must be possible to bring
+// the replace to its end, with the target alone right.
 #include <cstring>
 
 #include "fs/check/check.h"
@@ -81,8 +81,8 @@ void require_recovered(World& world, const std::vector<DirState>& states,
   require_target_alone(world, open_member(world), "a", "b", found);
 }
 
-/// A block of data, of which there is one copy, is rotten for good. The replace must finish and name
-/// the file, and everything else must be on the target.
+/// A block of data, of which there is one copy, is rotten for good. The replace must finish and
+/// name the file, and everything else must be on the target.
 void require_one_file_lost(World& world, std::unique_ptr<fs::Mount> mount,
                            const replace::Status& status, const DirState& expected) {
   if (status.state != State::finished) fail("not finished: {}", status.reason);

@@ -13,15 +13,15 @@ namespace moltfs::fault {
 using crash::Images;
 using crash::World;
 
-/// An error, or a read that gives wrong bytes in its first page: only this read, or also on the disk
-/// from then on.
+/// An error, or a read that gives wrong bytes in its first page: only this read, or also on the
+/// disk from then on.
 enum class Fault { once, for_ever, rot_once, rot_for_ever };
 const char* name_of(Fault fault);
 inline constexpr std::array<Fault, 2> kErrors = {Fault::once, Fault::for_ever};
 
-/// Makes the k-th request from now on (rot: the k-th read) of one disk fail, and with Fault::for_ever
-/// all later ones. With `mount`: only while the disk is not a member of it; after the swap its faults
-/// would reach users.
+/// Makes the k-th request from now on (rot: the k-th read) of one disk fail, and with
+/// Fault::for_ever all later ones. With `mount`: only while the disk is not a member of it; after
+/// the swap its faults would reach users.
 class Trap {
  public:
   Trap(World& world, std::string disk, uint64_t k, Fault fault, fs::Mount* mount = nullptr);
@@ -42,7 +42,7 @@ class Trap {
   bool sprung_ = false;
 };
 
-/// Calls `run` with k = 1, 2, 3 ... until no request was made to fail. `run` returns what went wrong.
+/// Calls `run` with k = 1, 2, 3 ... until no request failed. `run` returns what went wrong.
 void each_request(Fault fault, const std::function<std::string(uint64_t k, bool& sprung)>& run);
 
 Images with_target(const Images& member);

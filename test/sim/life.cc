@@ -216,8 +216,8 @@ class Life {
     }
   }
 
-  /// After a power cut: a mount that ends after an operation or two, by an unmount or by the next cut.
-  /// What the life before left unfinished must not come back.
+  /// After a power cut: a mount that ends after an operation or two, by an unmount or by the next
+  /// cut. What the life before left unfinished must not come back.
   void short_visit() {
     open_mount();
     verify_after_mount();
@@ -277,8 +277,8 @@ class Life {
     if (cut_event_ != 0) scheduler_.cancel_event(std::exchange(cut_event_, 0));
   }
 
-  /// Delicate moments: a superblock changes its role, the replace has begun or was suspended, a batch
-  /// of the fsync log is written.
+  /// Delicate moments: a superblock changes its role, the replace has begun or was suspended, a
+  /// batch of the fsync log is written.
   void delicate_moment() {
     if (!cuts_when_delicate_ || cut_event_ != 0 || !chance(0.3)) return;
     const Nanoseconds delay(random(1 + random(3'000'000)));

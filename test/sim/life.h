@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One life of a volume under the seeded scheduler. The volume is made, and several clients fill and
-// change it. Its device is replaced (started, cancelled, suspended by a failing target, resumed). The
-// power is cut, the volume is mounted again. At the end it has moved to a target, which must hold
-// everything without the source.
+// change it. Its device is replaced (started, cancelled, suspended by a failing target, resumed).
+// The power is cut, the volume is mounted again. At the end it has moved to a target, which must
+// hold everything without the source.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace moltfs::sim {
 
 struct LifeOptions {
   uint64_t seed = 1;
-  /// At most so many operations of all clients together; to shrink a failure to its shortest prefix.
+  /// At most so many operations of all clients together; for shrinking a failure.
   uint64_t operation_limit = ~uint64_t{0};
   bool verbose = false;
   bool power_cuts = true;

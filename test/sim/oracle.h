@@ -3,10 +3,10 @@
 //
 // Each client works alone in a directory of its own, so its history is a line of states: state k is
 // what the directory holds after its k-th operation. In moltfs every operation that changes names,
-// sizes or content is atomic and ordered. Hence the rule after a power cut: the directory equals one
-// state k with  durable <= k <= issued. There is one exception: if the operation that follows state k
-// changes many blocks, a state in between is allowed, in which each block is old or new. While
-// mounted, the directory equals the newest state.
+// sizes or content is atomic and ordered. Hence the rule after a power cut: the directory equals
+// one state k with  durable <= k <= issued. There is one exception: if the operation that follows
+// state k changes many blocks, a state in between is allowed, in which each block is old or new.
+// While mounted, the directory equals the newest state.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ class History {
   size_t completed() const { return first_ + states_.size() - 1; }
   /// Everything up to state `index` is durable.
   void durable(size_t index);
-  /// After a cut: finds the state that equals `found` and makes it the only one. False: there is none.
+  /// After a cut: finds the state that equals `found` and makes it the only one. False: none does.
   bool recover(const DirState& found, std::string* why);
 
  private:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The two interleavings of replace/README.md, "The race", forced step by step on the real stack over
-// simulated devices: with the historical rule the target lacks what was written, with the product's
-// rule it has everything. A third interleaving: a chunk is removed and made again under the copier.
-// And: the same seed gives the same trace.
+// The two interleavings of replace/README.md, "The race", forced step by step on the real stack
+// over simulated devices: with the historical rule the target lacks what was written, with the
+// product's rule it has everything. A third interleaving: a chunk is removed and made again under
+// the copier. And: the same seed gives the same trace.
 #include <array>
 #include <cstring>
 #include <optional>
@@ -182,8 +182,8 @@ class Race {
     }
   }
 
-  /// Case 1: the copier's write of A takes long. Case 2: the loop is over, and the flush of the target
-  /// in the next commit takes long. Case 3: the copier's write of B takes long.
+  /// Case 1: the copier's write of A takes long. Case 2: the loop is over, and the flush of the
+  /// target in the next commit takes long. Case 3: the copier's write of B takes long.
   Nanoseconds hold(const Disk& disk, const alloc::IoRequest& request) {
     if (held_ || disk.name != "target" || !mount_) return Nanoseconds(0);
     if (which_ != Case::loop_over_transaction_not) {

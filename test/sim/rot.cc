@@ -241,8 +241,8 @@ void Rot::verify(fs::Filesystem& filesystem, const Member& member) {
 
 // ---- What the product says
 
-/// All blocks that the target lacks must be counted, but not blocks that rotted on the target itself
-/// after it became the member.
+/// All blocks that the target lacks must be counted, but not blocks that rotted on the target
+/// itself after it became the member.
 void Rot::check_finished(const replace::Status& status, const Disk& target) const {
   uint64_t lost = 0;
   for (const File& file : files_) {

@@ -6,9 +6,10 @@
 //   data    blocks of a few files that no other client touches. Data has one copy.
 //
 // The oracle does not ask the product where a block is: each block has unique bytes, and the oracle
-// searches the disk for them. From then on the member's disk shows whether a block is good or rotten:
-// reading it must give its bytes, or an error if they are not there, and nothing else. A replace that
-// finishes must have counted what its target lacks and named a file; a check must find exactly that.
+// searches the disk for them. From then on the member's disk shows whether a block is good or
+// rotten: reading it must give its bytes, or an error if they are not there, and nothing else. A
+// replace that finishes must have counted what its target lacks and named a file; a check must find
+// exactly that.
 #pragma once
 
 #include <array>

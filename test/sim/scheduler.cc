@@ -18,8 +18,8 @@ namespace moltfs::sim {
 
 namespace {
 
-/// Call before a switch to `stack`. `fake` takes what the sanitizer keeps for the stack that is left;
-/// it is null when that stack is left for good.
+/// Call before a switch to `stack`. `fake` takes what the sanitizer keeps for the stack that is
+/// left; it is null when that stack is left for good.
 void leave_stack([[maybe_unused]] void** fake, [[maybe_unused]] const StackBounds& stack) {
 #if MOLTFS_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(fake, stack.bottom, stack.size);

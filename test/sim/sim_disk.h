@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Simulated devices. They complete requests in any order. They keep unflushed writes in a volatile
-// cache, of which a power cut leaves any subset (whole or torn at 512 bytes). They fail, rot and die.
+// cache, of which a power cut leaves any subset (whole or torn at 512 bytes). They fail, rot and
+// die.
 //
-// A Disk is the medium: it survives crashes and mounts. A SimDevice is an open handle of it, which is
-// lost when the power goes. SimDevices is the DeviceOpener and IoEngine over named disks.
+// A Disk is the medium: it survives crashes and mounts. A SimDevice is an open handle of it, which
+// is lost when the power goes. SimDevices is the DeviceOpener and IoEngine over named disks.
 //
-// Durability is that of real devices: a write is durable only if a flush was *issued after the write
-// had completed* and that flush succeeded. An observer sees every completed request.
+// Durability is that of real devices: a write is durable only if a flush was *issued after the
+// write had completed* and that flush succeeded. An observer sees every completed request.
 #pragma once
 
 #include <array>
