@@ -116,11 +116,11 @@ class Engine final : public alloc::CommitHook {
   ///
   ///   idle    -> arming      start(), resume(), or run() after restore()
   ///   arming  -> copying     armed
-  ///   arming  -> idle        arming failed, or stop()
+  ///   arming  -> idle        arming failed, stop(), cancel()
   ///   copying -> finishing   all windows are done
-  ///   copying -> idle        stop(), or cancel(), which then claims `cancelling`
-  ///   arming, copying -> suspending    duplication broke
-  ///   finishing, suspending, cancelling -> idle    done
+  ///   copying, finishing -> idle                  stop(), or cancel(), which then claims cancelling
+  ///   arming, copying, finishing -> suspending    duplication broke
+  ///   finishing, suspending, cancelling -> idle   done
   enum class Activity : uint8_t { idle, arming, copying, finishing, suspending, cancelling };
 
   // ---- engine.cc
@@ -225,12 +225,11 @@ class Engine final : public alloc::CommitHook {
   Pace pace_;
   Rate rate_;
 
-  // What a crash would cost. Walk::copied_left() and the cursor, as of ...
-  bool committing_ = false;          // a slot or commit_cursor() commits
-  PhysicalOffset committed_cursor_;  // the last durable record
-  uint64_t committed_copied_ = 0;
-  PhysicalOffset sealed_cursor_;  // the commit under way
-  uint64_t sealed_copied_ = 0, sealed_walk_number_ = 0;
+  // What a commit makes durable: the cursor and Walk::copied_left(), of the last durable record
+  // (committed) and of the commit under way (sealed).
+  bool committing_ = false;  // a slot or commit_cursor() commits
+  PhysicalOffset committed_cursor_, sealed_cursor_;
+  uint64_t committed_copied_ = 0, sealed_copied_ = 0, sealed_walk_number_ = 0;
 };
 
 }  // namespace moltfs::replace

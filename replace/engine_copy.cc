@@ -42,7 +42,6 @@ void Engine::begin_copy() {
     ASSERT(activity_ == Activity::arming);
     standing = ledger_.standing();
     if (standing && (stopping_ || cancel_requested_)) return set_activity(Activity::idle);
-    set_activity(standing ? Activity::copying : Activity::suspending);
     if (standing) start_walk();
     walk_number = walk_number_;
     memory = slot_memory_.span();
@@ -82,6 +81,7 @@ void Engine::start_walk() {
   slot_memory_ = AlignedBuffer(slots_ * slot_bytes());
   ++walk_number_;
   committed_copied_ = 0;
+  set_activity(Activity::copying);
   log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
            facts.target.path);
 }
@@ -245,8 +245,10 @@ void Engine::end_copy() {
       copier_.reset();
       return set_activity(Activity::idle);
     }
-    set_activity(standing ? Activity::finishing : Activity::suspending);
-    if (standing) ASSERT(walk_->complete());
+    if (standing) {
+      ASSERT(walk_->complete());
+      set_activity(Activity::finishing);
+    }
   }
   if (standing) {
     finish();

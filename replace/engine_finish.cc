@@ -143,8 +143,13 @@ void Engine::collect_duplicated() {
 
 // ---- Suspension
 
-/// Duplication is off. Afterwards nothing uses the target any more.
+/// REQUIRES: duplication is off, and the caller has claimed the activity (any). Afterwards nothing
+/// uses the target any more, and the activity is idle.
 void Engine::finish_suspension() {
+  {
+    Lock lock(mutex_);
+    set_activity(Activity::suspending);
+  }
   volume_.set_pending_swap(std::nullopt);
   volume_.disarm();
   collect_duplicated();
