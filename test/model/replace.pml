@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A model of the replace protocol: writers, chunks coming and going, commits, the copier with its
- * cursor, finishing, one crash and one failure of the target at any moment. README.md maps its
- * parts to the code. Weakenings (each must give a counterexample): -DCURSOR_RULE -DNO_FREEZE
+ * A model of the replace protocol: writers, chunks that are made and removed, commits, the copier
+ * with its cursor, finishing, one crash and one failure of the target at any moment. README.md maps
+ * its parts to the code. Weakenings (each must give a counterexample): -DCURSOR_RULE -DNO_FREEZE
  * -DG0_BEFORE_DRAIN -DGUARD_EARLY -DNO_FLUSH -DBROKEN_COUNTS
  */
 #ifndef N
@@ -60,7 +60,7 @@ byte stopped = 0;
 #define COVERED(b, s) ((g1 != 0 && b >= g1) || (g0 != 0 && b >= g0 && (closed == 0 || b <= closed)) \
                        || (g0 != 0 && b < g0 && s < cursor) || (s < again && g1 != 0 && b < g1))
 
-/* Waits, as everything does, only while the power is on. */
+/* Waits only while the power is on, as everything does. */
 #define PAUSE(c) ((c) || down)
 
 inline publish(with_dup) { map++; map_dup[map] = with_dup }
@@ -90,7 +90,7 @@ proctype writer() {
   do
   :: down -> break
   :: !down && writes_left > 0 && !over ->
-     atomic {                                  /* allocate; a chunk comes where there is none */
+     atomic {                                  /* allocate; make a chunk if there is none */
        if
        :: writes_left > 0 && !down ->
           s = 0;
@@ -127,7 +127,7 @@ proctype writer() {
 #ifdef GUARD_EARLY
         atomic { if :: !down -> guards[m]-- :: else fi };
 #endif
-        atomic {                               /* the record goes in; perhaps another one goes */
+        atomic {                               /* record it; perhaps remove another one */
           if
           :: !down ->
              val[s] = v; birth[s] = gen; in_flight[s] = false;
