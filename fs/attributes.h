@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: changing attributes; clearing set-id bits and capabilities. fs/filesystem.h has the
-// contracts.
+// Inside fs only: changing attributes; clearing set-id bits and capabilities. fs/filesystem.h has
+// the contracts.
 #pragma once
 
 #include "fs/inode/context.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Filesystem: passes each operation to the part that does it; retries without space, syncs by policy.
+// Filesystem: passes each operation on; retries if there was no space, syncs if the policy says so.
 #include "fs/filesystem.h"
 
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What fs keeps in its two trees: key types, item layouts. FORMAT.md in this folder describes them.
+// The items of the two trees: key types, layouts. Described in fs/FORMAT.md.
 //
 // fs tree            object         type        offset
 //   inode            ino            inode       0
@@ -7,7 +7,7 @@
 //   dir entry        directory      dir_entry   name hash (23 bits), slot (8 bits): readdir cookie
 //   file extent      ino            extent      file offset, bytes
 //   inline data      ino            inline_data 0: content of a small file, target of a symlink
-//   orphan           kOrphanObject  orphan      ino: to be removed, or cut to its size, at mount
+//   orphan mark      kOrphanObject  orphan      ino: to be removed, or cut to its size
 // extent tree
 //   extent record    logical addr   extent_record  0
 //   chunk usage      (fs/tree/format.h)
@@ -40,17 +40,18 @@ enum class ItemType : uint8_t {
 };
 
 inline constexpr InodeNumber kRootInode{1};
-inline constexpr InodeNumber kFirstFreeInode{256};  ///< below: reserved (control files have 2, 3)
+inline constexpr InodeNumber kFirstFreeInode{
+    256};  ///< below: reserved (control files have 2 to 10)
 inline constexpr uint64_t kOrphanObject = 0;
 inline constexpr uint64_t kMaxNameBytes = 255;
 inline constexpr uint64_t kMaxInlineBytes = 2048;
-inline constexpr uint64_t kMaxSymlinkBytes =
-    4095;  // in two inline_data items (offsets 0, 1) if need be
+/// In one inline_data item, or in two (offsets 0 and 1).
+inline constexpr uint64_t kMaxSymlinkBytes = 4095;
 inline constexpr uint64_t kMaxXattrValueBytes = 65536;
 inline constexpr uint64_t kMaxExtentBytes = 1024 * 1024;
 inline constexpr uint64_t kMaxFileBytes = (uint64_t{1} << 63) - 1;
 inline constexpr uint32_t kMaxLinks = 65000;  // as ext4: programs rely on EMLINK existing
-inline constexpr uint32_t kMaxDirectoryLinks = 0x7fffffff;  // so many subdirectories, and two
+inline constexpr uint32_t kMaxDirectoryLinks = 0x7fffffff;  // its subdirectories, and two
 
 struct TimeOnDisk {
   le::little_int64_t seconds;
@@ -84,8 +85,8 @@ inline constexpr uint32_t kInodeDirSync = 32;
 inline constexpr uint32_t kInodeSettable =
     kInodeImmutable | kInodeAppendOnly | kInodeNoDump | kInodeNoAtime | kInodeDirSync;
 
-/// Value of a dir_entry item: this, then the name. One entry for each key: entries whose hashes
-/// are equal but for the low 8 bits take the next free slot number.
+/// Value of a dir_entry item: this, then the name. Entries whose hashes are equal except for the
+/// low 8 bits get different slot numbers.
 struct DirEntryOnDisk {
   le::little_uint64_t inode;
   le::little_uint8_t type;  ///< DT_*
@@ -93,23 +94,23 @@ struct DirEntryOnDisk {
 };
 static_assert(sizeof(DirEntryOnDisk) == 10);
 
-/// How many names of one hash there can be: slot numbers have 8 bits.
+/// The most names with the same hash: slot numbers have 8 bits.
 inline constexpr uint64_t kSlotsPerHash = 256;
-/// Offsets of dir_entry keys have 31 bits: cookies that fit the off_t and the long of programs of 32
-/// bits. Values below 256 are cookies of the start, "." and "..".
+/// Offsets of dir_entry keys have 31 bits, so that cookies fit the off_t and long of 32-bit
+/// programs. Values below 256 are the cookies of the start, "." and "..".
 inline constexpr uint64_t kFirstEntryOffset = kSlotsPerHash;
 inline constexpr uint64_t kEntryHashBits = 0x7fff'ff00;
 inline constexpr uint64_t kLastEntryOffset = kEntryHashBits + kSlotsPerHash - 1;
 inline constexpr uint64_t kXattrHashBits = 0xffff'ffff'ffff'0000;
 
-/// What an entry adds to the size of its directory.
+/// What an entry adds to the size of its directory, in bytes.
 constexpr uint64_t entry_size_bytes(size_t name_length) {
   return sizeof(DirEntryOnDisk) + name_length;
 }
 
 /// Value of an xattr item with part number 0: this, the name, then the first bytes of the value.
-/// Items with part numbers 1, 2, ... hold nothing but further bytes of the value. Attributes whose
-/// hashes are equal take different slot numbers.
+/// Items with part numbers 1, 2, ... hold only further bytes of the value. Attributes with equal
+/// hashes get different slot numbers.
 struct XattrOnDisk {
   le::little_uint32_t value_length;
   le::little_uint8_t name_length;
@@ -127,7 +128,7 @@ static_assert(sizeof(FileExtentOnDisk) == 16);
 inline constexpr uint32_t kExtentUnwritten = 1;  ///< preallocated: reads as zeros
 
 /// Value of an extent record: this, then one XXH3-64 for each 4 KiB block (none if unwritten).
-/// One record for one file extent, of the same length: when a file extent is cut, so is its record.
+/// Each file extent has one record of the same length: cutting one cuts the other.
 struct ExtentRecordOnDisk {
   le::little_uint64_t birth;
   le::little_uint64_t inode;
@@ -142,8 +143,8 @@ struct OrphanOnDisk {
   le::little_uint8_t what;  ///< OrphanKind
 };
 enum class OrphanKind : uint8_t {
-  remove = 1,    ///< has no name: remove it when nobody has it open
-  truncate = 2,  ///< cut its extents to its size (a long truncate was under way)
+  remove = 1,    ///< has no name: to be removed when it is no longer held
+  truncate = 2,  ///< its extents are to be cut to its size: a long truncate is unfinished
 };
 
 constexpr Key key_of(ItemType type, uint64_t object, uint64_t offset = 0) {

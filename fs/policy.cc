@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The words of the policy.
+// The mount options of Policy.
 #include "fs/policy.h"
 
 namespace moltfs::fs {

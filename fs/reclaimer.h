@@ -6,9 +6,9 @@
 // name to the one that erases its inode item. So a crash at any point leaves it for the next mount.
 // Its content and attributes are removed first, in as many critical sections as they need.
 //
-// O1 An operation that finds an inode by name or number takes a reference only in a critical section
-//    in which the inode has links or is already held. So an orphan that was passed to the task never
-//    comes back.
+// O1 An operation that finds an inode by name or number takes a reference only in a critical
+//    section in which the inode has links or is already held. So an orphan that was passed to the
+//    task never comes back.
 #pragma once
 
 #include <deque>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The vocabulary of fs: the values that cross the interface of Filesystem.
+// The value types of Filesystem's interface.
 #pragma once
 
 #include <compare>
@@ -33,7 +33,7 @@ struct Attributes {
   Time atime, mtime, ctime, btime;
 };
 
-/// Who asks; for the owner of new inodes.
+/// The caller of an operation; owns the inodes that it makes.
 struct Caller {
   uint32_t uid = 0, gid = 0;
   uint32_t umask = 0;
@@ -45,16 +45,17 @@ struct SetAttributes {
   std::optional<uint64_t> size;
   std::optional<Time> atime, mtime, ctime;
   bool atime_now = false, mtime_now = false;
-  bool kill_suidgid = false;   ///< a write, truncate or chown clears set-id bits, capabilities
-  bool outside_group = false;  ///< ... set-gid also where the group may not execute
-  bool from_cache = false;     ///< times of cached writes, which inode flags do not hold up
+  bool kill_suidgid =
+      false;  ///< clear set-id bits and security.capability (write, truncate, chown)
+  bool outside_group = false;  ///< ... the set-gid bit even if the group may not execute
+  bool from_cache = false;     ///< times of cached writes: inode flags do not forbid them
 };
 
 struct DirEntry {
   InodeNumber ino;
   uint8_t type = 0;  ///< DT_*
   std::string name;
-  uint64_t cookie = 0;  ///< where to go on after this entry
+  uint64_t cookie = 0;  ///< where to continue after this entry
 };
 
 struct Statistics {
@@ -64,10 +65,10 @@ struct Statistics {
 };
 
 enum class RenameMode : uint8_t { replace, no_replace, exchange, whiteout };
-/// `neither`: must not exist and must exist; fails with the one or the other error.
+/// create: the attribute must not exist. replace: it must exist. neither: both, so it always fails.
 enum class XattrMode : uint8_t { any, create, replace, neither };
 enum class SeekWhence : uint8_t { data, hole };
-/// As in fallocate(2). zero_range and allocate may carry keep_size; punch_hole always keeps it.
+/// As in fallocate(2). zero_range and allocate may keep the size; punch_hole always does.
 enum class AllocateMode : uint8_t { allocate, punch_hole, zero_range };
 
 /// How to write (Filesystem::write).
@@ -75,10 +76,10 @@ struct WriteFlags {
   bool append = false;
   bool kill_suidgid = false;
   bool outside_group = false;
-  bool keep_times = false;  ///< from the kernel's writeback cache, which sets times itself
+  bool keep_times = false;  ///< from the kernel's writeback cache, which sets the times itself
 };
 
-/// Called with each entry of a directory (Filesystem::read_directory).
+/// Called for each entry of a directory (Filesystem::read_directory).
 using DirVisitor = std::function<bool(const DirEntry&, const Attributes*)>;
 
 /// How a filesystem is opened.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Decoding of extent items, and ExtentChange: a picture of the old extents, a picture of the new
-// ones, and the difference between the two as changes of items.
+// Decoding of extent items, and ExtentChange: the old extents, the new extents, and the difference
+// between the two as changes of items.
 #include "fs/content/extents.h"
 
 #include <fmt/format.h>
@@ -39,7 +39,7 @@ Error bad_record(LogicalOffset at, const char* what) {
   return Error(Errc::bad_item, fmt::format("extent record at {}: {}", at.value, what));
 }
 
-/// Whether the two are neighbours that could be one, but for chunks.
+/// True if the two are adjacent and could be one extent, unless they are in different chunks.
 bool touch(const Extent& a, const Extent& b) {
   return a.file_end() == b.file_offset && a.logical + a.length == b.logical && a.birth == b.birth &&
          a.unwritten == b.unwritten && a.length + b.length <= kMaxExtentBytes;
@@ -146,7 +146,7 @@ Result<std::vector<Extent>> extents_in(Access& access, const Tree& fs_tree, Inod
   TRY(fs_tree.scan(access, from, last, [&](const Item& item) -> Result<bool> {
     TRY(auto extent, decode_file_extent(item));
     if (!found.empty() && found.back().file_end() > extent.file_offset) {
-      return bad_extent(item.key, "overlaps the one before");
+      return bad_extent(item.key, "overlaps the previous one");
     }
     found.push_back(std::move(extent));
     return found.size() < limit;
@@ -168,7 +168,7 @@ Result<void> visit_records(Access& access, const Tree& extent_tree, LogicalRange
   return extent_tree.scan(access, from, last, [&](const Item& item) -> Result<bool> {
     if (item.key.type != from.type) return true;
     TRY(const auto record, decode_record(item));
-    if (record.start < reached) return bad_record(record.start, "overlaps the one before");
+    if (record.start < reached) return bad_record(record.start, "overlaps the previous one");
     reached = record.end();
     return visit(record);
   });
@@ -202,8 +202,8 @@ Result<uint64_t> bounded_end(Access& access, const Tree& fs_tree, InodeNumber in
 }
 
 unsigned ExtentChange::item_changes(size_t old_count, size_t new_count) {
-  // In each tree: all old keys go but that of an extent whose head remains; the new ones come, and
-  // what remains of the first and the last old one.
+  // In each tree: the old keys are erased, except that of an extent whose head remains. The new
+  // ones are put, and what remains of the first and of the last old one.
   return static_cast<unsigned>(2 * (old_count + new_count + 1));
 }
 
@@ -258,14 +258,14 @@ Result<void> ExtentChange::write_in_place(const Extent& extent) {
     reached = old.file_end();
   }
   if (reached < extent.file_end()) {
-    return bad_record(extent.logical, "a preallocated extent is not where it was");
+    return bad_record(extent.logical, "a preallocated extent has moved");
   }
   remove(extent.file_offset, extent.file_end(), false);
   after_.emplace(extent.file_offset, extent);
   return ok();
 }
 
-/// The extent before the first new one, if the two can be joined.
+/// Loads the extent before the first new one, if the two can be joined.
 Result<void> ExtentChange::load_previous(Txn& txn) {
   if (after_.empty()) return ok();
   const Extent& first = after_.begin()->second;
@@ -274,7 +274,7 @@ Result<void> ExtentChange::load_previous(Txn& txn) {
       extents_in(txn, context_.fs_tree(), ino_, first.file_offset - 1, first.file_offset, 1));
   if (found.empty() || before_.contains(found[0].file_offset)) return ok();
   Extent& previous = found[0];
-  previous.birth = first.birth;  // unknown yet: assume the best
+  previous.birth = first.birth;  // unknown yet: assume that they can be joined
   if (!touch(previous, first)) return ok();
   TRY(auto whole, with_record(txn, context_.extent_tree(), ino_, previous, previous.file_offset,
                               previous.file_end()));
@@ -284,7 +284,7 @@ Result<void> ExtentChange::load_previous(Txn& txn) {
   return ok();
 }
 
-/// Chunks can be neighbours in the address space, but no extent lies in two.
+/// Chunks can be adjacent in the address space, but no extent lies in two chunks.
 bool ExtentChange::joins(const Extent& a, const Extent& b) const {
   if (!touch(a, b)) return false;
   const auto map = context_.transactions.volume().mapper().current();

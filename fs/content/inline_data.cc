@@ -10,8 +10,9 @@ Result<std::vector<std::byte>> load_inline(Access& access, const FilesystemConte
                                            const Inode& inode) {
   TRY(auto value, context.fs_tree().find(access, inline_key(inode.ino)));
   if (!value || value->size() != inode.size) {
-    return Error(Errc::bad_item, fmt::format("inode {}: {} inline bytes of {}", inode.ino.value,
-                                             value ? value->size() : 0, inode.size));
+    return Error(Errc::bad_item,
+                 fmt::format("inode {}: {} inline bytes instead of {}", inode.ino.value,
+                             value ? value->size() : 0, inode.size));
   }
   return std::vector<std::byte>(value->begin(), value->end());
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Inside fs only: content of small files, kept in an item of the fs tree instead of extents.
 //
-// A file is either inline (kInodeInline is set, one inline_data item of exactly `size` bytes, no
-// extents) or it is not (no such item). An empty file is not inline.
+// A file is inline (kInodeInline is set, one inline_data item of exactly `size` bytes, no extents)
+// or not (no such item). An empty file is not inline.
 #pragma once
 
 #include <vector>
@@ -11,7 +11,7 @@
 
 namespace moltfs::fs {
 
-/// True if content up to `end` may be kept inline: there are no extents, and it is small enough.
+/// True if content up to `end` may be inline: the file has no extents and is small enough.
 inline bool fits_inline(const Inode& inode, uint64_t end) {
   return inode.allocated_bytes == 0 && inode.size <= kMaxInlineBytes && end <= kMaxInlineBytes;
 }
@@ -21,18 +21,19 @@ inline bool fits_inline(const Inode& inode, uint64_t end) {
 /// REQUIRES: inode.is_inline(). Errors: node_missing, bad_item.
 Result<std::vector<std::byte>> load_inline(Access& access, const FilesystemContext& context,
                                            const Inode& inode);
-/// What the file has inline; zeros if it has none. REQUIRES: fits_inline(inode, 0).
+/// The content of a small file: inline, or zeros if it is not inline. REQUIRES:
+/// fits_inline(inode, 0).
 Result<std::vector<std::byte>> load_small_content(Access& access, const FilesystemContext& context,
                                                   const Inode& inode);
 
-/// The new content of a small file. Item changes: one, beside the inode's.
+/// The new content of a small file. Changes one item besides the inode's.
 class InlineChange {
  public:
   static constexpr unsigned kItemChanges = 1;
   InlineChange(const FilesystemContext& context, InodeNumber ino) : context_(context), ino_(ino) {}
   /// `content`: of the whole file; may be empty.
   Result<void> prepare(Txn& txn, const Inode& inode, std::vector<std::byte> content);
-  /// Sets size and flags of `inode`, too.
+  /// Also sets size and flags of `inode`.
   void apply(Txn& txn, Inode& inode);
 
  private:
@@ -42,7 +43,8 @@ class InlineChange {
   bool existed_ = false;
 };
 
-/// Removes the inline items of a file whose content goes elsewhere, or of an inode that goes away.
+/// Removes the inline items of a file whose content moves to extents, or of an inode that
+/// is removed.
 class InlineRemoval {
  public:
   static constexpr unsigned kItemChanges = 2;  ///< long symlinks have two items

@@ -96,7 +96,7 @@ bool Acl::is_extended() const {
 Acl::Entry& Acl::entry_of(Tag tag) {
   auto at = std::find_if(entries_.begin(), entries_.end(),
                          [tag](const Entry& entry) { return entry.tag == tag; });
-  ASSERT(at != entries_.end());  // parse() saw to it
+  ASSERT(at != entries_.end());  // parse() has checked this
   return *at;
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// POSIX access control lists in the form in which Linux hands them around as xattrs (version 2): a
-// header, then entries of tag, permissions and id, ordered by tag. Semantics as in acl(5) and the
-// kernel's fs/posix_acl.c.
+// POSIX access control lists in the format of Linux's xattrs (version 2): a header, then entries of
+// tag, permissions and id, ordered by tag. Semantics as in acl(5) and the kernel's fs/posix_acl.c.
 //
-// An *access* ACL and the mode of its inode are two views of one thing: owner, other and group
-// class (the mask, or the owning group where there is no mask) have the mode's nine bits. A list
-// that says no more than a mode is not stored. A *default* ACL of a directory is what new inodes in
-// it get.
+// An *access* ACL and the mode of its inode show the same permissions: owner, other and group class
+// (the mask entry, or the owning group if there is no mask) have the nine bits of the mode. A list
+// that contains no more than a mode is not stored. The *default* ACL of a directory is inherited by
+// new inodes in it.
 #pragma once
 
 #include <cstdint>
@@ -38,21 +37,21 @@ class Acl {
     bool operator==(const Entry&) const = default;
   };
 
-  /// An empty list (a header alone) is valid: it asks for removal. Errors: invalid_argument,
+  /// An empty list (only a header) is valid: it requests removal. Errors: invalid_argument,
   /// not_supported (another version).
   static Result<Acl> parse(ConstBytes xattr);
   std::vector<std::byte> encode() const;
 
   bool empty() const { return entries_.empty(); }
   const std::vector<Entry>& entries() const { return entries_; }
-  /// True if it says more than a mode can.
+  /// True if it contains more than a mode can express.
   bool is_extended() const;
-  /// The nine permission bits that it stands for. REQUIRES: !empty().
+  /// The nine permission bits of the mode. REQUIRES: !empty().
   uint32_t mode_bits() const;
-  /// chmod: owner, other and group class take the mode's bits.
+  /// chmod: sets owner, other and group class from the mode's bits.
   void set_mode_bits(uint32_t mode);
-  /// This is the default ACL of a directory: makes it the access ACL of a new inode that was asked
-  /// for with `mode`; returns the inode's mode.
+  /// Turns the default ACL of a directory into the access ACL of a new inode that is created with
+  /// `mode`; returns the inode's mode.
   uint32_t inherit(uint32_t mode);
 
   bool operator==(const Acl&) const = default;

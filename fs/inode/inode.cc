@@ -38,7 +38,7 @@ bool known_type(uint32_t mode) {
   }
 }
 
-/// What is wrong with it, or null.
+/// Names the impossible field; null if all are valid.
 const char* fault_of(const Inode& inode) {
   if (!known_type(inode.mode) || (inode.mode & ~(S_IFMT | 07777u)) != 0) return "mode";
   if (inode.size > kMaxFileBytes) return "size";
@@ -132,10 +132,9 @@ Result<Inode> load_inode(Access& access, const Tree& tree, InodeNumber ino) {
   return decode_inode(ino, *value);
 }
 
-Result<Inode> prepare_inode(Txn& txn, const Tree& tree, InodeNumber ino, bool erase) {
+Result<Inode> prepare_inode(Txn& txn, const Tree& tree, InodeNumber ino) {
   TRY(auto inode, load_inode(txn, tree, ino));
-  const auto intent = erase ? Tree::Intent::erase : Tree::Intent::put;
-  TRY(tree.prepare(txn, inode_key(ino), intent));
+  TRY(tree.prepare(txn, inode_key(ino), Tree::Intent::put));
   return inode;
 }
 

@@ -35,8 +35,8 @@ InodeOnDisk encode_inode(const Inode& inode);
 
 // In a critical section. Errors: not_found (no such inode), node_missing, bad_item.
 Result<Inode> load_inode(Access& access, const Tree& tree, InodeNumber ino);
-/// Loads it and prepares its item for store_inode (and, if `erase`, erase_inode).
-Result<Inode> prepare_inode(Txn& txn, const Tree& tree, InodeNumber ino, bool erase = false);
+/// Loads the inode and prepares its item for store_inode.
+Result<Inode> prepare_inode(Txn& txn, const Tree& tree, InodeNumber ino);
 /// REQUIRES: prepared. Inserts or updates.
 void store_inode(Txn& txn, const Tree& tree, const Inode& inode);
 

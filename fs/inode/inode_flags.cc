@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inode flags: setting them, and what they forbid.
+// Inode flags: setting and enforcing them.
 #include "fs/inode/inode_flags.h"
 
 namespace moltfs::fs {
@@ -31,12 +31,12 @@ Result<void> may_be_linked(const Inode& inode) {
 Result<void> may_change(const Inode& inode, const SetAttributes& set) {
   if (!is_protected(inode) || set.from_cache) return ok();
   if (set.mode || set.uid || set.gid) return Errc::not_permitted;
-  // A change of ctime alone that the kernel sends late carries the old mtime along.
+  // The kernel sends a late change of ctime together with the old mtime.
   const bool sets_mtime = set.mtime && *set.mtime != inode.mtime;
   if (inode.is_immutable()) {
     return unless(set.atime || sets_mtime || set.atime_now || set.mtime_now);
   }
-  // "Now" comes as atime_now with a value for mtime: the kernel owns the mtime of files.
+  // The kernel keeps the mtime of files: "now" arrives as atime_now with a value for mtime.
   return unless(set.atime || (sets_mtime && !set.atime_now));
 }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: what the flags of chattr(1) demand. The rules are Linux's, which its kernel does
-// not apply to FUSE: it knows of the flags only what passes through it when they are set.
+// Inside fs only: enforces the flags of chattr(1). The rules are those of Linux, whose kernel does
+// not apply them to FUSE: it does not know which flags an inode has.
 //
-// immutable: no names come or go in it, it neither gets nor loses one, nothing of it changes.
-// append-only: files are opened for writing only to append; directories get names but lose none;
-//   it loses no name, and its attributes stay but for times that become now.
-// dirsync: of a directory, changes of its names are durable when they are answered.
-// What was open before goes on being written, as on btrfs: the pages that the kernel writes back
-// late must find their place.
+// immutable    Nothing of the inode changes; it gets no new name and loses none. In an immutable
+//              directory no names are added or removed.
+// append-only  Files can be opened for writing only with O_APPEND. Directories get names but lose
+//              none. The inode loses no name. Its attributes do not change, but times can be set
+//              to now.
+// dirsync      Changes of names in this directory are durable when they are answered.
+//
+// A file that is already open stays writable, as on btrfs: pages that the kernel writes back late
+// must be accepted.
 #pragma once
 
 #include "fs/inode/context.h"
@@ -18,14 +21,15 @@ namespace moltfs::fs {
 Result<void> may_add_name(const Inode& directory);
 Result<void> may_remove_name(const Inode& directory, const Inode& named);
 Result<void> may_be_linked(const Inode& inode);
-/// All but the size.
+/// All attributes except the size.
 Result<void> may_change(const Inode& inode, const SetAttributes& set);
 Result<void> may_change_xattrs(const Inode& inode);
 Result<void> may_open(FilesystemContext& context, InodeNumber ino, bool writes, bool appends);
 
-/// Of an inode made in `directory`.
+/// The flags of an inode that is made in `directory`.
 uint32_t inherited_flags(const Inode& directory, bool is_directory);
-/// Of those in `which`, the inode has `flags` then.
+/// Sets the flags in `which` to their values in `flags`. Errors: not_supported (unknown
+/// flags), not_found.
 Result<Attributes> change_flags(FilesystemContext& context, InodeNumber ino, uint32_t flags,
                                 uint32_t which);
 

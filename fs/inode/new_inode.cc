@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a new inode takes from its parent and from who makes it.
+// What a new inode inherits from its parent and gets from the caller.
 #include "fs/inode/new_inode.h"
 
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 namespace moltfs::fs {
 namespace {
 
-// The two inherited lists are prepared together, so they must not take the same slot.
+// The two inherited ACLs are prepared together, so they must not take the same slot.
 constexpr unsigned kAccessSlot = 0;
 constexpr unsigned kDefaultSlot = 1;
 
@@ -21,8 +21,8 @@ Result<bool> inherit_acl(const FilesystemContext& context, Txn& txn, const Inode
   if (!stored) return false;
   auto parsed = Acl::parse(*stored);
   if (!parsed || parsed.value().empty()) {
-    return Error(Errc::bad_item, "inode " + std::to_string(parent.ino.value) +
-                                     ": its default ACL does not hold together");
+    return Error(Errc::bad_item,
+                 "inode " + std::to_string(parent.ino.value) + ": its default ACL is not valid");
   }
   Acl acl = std::move(parsed).value();
   const InodeNumber ino = made.inode.ino;

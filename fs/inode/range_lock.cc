@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Range locks: one queue for each inode in use, in order of arrival. A request is granted as soon
-// as nothing before it in the queue, granted or waiting, conflicts with it.
+// as no earlier request in the queue, granted or waiting, conflicts with it.
 #include "fs/inode/range_lock.h"
 
 #include <utility>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Locks on byte ranges of an inode's content, held across device I/O (they are no mutexes: waiting
-// for one is a wait like any other). Shared for readers, exclusive for writers; fair: first come,
-// first served, so that a truncate is not starved.
+// Locks on byte ranges of an inode's content. They may be held across device I/O and waits (they
+// are not mutexes; the lock order is in fs/README.md). Shared for readers, exclusive for writers.
+// Fair: first come, first served, so that a truncate does not starve.
 #pragma once
 
 #include <cstdint>

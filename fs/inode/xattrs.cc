@@ -17,7 +17,7 @@
 namespace moltfs::fs {
 namespace {
 
-// Items in one critical section: few, so that what it reserves is there on a full volume.
+// Items removed in one critical section: few, so that a full volume has the nodes that it reserves.
 constexpr unsigned kDropBatch = 8;
 
 enum class Namespace : uint8_t { user, trusted, security, access_acl, default_acl };
@@ -49,7 +49,7 @@ Key part_key(Key first, unsigned part) {
   return first;
 }
 
-/// Where a name is, or could go.
+/// The place of a name: where it is, or a free slot for it.
 struct Place {
   std::optional<Key> found;
   unsigned part_count = 0;
@@ -78,9 +78,9 @@ Result<Place> find_place(const FilesystemContext& context, Access& access, Inode
   return place;
 }
 
-/// Runs `change` in a critical section whose budget grows to what it turns out to need:
-/// change(txn, item_changes_allowed) returns how many it needs, having changed nothing if that is
-/// more than it is allowed.
+/// Runs `change` in a critical section, and again with a larger budget if it needs more.
+/// change(txn, item_changes_allowed) returns how many item changes it needs; if that is more than
+/// allowed it has changed nothing.
 template <class F>
 Result<void> with_growing_budget(FilesystemContext& context, unsigned first_guess,
                                  alloc::ReserveClass reserve_class, const F& change) {
@@ -95,9 +95,10 @@ Result<void> with_growing_budget(FilesystemContext& context, unsigned first_gues
   }
 }
 
-/// What setting an ACL comes to: the value to keep (nothing: none) and its effect on the mode.
-Result<std::optional<std::vector<std::byte>>> settle_acl(Inode& inode, Namespace space,
-                                                         ConstBytes value) {
+/// Checks an ACL that is to be set and applies it to the mode. Returns the value to store; nothing
+/// if the mode expresses all of it.
+Result<std::optional<std::vector<std::byte>>> acl_to_store(Inode& inode, Namespace space,
+                                                           ConstBytes value) {
   if (inode.is_symlink()) return Errc::not_supported;
   TRY(auto acl, Acl::parse(value));
   if (space == Namespace::default_acl && !inode.is_directory()) {
@@ -118,7 +119,7 @@ Result<unsigned> set_acl_in(FilesystemContext& context, Txn& txn, InodeNumber in
                             bool kill_sgid) {
   TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
   TRY(may_change_xattrs(inode));
-  TRY(auto kept, settle_acl(inode, space, value));
+  TRY(auto kept, acl_to_store(inode, space, value));
   std::optional<ConstBytes> new_value;
   if (kept) new_value = ConstBytes(*kept);
   TRY(auto change, XattrChange::prepare(context, txn, ino, name, new_value));
@@ -149,7 +150,7 @@ Result<XattrHead> decode_xattr(const Key& key, ConstBytes value) {
   head.first_part = tail.subspan(disk.name_length);
   if (head.part_count == 0 || head.first_part.size() > head.value_length ||
       (head.part_count == 1) != (head.first_part.size() == head.value_length)) {
-    return bad("parts do not make up the value");
+    return bad("its parts do not add up to the value");
   }
   return head;
 }
@@ -199,9 +200,9 @@ void XattrChange::split(Key at, std::string_view name, ConstBytes value) {
   writer.bytes(first);
   puts_.push_back({at, writer.take()});
   for (unsigned part = 1; !rest.empty(); ++part) {
-    const ConstBytes piece = rest.first(std::min(kMaxItemBytes, rest.size()));
-    puts_.push_back({part_key(at, part), {piece.begin(), piece.end()}});
-    rest = rest.subspan(piece.size());
+    const ConstBytes bytes = rest.first(std::min(kMaxItemBytes, rest.size()));
+    puts_.push_back({part_key(at, part), {bytes.begin(), bytes.end()}});
+    rest = rest.subspan(bytes.size());
   }
 }
 
@@ -280,14 +281,14 @@ Result<void> remove_xattr(FilesystemContext& context, InodeNumber ino, std::stri
   return with_growing_budget(context, 3, alloc::ReserveClass::reclaiming,
                              [&](Txn& txn, unsigned allowed) -> Result<unsigned> {
                                TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
-                               // A capability is removed by the kernel, before a write.
+                               // The kernel removes a capability before a write.
                                if (name != kCapabilityName) {
                                  TRY(may_change_xattrs(inode));
                                }
                                TRY(auto change,
                                    XattrChange::prepare(context, txn, ino, name, std::nullopt));
                                if (!change.existed()) {
-                                 if (is_acl) return 0u;  // no list is what was asked for
+                                 if (is_acl) return 0u;  // there is no ACL, as requested
                                  return Errc::no_attribute;
                                }
                                const unsigned needed = change.item_changes() + 1;

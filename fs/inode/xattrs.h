@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: extended attributes. See fs/filesystem.h for the contracts, fs/format.h for
-// the items.
+// Inside fs only: extended attributes. fs/filesystem.h has the contracts, fs/format.h the items.
 //
-// Namespaces: user (regular files and directories only), trusted, security, and of system the two
-// POSIX ACLs, which are bound to the mode (fs/inode/acl.h). Limits are those of Linux.
+// Namespaces: user (only on regular files and directories), trusted, security, and the two POSIX
+// ACLs of system, which change together with the mode (fs/inode/acl.h). Limits are those of Linux.
 #pragma once
 
 #include <optional>
@@ -16,7 +15,7 @@
 namespace moltfs::fs {
 
 inline constexpr std::string_view kCapabilityName = "security.capability";
-/// An ACL has to fit into one item: so inheriting one is a change of known size.
+/// An ACL has to fit into one item, so that inheriting it is a change of known size.
 inline constexpr size_t kMaxAclBytes = kMaxItemBytes - sizeof(XattrOnDisk) - 32;
 
 Result<std::vector<std::byte>> get_xattr(FilesystemContext& context, InodeNumber ino,
@@ -25,10 +24,10 @@ Result<void> set_xattr(FilesystemContext& context, InodeNumber ino, std::string_
                        ConstBytes value, XattrMode mode, bool kill_sgid);
 Result<void> remove_xattr(FilesystemContext& context, InodeNumber ino, std::string_view name);
 Result<std::vector<std::string>> list_xattrs(FilesystemContext& context, InodeNumber ino);
-/// Removes all attributes of an inode that is going away, in several critical sections.
+/// Removes all attributes of an inode that is being removed, in several critical sections.
 Result<void> drop_xattrs(FilesystemContext& context, InodeNumber ino);
 
-/// An attribute's first item, decoded and checked.
+/// The first item of an attribute, decoded and checked.
 struct XattrHead {
   std::string_view name;  ///< valid as long as the item view
   uint32_t value_length = 0;
@@ -37,7 +36,7 @@ struct XattrHead {
 };
 /// Error: bad_item.
 Result<XattrHead> decode_xattr(const Key& key, ConstBytes value);
-/// Slot number and part number of a key.
+/// The part number in a key.
 constexpr unsigned xattr_part_of(const Key& key) {
   return key.offset & 0xff;
 }
@@ -47,11 +46,12 @@ Result<std::optional<std::vector<std::byte>>> load_xattr(const FilesystemContext
                                                          Access& access, InodeNumber ino,
                                                          std::string_view name);
 
-/// A change of one attribute within a larger operation: prepared first, applied with the rest.
+/// A change of one attribute within a larger operation: first prepared, then applied with the rest.
 class XattrChange {
  public:
-  /// Sets `name`, or removes it where there is no value. The slot for a new name is `first_slot` or
-  /// later: for two attributes prepared in one critical section.
+  /// Sets `name`, or removes it if there is no value. A new name gets slot `first_slot` or a later
+  /// one; two attributes that are prepared in one critical section need different first slots.
+  /// Errors: node_missing, bad_item, no_space (all slots are taken).
   static Result<XattrChange> prepare(const FilesystemContext& context, Txn& txn, InodeNumber ino,
                                      std::string_view name, std::optional<ConstBytes> value,
                                      unsigned first_slot = 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Operations on names but rename: each is one critical section.
+// Operations on names, except rename. Each is one critical section.
 #include "fs/names/directory.h"
 
 #include <dirent.h>
@@ -22,7 +22,7 @@ constexpr uint64_t kDotDotCookie = 2;
 constexpr size_t kFirstBatch = 32;
 constexpr size_t kMaxBatch = 256;
 
-/// The inode an entry names. An entry without an inode is damage, not absence.
+/// The inode of an entry. If it is missing the filesystem is damaged: bad_item, not not_found.
 Result<Inode> load_named(const FilesystemContext& context, Access& access, const DirEntry& entry) {
   auto inode = load_inode(access, context.fs_tree(), entry.ino);
   if (!inode && inode.error().code == Errc::not_found) {
@@ -37,8 +37,8 @@ Result<void> check_links(const Inode& inode) {
   return Error(Errc::bad_item, fmt::format("inode {} has a name but no links", inode.ino.value));
 }
 
-/// Makes an inode with a name. `finish` runs last among the preparations and may change the inode;
-/// what it returns runs with the changes.
+/// Makes an inode with a name. `finish` is the last of the preparations and may change the inode;
+/// `also` runs with the changes.
 using Finish = std::function<Result<void>(Txn&, NewInode&)>;
 using Also = std::function<void(Txn&, const NewInode&)>;
 Result<Attributes> make_named(FilesystemContext& context, InodeNumber parent, std::string_view name,
@@ -67,11 +67,11 @@ Result<Attributes> make_named(FilesystemContext& context, InodeNumber parent, st
   });
 }
 
-/// An orphan is to get a name. True if it has extents beyond its end: then a truncate of it is (or
-/// was) under way, whose mark has to take the place of the orphan's.
+/// Prepares giving a name to an orphan. True if it has extents beyond its end: then a truncate of
+/// it is unfinished, and a mark OrphanKind::truncate has to replace its mark.
 Result<bool> prepare_adoption(const FilesystemContext& context, Txn& txn, const Inode& inode) {
   const Tree& tree = context.fs_tree();
-  // Nobody holds it: the background task has it already.
+  // It is not held: it was already passed to the Reclaimer.
   if (!context.inodes.is_held(inode.ino)) return Errc::not_found;
   TRY(const auto mark, load_orphan_mark(context, txn, inode.ino));
   if (!mark) return Error(Errc::bad_item, fmt::format("orphan {} has no mark", inode.ino.value));
@@ -95,7 +95,7 @@ bool is_known_type(uint32_t mode) {
   }
 }
 
-/// One batch of read_entries: what one critical section found.
+/// What one critical section of read_entries found.
 struct Batch {
   std::vector<DirEntry> entries;
   std::vector<Attributes> attributes;  // with references: of each entry
@@ -125,8 +125,8 @@ Result<Batch> fetch_batch(FilesystemContext& context, InodeNumber directory, uin
   });
 }
 
-/// Shows a batch; false if the visitor wants no more. References to what it did not take are given
-/// back.
+/// Visits a batch; false if the visitor stopped. References to entries that it did not take are
+/// given back.
 bool show_batch(FilesystemContext& context, const Batch& batch, bool references,
                 const DirVisitor& visit) {
   for (size_t i = 0; i < batch.entries.size(); ++i) {

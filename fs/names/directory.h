@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: operations on names. See fs/filesystem.h for the contracts.
+// Inside fs only: operations on names. fs/filesystem.h has the contracts.
 #pragma once
 
 #include "fs/inode/context.h"
@@ -31,7 +31,7 @@ Result<void> read_entries(FilesystemContext& context, InodeNumber directory, uin
 /// A path of `ino` from the root; see Filesystem::path_of. Slow.
 std::string find_path(FilesystemContext& context, InodeNumber ino);
 
-/// One more piece of the target of a symlink: at most kMaxItemBytes in each of two items.
+/// The target of a symlink is in one or two items, of at most kMaxItemBytes each.
 constexpr Key symlink_key(InodeNumber ino, unsigned part) {
   return key_of(ItemType::inline_data, ino.value, part);
 }
@@ -39,8 +39,9 @@ constexpr Key symlink_key(InodeNumber ino, unsigned part) {
 // In a critical section: an inode loses a name.
 /// REQUIRES: `inode` is loaded and has a name. Prepares lose_name.
 Result<void> prepare_lose_name(const FilesystemContext& context, Txn& txn, const Inode& inode);
-/// Counts the link down (a directory loses all of them), makes the inode an orphan if it was the
-/// last, and stores it. Last in the critical section: the orphan may be given to the background.
+/// Decrements the links (a directory loses all), makes the inode an orphan if there are none left,
+/// and stores it. REQUIRES: the last change of the critical section, because the orphan may be
+/// passed to the Reclaimer.
 void lose_name(FilesystemContext& context, Txn& txn, Inode inode, const Time& now);
 
 }  // namespace moltfs::fs

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Finds the path of an inode: for directories by their parents, for others by looking at entries.
+// Finds the path of an inode: of directories through their parents, of others by searching entries.
 #include <fmt/format.h>
 
 #include "fs/names/dir_entry.h"
@@ -8,7 +8,7 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr unsigned kMaxDepth = 10'000;      // deeper only if the parents form a loop
+constexpr unsigned kMaxDepth = 10'000;      // more only if the parents form a loop
 constexpr unsigned kEntriesPerStep = 1024;  // in one critical section
 constexpr uint8_t kEntryType = static_cast<uint8_t>(ItemType::dir_entry);
 
@@ -17,8 +17,8 @@ struct Found {
   std::string name;
 };
 
-/// Looks for an entry that names `ino` from `at` on, at most kEntriesPerStep items; moves `at` on.
-/// Only within the directory of `at`, or through the whole tree. `at` is nothing at the end.
+/// Searches at most kEntriesPerStep items from `at` on for an entry of `ino`, in the directory of
+/// `at` or in the whole tree. Advances `at`; nothing at the end.
 Result<std::optional<Found>> search_step(FilesystemContext& context, InodeNumber ino,
                                          bool one_directory, std::optional<Key>& at) {
   const Key start = *at;

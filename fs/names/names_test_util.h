@@ -63,8 +63,8 @@ class TestFilesystem {
     close();
     open();
   }
-  /// Waits until orphans that nobody holds are gone; the filesystem can be used no more but looked
-  /// at.
+  /// Waits until orphans that nobody holds are gone; the filesystem can be used no more but
+  /// looked at.
   void drain() { filesystem_->stop(); }
 
   /// Unmounts in order; REQUIRE that check finds nothing. Only destroy it afterwards.

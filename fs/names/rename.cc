@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// rename: moving a name, also over another, exchanging two, leaving a whiteout. One critical
-// section.
+// rename: moves a name, replaces another name, exchanges two names, leaves a whiteout. One
+// critical section.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -37,7 +37,7 @@ class Renaming {
     TRY(load());
     if (to_entry_ && to_entry_->ino == from_entry_.ino) {
       if (mode_ == RenameMode::no_replace) return Errc::already_exists;
-      return ok();  // two names of one inode: nothing happens
+      return ok();  // two names of one inode: nothing to do
     }
     TRY(check());
     TRY(prepare());
@@ -83,7 +83,7 @@ class Renaming {
 
   /// Error: invalid_argument if `directory` is `ancestor` or lies below it.
   Result<void> check_not_within(InodeNumber directory, InodeNumber ancestor) {
-    // No chain is longer than there are inodes: more steps mean a loop, that is damage.
+    // A chain longer than the number of inodes is a loop: the filesystem is damaged.
     for (uint64_t steps = txn_.counters().inode_count + 1; steps > 0; --steps) {
       if (directory == ancestor) return Errc::invalid_argument;
       if (directory == kRootInode) return ok();
@@ -209,7 +209,7 @@ class Renaming {
   const Time now_;
 
   Inode from_directory_;
-  std::optional<Inode> other_directory_;  // the one moved to, if it is another
+  std::optional<Inode> other_directory_;  // the directory moved to, if it is another one
   DirEntry from_entry_;
   Inode moved_;
   std::optional<DirEntry> to_entry_;

@@ -18,8 +18,8 @@
 //    anything: prepare() makes sure that the path to a key (and, for an erase that would leave a
 //    leaf too empty, a sibling) is in memory. insert/update/erase of prepared keys cannot fail.
 // T2 Nodes are split when full. A node less than a quarter full is merged with a sibling if both
-//    fit into seven eighths of one node. Only siblings in memory are merged, so an erase never needs
-//    I/O. An empty node is always removed. A root with one child is replaced by that child.
+//    fit into seven eighths of one node. Only siblings in memory are merged, so an erase never
+//    needs I/O. An empty node is always removed. A root with one child is replaced by that child.
 //    Ascending inserts leave full nodes behind.
 // T3 An item view (ConstBytes) is valid until the next change of the same tree or the end of the
 //    critical section.
