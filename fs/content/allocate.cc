@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Preallocation, holes and zeroed ranges: fallocate(2).
 //
-// What is preallocated is unwritten: it reads as zeros and is a hole to SEEK_DATA. A written extent
-// is never turned into an unwritten one: a durable superblock may reach its bytes, and an unwritten
-// extent is written in place. So zeroing a range frees what is there and preallocates anew.
-#include "fs/content/content.h"
-
+// Preallocated space is an unwritten extent: it reads as zeros and is a hole to SEEK_DATA. A
+// written extent never becomes an unwritten one, because a durable superblock may refer to its
+// bytes, and unwritten extents are written in place. So zeroing a range frees what is there and
+// preallocates anew.
 #include <algorithm>
 
+#include "fs/content/content.h"
 #include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
 
 namespace moltfs::fs {
 namespace {
 
-/// Space that is taken at once; more is taken in steps, after a look at what is free.
+/// Space that is taken in one step. Before a longer request the free space is checked.
 constexpr uint64_t kWindowBytes = uint64_t{4} << 30;
 
 struct Request {
@@ -23,7 +23,8 @@ struct Request {
   bool keep_size = false;
 };
 
-/// The blocks that are whole within [first, end), the end of the file being as good as a block's.
+/// The whole blocks within [first, end). The block at the end of the file counts as whole if `end`
+/// is at or beyond that end.
 FileRange whole_blocks(const Inode& inode, uint64_t first, uint64_t end) {
   const FileRange blocks{round_up(first, kBlockSize), end >= inode.size
                                                           ? round_up(end, kBlockSize)
@@ -31,8 +32,8 @@ FileRange whole_blocks(const Inode& inode, uint64_t first, uint64_t end) {
   return {blocks.first, std::max(blocks.first, blocks.end)};
 }
 
-/// Parts of [first, end) that have to be preallocated: without extents; with `zeroing`, those with
-/// written ones as well.
+/// Parts of `range` that have to be preallocated: those without extents, and with `zeroing` those
+/// with written extents.
 Result<std::vector<FileRange>> find_holes(FilesystemContext& context, InodeNumber ino,
                                           FileRange range, bool zeroing) {
   std::vector<FileRange> holes;
@@ -73,7 +74,7 @@ Result<void> preallocate(FilesystemContext& context, InodeNumber ino, FileRange 
   return ok();
 }
 
-/// Zeros the parts of the first and the last block that are not whole in [first, end).
+/// Zeros the parts of the request in blocks that it does not cover completely.
 Result<void> zero_edges(FilesystemContext& context, const Inode& inode, const Request& request,
                         const FileRange& whole) {
   if (whole.first > request.end) {  // all within one block
@@ -95,7 +96,7 @@ Result<void> zero_inline(FilesystemContext& context, InodeNumber ino, uint64_t f
     InlineChange change(context, ino);
     TRY(change.prepare(txn, inode, std::move(content)));
     change.apply(txn, inode);
-    Settlement{}.apply(inode, context.now());
+    InodeUpdate{}.apply(inode, context.now());
     store_inode(txn, context.fs_tree(), inode);
     return ok();
   });
@@ -106,7 +107,7 @@ Result<void> punch_hole(FilesystemContext& context, const Inode& inode, const Re
   const FileRange whole = whole_blocks(inode, request.first, request.end);
   TRY(zero_edges(context, inode, request, whole));
   TRY(cut_blocks(context, inode.ino, whole.first, whole.end, {}));
-  return settle(context, inode.ino, {});
+  return update_inode(context, inode.ino, {});
 }
 
 Result<void> allocate(FilesystemContext& context, Inode inode, const Request& request) {
@@ -129,9 +130,9 @@ Result<void> allocate(FilesystemContext& context, Inode inode, const Request& re
   }
   const FileRange blocks{round_down(request.first, kBlockSize), round_up(request.end, kBlockSize)};
   TRY(preallocate(context, inode.ino, blocks, false));
-  Settlement settlement;
-  if (grows) settlement.size_at_least = request.end;
-  return settle(context, inode.ino, settlement);
+  InodeUpdate update;
+  if (grows) update.size_at_least = request.end;
+  return update_inode(context, inode.ino, update);
 }
 
 }  // namespace

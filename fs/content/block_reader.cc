@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Reading whole blocks: look up extents and checksums under the lock, read without it, verify.
+// Reading whole blocks: load extents and checksums under the lock, read without it, verify.
 //
-// A block whose first copy cannot be read or does not match its checksum:
-//   the record has changed -> a race with a writer: look up again;
-//   another copy is good   -> take it, and write it over the bad ones: under a freeze, so that the
-//                             place cannot get another owner, and only if the record still stands;
-//   none is good           -> io_error.
+// If the first copy of a block cannot be read or does not match its checksum:
+//   the record has changed -> a race with a writer: load the extents again;
+//   another copy is good   -> use it and overwrite the bad copies with it: under a freeze, so that
+//                             the place cannot get another owner, and only if the record has
+//                             not changed;
+//   no copy is good        -> io_error.
 #include "fs/content/blocks.h"
 
-#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/log.h"
@@ -20,20 +21,19 @@ namespace {
 
 using alloc::MapGuard;
 
-constexpr size_t kExtentsPerLookup = 64;
-constexpr int kMaxLookups = 8;
+constexpr int kMaxAttempts = 8;
 constexpr std::string_view kMismatch = "does not match its checksum";
 
-/// Part of a written extent, and where its bytes go.
-struct Part {
-  Extent extent;
+/// An extent to be read, and where its bytes go.
+struct ExtentRead {
+  const Extent& extent;
   Bytes into;
 
   Bytes block(size_t i) const { return into.subspan(i * kBlockSize, kBlockSize); }
   bool is_good(size_t i) const { return checksum_of(block(i)) == extent.checksums[i]; }
 };
 
-/// One block that has to be had from another copy.
+/// A block whose first copy is bad.
 struct BadBlock {
   LogicalOffset at;
   uint64_t file_offset = 0;
@@ -47,18 +47,14 @@ class BlockReader {
   BlockReader(FilesystemContext& context, InodeNumber ino)
       : context_(context), volume_(context.transactions.volume()), ino_(ino) {}
 
-  Result<void> read(uint64_t offset, Bytes into);
+  Result<void> read(uint64_t offset, Bytes into, StoredExtents known);
 
  private:
-  struct Found {
-    std::vector<Extent> extents;
-    uint64_t end = 0;  ///< how far the lookup came
-  };
-  Result<Found> look_up(uint64_t offset, uint64_t end);
-  std::vector<Part> place(const Found& found, uint64_t offset, Bytes into);
-  Result<bool> fill(std::vector<Part>& parts);
+  Result<StoredExtents> load(FileRange range);
+  std::vector<ExtentRead> plan_reads(const StoredExtents& stored, Bytes into);
+  Result<bool> fill(const std::vector<ExtentRead>& extents);
   Result<bool> mend(const BadBlock& block);
-  Result<bool> stands(const BadBlock& block);
+  Result<bool> is_current(const BadBlock& block);
   bool read_copy(const MapGuard& guard, const BadBlock& block, unsigned copy);
   void note_bad(const MapGuard& guard, const BadBlock& block, unsigned copy, std::string_view what);
   void repair(const BadBlock& block, const std::vector<unsigned>& copies);
@@ -68,77 +64,73 @@ class BlockReader {
   const InodeNumber ino_;
 };
 
-Result<void> BlockReader::read(uint64_t offset, Bytes into) {
-  int lookups = 0;
+Result<void> BlockReader::read(uint64_t offset, Bytes into, StoredExtents known) {
+  int attempts = 0;
+  bool is_known = known.range.first == offset && known.range.end > offset &&
+                  known.range.end - offset <= into.size();
   while (!into.empty()) {
-    TRY(auto found, look_up(offset, offset + into.size()));
-    const Bytes now = into.first(found.end - offset);
-    auto parts = place(found, offset, now);
-    TRY(bool filled, fill(parts));
+    if (!std::exchange(is_known, false)) {
+      TRY(known, load({offset, offset + into.size()}));
+    }
+    const Bytes now = into.first(known.range.end - offset);
+    TRY(const bool filled, fill(plan_reads(known, now)));
     if (!filled) {
-      if (++lookups == kMaxLookups) return Error(Errc::io_error);
+      if (++attempts == kMaxAttempts) return Error(Errc::io_error);
       continue;
     }
-    lookups = 0;
+    attempts = 0;
     offset += now.size();
     into = into.subspan(now.size());
   }
   return ok();
 }
 
-Result<BlockReader::Found> BlockReader::look_up(uint64_t offset, uint64_t end) {
-  return context_.transactions.read([&](Access& access) -> Result<Found> {
-    Found found;
-    TRY(auto extents, extents_in(access, context_.fs_tree(), ino_, offset, end, kExtentsPerLookup));
-    found.end = extents.size() < kExtentsPerLookup ? end : std::min(end, extents.back().file_end());
-    for (const Extent& extent : extents) {
-      if (extent.unwritten) continue;
-      TRY(auto part, with_record(access, context_.extent_tree(), ino_, extent, offset, end));
-      found.extents.push_back(std::move(part));
-    }
-    return found;
-  });
+Result<StoredExtents> BlockReader::load(FileRange range) {
+  return context_.transactions.read(
+      [&](Access& access) { return load_stored(access, context_, ino_, range); });
 }
 
-/// What is to be read; zeros everything else.
-std::vector<Part> BlockReader::place(const Found& found, uint64_t offset, Bytes into) {
-  std::vector<Part> parts;
+/// What is to be read into `into`, which is for all of stored.range. Zeros everything else.
+std::vector<ExtentRead> BlockReader::plan_reads(const StoredExtents& stored, Bytes into) {
+  std::vector<ExtentRead> reads;
+  const uint64_t offset = stored.range.first;
   uint64_t reached = offset;
-  for (const Extent& extent : found.extents) {
+  for (const Extent& extent : stored.extents) {
     std::memset(into.data() + (reached - offset), 0, extent.file_offset - reached);
-    parts.push_back({extent, into.subspan(extent.file_offset - offset, extent.length)});
+    reads.push_back({extent, into.subspan(extent.file_offset - offset, extent.length)});
     reached = extent.file_end();
   }
   std::memset(into.data() + (reached - offset), 0, offset + into.size() - reached);
-  return parts;
+  return reads;
 }
 
-/// False: the extents have changed, look up again.
-Result<bool> BlockReader::fill(std::vector<Part>& parts) {
-  if (parts.empty()) return true;
+/// Reads and verifies. False: the extents have changed, load them again.
+Result<bool> BlockReader::fill(const std::vector<ExtentRead>& extents) {
+  if (extents.empty()) return true;
   std::vector<alloc::LogicalRead> reads;
-  reads.reserve(parts.size());
-  for (const Part& part : parts) reads.push_back({part.extent.logical, part.into});
+  reads.reserve(extents.size());
+  for (const ExtentRead& read : extents) reads.push_back({read.extent.logical, read.into});
   {
     const MapGuard guard = volume_.acquire_map();
     volume_.read_batch(guard, reads, 0);
   }
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Part& part = parts[i];
-    for (size_t block = 0; block < part.extent.checksums.size(); ++block) {
-      if (reads[i].result && part.is_good(block)) continue;
+  for (size_t i = 0; i < extents.size(); ++i) {
+    const auto& [extent, into] = extents[i];
+    for (size_t block = 0; block < extent.checksums.size(); ++block) {
+      if (reads[i].result && extents[i].is_good(block)) continue;
       const uint64_t skipped = block * kBlockSize;
-      TRY(bool mended, mend({part.extent.logical + skipped, part.extent.file_offset + skipped,
-                             part.extent.birth, part.extent.checksums[block], part.block(block)}));
+      TRY(const bool mended,
+          mend({extent.logical + skipped, extent.file_offset + skipped, extent.birth,
+                extent.checksums[block], extents[i].block(block)}));
       if (!mended) return false;
     }
   }
   return true;
 }
 
-/// Gets the block from whichever copy is good. False: its record has changed.
+/// Reads the block from any good copy and repairs the bad ones. False: its record has changed.
 Result<bool> BlockReader::mend(const BadBlock& block) {
-  TRY(bool current, stands(block));
+  TRY(const bool current, is_current(block));
   if (!current) return false;
   std::vector<unsigned> bad;
   bool good = false;
@@ -159,8 +151,8 @@ Result<bool> BlockReader::mend(const BadBlock& block) {
   return true;
 }
 
-/// True if the running tree still has these bytes at this place.
-Result<bool> BlockReader::stands(const BadBlock& block) {
+/// True if the running tree still records these bytes at this place.
+Result<bool> BlockReader::is_current(const BadBlock& block) {
   return context_.transactions.read([&](Access& access) -> Result<bool> {
     const Key key = record_key(block.at);
     TRY(auto item, context_.extent_tree().at_or_before(access, {key.object, key.type, UINT64_MAX}));
@@ -192,12 +184,12 @@ void BlockReader::note_bad(const MapGuard& guard, const BadBlock& block, unsigne
               place.devid.value, place.offset.value, what);
 }
 
-/// Best effort: what cannot be repaired stays bad, and was logged.
+/// Best effort: a copy that cannot be repaired stays bad; that is logged.
 void BlockReader::repair(const BadBlock& block, const std::vector<unsigned>& copies) {
   if (volume_.read_only() || context_.options.read_only) return;
   const alloc::Freeze freeze = volume_.space().freeze({block.at, kBlockSize});
   const MapGuard guard = volume_.acquire_map();
-  const auto current = stands(block);
+  const auto current = is_current(block);
   if (!current || !current.value()) return;
   for (unsigned copy : copies) {
     const auto result = volume_.repair(guard, block.at, block.into, copy);
@@ -208,8 +200,9 @@ void BlockReader::repair(const BadBlock& block, const std::vector<unsigned>& cop
 
 }  // namespace
 
-Result<void> read_blocks(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into) {
-  return BlockReader(context, ino).read(offset, into);
+Result<void> read_blocks(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into,
+                         StoredExtents known) {
+  return BlockReader(context, ino).read(offset, into, std::move(known));
 }
 
 }  // namespace moltfs::fs

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Storing whole blocks: planning, allocation, the write itself, and recording it.
+// Writing whole blocks: planning, allocating, writing, recording.
 #include "fs/content/blocks.h"
 
 #include <fmt/format.h>
@@ -13,28 +13,50 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr size_t kExtentsPerVisit = 64;
+constexpr size_t kExtentsPerLoad = 64;
 constexpr int kAllocationAttempts = 3;
-/// Old extents that a section reckons with that records preallocated ones.
+/// Old extents that a section expects when it records preallocated ones.
 constexpr size_t kOldExtentsGuess = 8;
 
 }  // namespace
 
-void Settlement::apply(Inode& inode, Time now) const {
+void InodeUpdate::apply(Inode& inode, Time now) const {
   inode.size = std::max(inode.size, size_at_least);
   if (!keep_times) inode.mtime = inode.ctime = now;
   if (also) also(inode);
 }
 
+Result<RangeExtents> load_range(Access& access, const FilesystemContext& context, InodeNumber ino,
+                                FileRange range) {
+  RangeExtents found{range, {}};
+  TRY(found.extents,
+      extents_in(access, context.fs_tree(), ino, range.first, range.end, kExtentsPerLoad));
+  if (found.extents.size() == kExtentsPerLoad) {
+    found.range.end = std::min(range.end, found.extents.back().file_end());
+  }
+  return found;
+}
+
+Result<StoredExtents> load_stored(Access& access, const FilesystemContext& context, InodeNumber ino,
+                                  FileRange range) {
+  TRY(const auto found, load_range(access, context, ino, range));
+  StoredExtents stored{found.range, {}};
+  for (const Extent& extent : found.extents) {
+    if (extent.unwritten) continue;
+    TRY(auto part, with_record(access, context.extent_tree(), ino, extent, range.first, range.end));
+    stored.extents.push_back(std::move(part));
+  }
+  return stored;
+}
+
 Result<void> visit_extents(FilesystemContext& context, InodeNumber ino, uint64_t first,
                            uint64_t end, const std::function<void(const Extent&)>& visit) {
   while (first < end) {
-    TRY(auto extents, context.transactions.read([&](Access& access) {
-      return extents_in(access, context.fs_tree(), ino, first, end, kExtentsPerVisit);
+    TRY(const auto found, context.transactions.read([&](Access& access) {
+      return load_range(access, context, ino, {first, end});
     }));
-    for (const Extent& extent : extents) visit(extent);
-    if (extents.size() < kExtentsPerVisit) break;
-    first = extents.back().file_end();
+    for (const Extent& extent : found.extents) visit(extent);
+    first = found.range.end;
   }
   return ok();
 }
@@ -42,8 +64,8 @@ Result<void> visit_extents(FilesystemContext& context, InodeNumber ino, uint64_t
 Result<void> add_allocated(Inode& inode, uint64_t change) {
   inode.allocated_bytes += change;
   if (inode.allocated_bytes > kMaxFileBytes) {
-    return Error(Errc::bad_item,
-                 fmt::format("inode {}: more was allocated than it says", inode.ino.value));
+    return Error(Errc::bad_item, fmt::format("inode {}: more space is freed than it has allocated",
+                                             inode.ino.value));
   }
   return ok();
 }
@@ -52,7 +74,7 @@ BlockWriter::~BlockWriter() {
   cancel();
 }
 
-/// Gives back the fresh space that no record names.
+/// Gives back the fresh space that has no record.
 void BlockWriter::cancel() {
   alloc::Space& space = context_.transactions.volume().space();
   for (const New& added : extents_) {
@@ -64,12 +86,12 @@ void BlockWriter::cancel() {
   extents_.clear();
 }
 
-Result<void> BlockWriter::write(std::span<const Piece> pieces) {
-  ASSERT(extents_.empty() && !pieces.empty());
+Result<void> BlockWriter::write(std::span<const BlockSpan> spans, const RangeExtents& known) {
+  ASSERT(extents_.empty() && !spans.empty());
   std::vector<FileRange> fresh;
-  TRY(plan(pieces, fresh));
+  TRY(plan(spans, known, fresh));
   TRY(allocate(fresh, false));
-  const auto writes = describe_writes(pieces);
+  const auto writes = describe_writes(spans);
   alloc::Volume& volume = context_.transactions.volume();
   guard_ = volume.acquire_map();
   return volume.write_later(guard_, writes, ino_.value);
@@ -81,8 +103,9 @@ Result<void> BlockWriter::preallocate(std::span<const FileRange> holes) {
   return allocate(holes, true);
 }
 
-/// Finds what can be written in place; the rest is `fresh`.
-Result<void> BlockWriter::plan(std::span<const Piece> pieces, std::vector<FileRange>& fresh) {
+/// Finds the blocks that can be written in place; the others go to `fresh`.
+Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExtents& known,
+                               std::vector<FileRange>& fresh) {
   const auto add_fresh = [&](uint64_t first, uint64_t end) {
     if (first == end) return;
     if (!fresh.empty() && fresh.back().end == first) {
@@ -91,23 +114,31 @@ Result<void> BlockWriter::plan(std::span<const Piece> pieces, std::vector<FileRa
       fresh.push_back({first, end});
     }
   };
-  for (const Piece& piece : pieces) {
-    uint64_t reached = piece.file_offset;
-    TRY(visit_extents(context_, ino_, piece.file_offset, piece.file_end(), [&](const Extent& old) {
+  for (const BlockSpan& span : spans) {
+    const uint64_t first = span.file_offset, end = span.file_end();
+    uint64_t reached = first;
+    const auto add_old = [&](const Extent& old) {
       ++old_count_;
       if (!old.unwritten) return;
-      New added{old.slice(piece.file_offset, piece.file_end()), true};
+      New added{old.slice(first, end), true};
       added.extent.unwritten = false;
       add_fresh(reached, added.extent.file_offset);
       reached = added.extent.file_end();
       extents_.push_back(std::move(added));
-    }));
-    add_fresh(reached, piece.file_end());
+    };
+    const uint64_t known_end =
+        known.range.first <= first ? std::clamp(known.range.end, first, end) : first;
+    for (const Extent& old : known.extents) {
+      if (old.overlaps(first, known_end)) add_old(old);
+    }
+    TRY(visit_extents(context_, ino_, known_end, end, add_old));
+    add_fresh(reached, end);
   }
   return ok();
 }
 
-/// Fresh extents for `ranges`. A commit may free space: so it is tried again after one.
+/// Makes fresh extents for `ranges`. Without space it commits, which may free some, and
+/// tries again.
 Result<void> BlockWriter::allocate(std::span<const FileRange> ranges, bool unwritten) {
   const size_t in_place_count = extents_.size();
   for (int attempt = 1;; ++attempt) {
@@ -146,16 +177,16 @@ Result<void> BlockWriter::try_allocate(std::span<const FileRange> ranges, bool u
   return ok();
 }
 
-/// Which bytes go where; fills in the checksums.
-std::vector<alloc::LogicalWrite> BlockWriter::describe_writes(std::span<const Piece> pieces) {
+/// Assigns the bytes to the new extents and computes the checksums.
+std::vector<alloc::LogicalWrite> BlockWriter::describe_writes(std::span<const BlockSpan> spans) {
   std::vector<alloc::LogicalWrite> writes;
-  auto piece = pieces.begin();
+  auto span = spans.begin();
   for (New& added : extents_) {
     Extent& extent = added.extent;
     for (uint64_t at = extent.file_offset; at < extent.file_end();) {
-      while (piece->file_end() <= at) ++piece;
-      const uint64_t end = std::min(extent.file_end(), piece->file_end());
-      const ConstBytes bytes = piece->bytes.subspan(at - piece->file_offset, end - at);
+      while (span->file_end() <= at) ++span;
+      const uint64_t end = std::min(extent.file_end(), span->file_end());
+      const ConstBytes bytes = span->bytes.subspan(at - span->file_offset, end - at);
       writes.push_back({extent.logical + (at - extent.file_offset), bytes});
       for (uint64_t i = 0; i < bytes.size(); i += kBlockSize) {
         extent.checksums.push_back(checksum_of(bytes.subspan(i, kBlockSize)));
@@ -181,7 +212,7 @@ Result<void> BlockWriter::put_into(ExtentChange& change, Generation running, uin
   return ok();
 }
 
-/// Where the first `limit` new extents from `first` on end.
+/// The end of the first `limit` new extents from `first` on.
 uint64_t BlockWriter::new_extents_end(uint64_t first, size_t limit) const {
   auto at = std::find_if(extents_.begin(), extents_.end(),
                          [&](const New& added) { return added.extent.file_end() > first; });
@@ -189,12 +220,12 @@ uint64_t BlockWriter::new_extents_end(uint64_t first, size_t limit) const {
   return (at + static_cast<ptrdiff_t>(std::min(left, limit) - 1))->extent.file_end();
 }
 
-Result<void> BlockWriter::record(const Settlement& settlement) {
+Result<void> BlockWriter::record(const InodeUpdate& update) {
   ASSERT(!extents_.empty());
   size_t limit = std::min(kExtentsPerSection, std::max(extents_.size(), old_count_));
   const uint64_t end = extents_.back().extent.file_end();
   for (uint64_t at = extents_.front().extent.file_offset; at < end;) {
-    auto reached = record_section(at, limit, settlement);
+    auto reached = record_section(at, limit, update);
     if (!reached && reached.error() == Errc::no_space && limit > 1) {
       limit /= 2;
       continue;
@@ -205,9 +236,9 @@ Result<void> BlockWriter::record(const Settlement& settlement) {
   return ok();
 }
 
-/// Records what it can of [first, end of the new extents); how far it came.
+/// Records at most `limit` new extents from `first` on; returns how far it got.
 Result<uint64_t> BlockWriter::record_section(uint64_t first, size_t limit,
-                                             const Settlement& settlement) {
+                                             const InodeUpdate& update) {
   const uint64_t last_end = extents_.back().extent.file_end();
   // An inline file has no old extents.
   const unsigned others = 1 + (old_count_ == 0 ? InlineRemoval::kItemChanges : 0);
@@ -227,8 +258,8 @@ Result<uint64_t> BlockWriter::record_section(uint64_t first, size_t limit,
 
     change.apply(txn);
     inline_removal.apply(txn, inode);
-    Settlement now = settlement;
-    if (end < last_end) now.size_at_least = std::min(settlement.size_at_least, end);
+    InodeUpdate now = update;
+    if (end < last_end) now.size_at_least = std::min(update.size_at_least, end);
     now.apply(inode, context_.now());
     store_inode(txn, fs_tree, inode);
     return end;

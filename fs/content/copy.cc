@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // copy_file_range(2): data block by block, holes as holes.
-#include "fs/content/content.h"
-
 #include <algorithm>
 
+#include "fs/content/content.h"
 #include "fs/content/content_parts.h"
 
 namespace moltfs::fs {
@@ -27,14 +26,14 @@ class Copy {
     while (done < length) {
       auto step = copy_some(from_offset + done, to_offset + done, length - done);
       if (!step && done == 0) return step.error();
-      if (!step || step.value() == 0) break;  // an error, or the source was cut meanwhile
+      if (!step || step.value() == 0) break;  // an error, or the source was truncated meanwhile
       done += step.value();
     }
     return done;
   }
 
  private:
-  /// A hole, or else data up to the next one; bytes copied.
+  /// Copies one hole, or data up to the next hole; returns the bytes copied.
   Result<uint64_t> copy_some(uint64_t from_offset, uint64_t to_offset, uint64_t length) {
     TRY(auto data, data_from(from_offset, from_offset + length));
     if (data.first == from_offset) return copy_data(data, to_offset);
@@ -42,7 +41,7 @@ class Copy {
     return data.first - from_offset;
   }
 
-  /// The first data in [first, end); empty at `end` if there is none.
+  /// The first data in [first, end); an empty range at `end` if there is none.
   Result<FileRange> data_from(uint64_t first, uint64_t end) {
     auto data = seek_content(context_, from_, first, SeekWhence::data);
     if (!data && data.error() == Errc::no_such_offset) return FileRange{end, end};
@@ -60,15 +59,15 @@ class Copy {
     return grow_content(context_, to_, at + length);
   }
 
-  /// Bytes copied: fewer only if the source ends before.
+  /// Returns the bytes copied: fewer only if the source ends before.
   Result<uint64_t> copy_data(FileRange data, uint64_t to_offset) {
-    // So that whole blocks of the target are aligned in memory.
+    // Whole blocks of the target are aligned in memory.
     const uint64_t lead = to_offset % kBlockSize;
-    AlignedBuffer buffer(kPieceBytes + kBlockSize);
+    AlignedBuffer buffer(kBufferBytes + kBlockSize);
     uint64_t done = 0;
     while (data.first + done < data.end) {
       const uint64_t at = to_offset + done;
-      const uint64_t room = kPieceBytes - (done == 0 ? lead : 0);
+      const uint64_t room = kBufferBytes - (done == 0 ? lead : 0);
       const uint64_t wanted = std::min(data.end - data.first - done, room);
       const Bytes bytes = buffer.span().subspan(done == 0 ? lead : 0, wanted);
       TRY(auto got, read_content(context_, from_, data.first + done, bytes));

@@ -17,9 +17,9 @@ bool blocks_match(ConstBytes data, const ExtentRecord& record) {
   return true;
 }
 
-/// One good copy is enough. Data born in generation `flushed` or before was flushed: if it is corrupt
-/// now, the device is at fault. That is no reason to drop an fsync, which may name the rest of an
-/// extent that it has cut.
+/// One good copy is enough. Data born in generation `flushed` or before was flushed: if it is
+/// corrupt now, the device is at fault. That is no reason to drop an fsync, which may name the rest
+/// of an extent that it has cut.
 bool is_there(alloc::Volume& volume, const alloc::MapGuard& guard, const ExtentRecord& record,
               Generation flushed) {
   if (guard.map().chunk_of({record.start, record.length}) == nullptr) return false;

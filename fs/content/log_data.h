@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: checks that the data named by the last batch of the fsync log reached the devices,
-// and replays the log in memory for check and dump.
+// Inside fs only: checks that the data named by the last batch of the fsync log reached the
+// devices, and replays the log in memory for check and dump.
 #pragma once
 
 #include <optional>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Reading content, and finding data and holes.
-#include "fs/content/content.h"
-
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "fs/content/content.h"
 #include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
 
@@ -13,67 +13,89 @@ namespace {
 
 constexpr size_t kExtentsPerSearch = 256;
 
-/// By way of a buffer: what is not whole blocks, or not aligned in memory.
-Result<void> read_by_copy(FilesystemContext& context, InodeNumber ino, uint64_t offset,
-                          Bytes into) {
-  while (!into.empty()) {
-    const uint64_t first = round_down(offset, kBlockSize);
-    const uint64_t end = std::min(offset + into.size(), first + kPieceBytes);
-    AlignedBuffer buffer(round_up(end, kBlockSize) - first);
-    TRY(read_blocks(context, ino, first, buffer.span()));
-    std::memcpy(into.data(), buffer.data() + (offset - first), end - offset);
-    into = into.subspan(end - offset);
-    offset = end;
+/// How a read of [offset, offset + length) into `into` begins: with `direct` bytes that go straight
+/// into it, then with bytes that go through a buffer. Whole blocks beyond `length` may be read if
+/// `into` has room for them.
+uint64_t direct_bytes(uint64_t offset, Bytes into, uint64_t length) {
+  if (!is_aligned(into.data()) || offset % kBlockSize != 0) return 0;
+  const uint64_t whole = round_up(length, kBlockSize);
+  return whole <= into.size() ? whole : round_down(length, kBlockSize);
+}
+
+/// The blocks of one buffer for [offset, end).
+FileRange buffered_blocks(uint64_t offset, uint64_t end) {
+  const uint64_t first = round_down(offset, kBlockSize);
+  return {first, std::min(round_up(end, kBlockSize), first + kBufferBytes)};
+}
+
+/// The blocks that are read first.
+FileRange first_blocks(uint64_t offset, Bytes into, uint64_t length) {
+  const uint64_t direct = direct_bytes(offset, into, length);
+  if (direct > 0) return {offset, offset + direct};
+  return buffered_blocks(offset, offset + length);
+}
+
+/// Reads `length` bytes; may overwrite the rest of `into`. `known`: of first_blocks().
+Result<void> read_stored(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into,
+                         uint64_t length, StoredExtents known) {
+  const uint64_t direct = direct_bytes(offset, into, length);
+  if (direct > 0) {
+    TRY(read_blocks(context, ino, offset, into.first(direct), std::exchange(known, {})));
+  }
+  for (uint64_t done = direct; done < length;) {
+    const uint64_t at = offset + done;
+    const FileRange blocks = buffered_blocks(at, offset + length);
+    AlignedBuffer buffer(blocks.end - blocks.first);
+    TRY(read_blocks(context, ino, blocks.first, buffer.span(), std::exchange(known, {})));
+    const uint64_t bytes = std::min(blocks.end - at, length - done);
+    std::memcpy(into.data() + done, buffer.data() + (at - blocks.first), bytes);
+    done += bytes;
   }
   return ok();
 }
 
-/// `length` bytes of `into`; beyond them, up to its size, `into` may be overwritten.
-Result<void> read_stored(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into,
-                         uint64_t length) {
-  uint64_t direct = 0;
-  if (is_aligned(into.data()) && offset % kBlockSize == 0) {
-    direct = round_up(length, kBlockSize);
-    if (direct > into.size()) direct = round_down(length, kBlockSize);
-    TRY(read_blocks(context, ino, offset, into.first(direct)));
-  }
-  if (direct >= length) return ok();
-  return read_by_copy(context, ino, offset + direct, into.subspan(direct, length - direct));
-}
-
-struct SmallContent {
+/// What one critical section under the range lock finds.
+struct ReadView {
   Inode inode;
-  std::vector<std::byte> bytes;  ///< of a file that is inline
+  std::vector<std::byte> inline_bytes;
+  StoredExtents stored;  ///< of first_blocks(), if the file is not inline
 };
+
+Result<ReadView> look(Access& access, const FilesystemContext& context, InodeNumber ino,
+                      uint64_t offset, Bytes into) {
+  ReadView view;
+  TRY(view.inode, load_file(access, context, ino));
+  if (view.inode.is_inline()) {
+    TRY(view.inline_bytes, load_inline(access, context, view.inode));
+  } else if (offset < view.inode.size) {
+    const uint64_t length = std::min<uint64_t>(into.size(), view.inode.size - offset);
+    TRY(view.stored, load_stored(access, context, ino, first_blocks(offset, into, length)));
+  }
+  return view;
+}
 
 Result<size_t> read_locked(FilesystemContext& context, InodeNumber ino, uint64_t offset, Bytes into,
                            Inode& inode) {
-  TRY(auto found, context.transactions.read([&](Access& access) -> Result<SmallContent> {
-    SmallContent small;
-    TRY(small.inode, load_file(access, context, ino));
-    if (small.inode.is_inline()) {
-      TRY(small.bytes, load_inline(access, context, small.inode));
-    }
-    return small;
-  }));
-  inode = found.inode;
+  TRY(auto view, context.transactions.read(
+                     [&](Access& access) { return look(access, context, ino, offset, into); }));
+  inode = view.inode;
   if (offset >= inode.size) return size_t{0};
   const uint64_t length = std::min<uint64_t>(into.size(), inode.size - offset);
   if (inode.is_inline()) {
-    std::memcpy(into.data(), found.bytes.data() + offset, length);
+    std::memcpy(into.data(), view.inline_bytes.data() + offset, length);
     return length;
   }
-  TRY(read_stored(context, ino, offset, into, length));
+  TRY(read_stored(context, ino, offset, into, length, std::move(view.stored)));
   return length;
 }
 
-/// One step of a search: the answer, or where to go on.
+/// One step of a search: the answer, or where to continue.
 struct SearchStep {
   bool done = false;
   uint64_t at = 0;
 };
 
-/// Looks at some extents from `at` on, below `end`.
+/// Examines some extents from `at` on, below `end`.
 Result<SearchStep> search_extents(Access& access, const FilesystemContext& context, InodeNumber ino,
                                   uint64_t at, uint64_t end, SeekWhence whence) {
   TRY(auto extents, extents_in(access, context.fs_tree(), ino, at, end, kExtentsPerSearch));

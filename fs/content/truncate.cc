@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Setting the size of a file, and freeing what lies beyond it.
 //
-// Shrinking:  1. a last block that is cut in the middle is written anew, its tail zeroed;
-//             2. one critical section sets the size, lets that block take its place, and cuts the
-//                first extents beyond. If more are left it puts the mark (OrphanKind::truncate);
-//             3. further sections cut the rest; the last one removes the mark.
-// A crash before 2 leaves the old file, after it the new one: at mount finish_truncate() goes on at
-// 3. If 3 is interrupted by an error the mark stays, and whoever grows the file goes on first
-// (before_growth): what lies beyond the end never comes to light.
+// Shrinking:  1. If the new end is inside a block, this block is written anew, its tail zeroed.
+//             2. One critical section sets the size, puts that block in place, and cuts the first
+//                extents beyond the end. If more remain, it puts the mark (OrphanKind::truncate).
+//             3. Further sections cut the rest; the last one removes the mark.
+// A crash before step 2 leaves the old file, after it the new one: at mount finish_truncate()
+// continues with step 3. If step 3 is interrupted by an error, the mark stays, and operations that
+// grow the file finish step 3 first (before_growth): bytes beyond the end never reappear.
 //
-// An inode has one orphan item: if it has no name, the item says so already, and stays.
-#include "fs/content/content.h"
-
+// An inode has at most one orphan mark: an inode without names keeps its mark OrphanKind::remove.
 #include <algorithm>
 
+#include "fs/content/content.h"
 #include "fs/content/content_parts.h"
 #include "fs/content/inline_data.h"
 #include "fs/inode/orphan_mark.h"
@@ -36,15 +35,15 @@ Result<void> remove_mark(FilesystemContext& context, InodeNumber ino) {
 
 /// Step 3.
 Result<void> cut_beyond_size(FilesystemContext& context, const Inode& inode) {
-  Settlement settlement;
-  settlement.keep_times = true;
-  TRY(cut_blocks(context, inode.ino, round_up(inode.size, kBlockSize), kEndOfBlocks, settlement));
+  InodeUpdate update;
+  update.keep_times = true;
+  TRY(cut_blocks(context, inode.ino, round_up(inode.size, kBlockSize), kEndOfBlocks, update));
   return remove_mark(context, inode.ino);
 }
 
-/// The new size is small, and so is the file.
+/// Both the file and its new size are small.
 Result<void> resize_inline(FilesystemContext& context, InodeNumber ino, uint64_t size,
-                           const Settlement& settlement) {
+                           const InodeUpdate& update) {
   const Budget budget{1 + InlineChange::kItemChanges, alloc::ReserveClass::reclaiming};
   return context.transactions.write(budget, [&](Txn& txn) -> Result<void> {
     TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
@@ -56,25 +55,25 @@ Result<void> resize_inline(FilesystemContext& context, InodeNumber ino, uint64_t
       change.apply(txn, inode);
     }
     inode.size = size;
-    settlement.apply(inode, context.now());
+    update.apply(inode, context.now());
     store_inode(txn, context.fs_tree(), inode);
     return ok();
   });
 }
 
 Result<void> grow(FilesystemContext& context, const Inode& inode, uint64_t size,
-                  const Settlement& settlement) {
+                  const InodeUpdate& update) {
   TRY(before_growth(context, inode));
-  Settlement growing = settlement;
+  InodeUpdate growing = update;
   growing.size_at_least = size;
-  if (!inode.is_inline()) return settle(context, inode.ino, growing);
-  TRY(auto image, compose_blocks(context, inode, inode.size, {}));
+  if (!inode.is_inline()) return update_inode(context, inode.ino, growing);
+  TRY(auto blocks, compose_blocks(context, inode, inode.size, {}));
   BlockWriter writer(context, inode.ino);
-  TRY(writer.write(image.pieces));
+  TRY(writer.write(blocks.spans));
   return writer.record(growing);
 }
 
-/// Step 1: the last block of the file, cut at `size`; nothing if there is nothing to zero.
+/// Step 1: the last block of the file, cut at `size`; nothing if no stored bytes need to be zeroed.
 Result<WholeBlocks> cut_block(FilesystemContext& context, const Inode& inode, uint64_t size) {
   const uint64_t block = round_down(size, kBlockSize);
   bool is_stored = false;
@@ -87,9 +86,9 @@ Result<WholeBlocks> cut_block(FilesystemContext& context, const Inode& inode, ui
   return compose_blocks(context, inode, size, zeros);
 }
 
-/// Step 2. False: there is more to cut.
+/// Step 2. False: more extents remain.
 Result<bool> cut_section(FilesystemContext& context, InodeNumber ino, uint64_t size,
-                         BlockWriter& tail, size_t limit, const Settlement& settlement) {
+                         BlockWriter& tail, size_t limit, const InodeUpdate& update) {
   const Budget budget{1 + kMarkItemChanges + ExtentChange::item_changes(limit, 1),
                       alloc::ReserveClass::reclaiming};
   return context.transactions.write(budget, [&](Txn& txn) -> Result<bool> {
@@ -111,21 +110,21 @@ Result<bool> cut_section(FilesystemContext& context, InodeNumber ino, uint64_t s
     change.apply(txn);
     if (marks) put_orphan_mark(context, txn, ino, OrphanKind::truncate);
     inode.size = size;
-    settlement.apply(inode, context.now());
+    update.apply(inode, context.now());
     store_inode(txn, context.fs_tree(), inode);
     return end == kEndOfBlocks;
   });
 }
 
 Result<void> shrink(FilesystemContext& context, const Inode& inode, uint64_t size,
-                    const Settlement& settlement) {
-  TRY(auto image, cut_block(context, inode, size));
+                    const InodeUpdate& update) {
+  TRY(auto blocks, cut_block(context, inode, size));
   BlockWriter tail(context, inode.ino, alloc::ReserveClass::reclaiming);
-  if (!image.pieces.empty()) {
-    TRY(tail.write(image.pieces));
+  if (!blocks.spans.empty()) {
+    TRY(tail.write(blocks.spans));
   }
   for (size_t limit = kExtentsPerSection;; limit /= 2) {
-    auto done = cut_section(context, inode.ino, size, tail, limit, settlement);
+    auto done = cut_section(context, inode.ino, size, tail, limit, update);
     if (!done && done.error() == Errc::no_space && limit > 1) continue;
     TRY(done);
     tail.recorded_up_to(kEndOfBlocks);
@@ -136,36 +135,36 @@ Result<void> shrink(FilesystemContext& context, const Inode& inode, uint64_t siz
   }
 }
 
-/// A full volume may have no block for step 1: then whole blocks are freed first.
+/// A full volume may have no block for step 1. Then whole blocks are freed first.
 Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode, uint64_t size,
-                                 const Settlement& settlement) {
-  auto result = shrink(context, inode, size, settlement);
+                                 const InodeUpdate& update) {
+  auto result = shrink(context, inode, size, update);
   const uint64_t whole = round_up(size, kBlockSize);
   if (result || !(result.error() == Errc::no_space) || whole >= inode.size) return result;
-  TRY(shrink(context, inode, whole, settlement));
+  TRY(shrink(context, inode, whole, update));
   TRY(context.transactions.commit());
   TRY(auto now, read_file_inode(context, inode.ino));
-  return shrink(context, now, size, settlement);
+  return shrink(context, now, size, update);
 }
 
 }  // namespace
 
-Result<bool> truncate_was_interrupted(FilesystemContext& context, InodeNumber ino) {
-  TRY(const auto mark, context.transactions.read(
-                           [&](Access& access) { return load_orphan_mark(context, access, ino); }));
+Result<bool> is_truncate_unfinished(Access& access, const FilesystemContext& context,
+                                    InodeNumber ino) {
+  TRY(const auto mark, load_orphan_mark(context, access, ino));
   return mark == OrphanKind::truncate;
 }
 
 Result<void> before_growth(FilesystemContext& context, const Inode& inode) {
-  TRY(bool interrupted, truncate_was_interrupted(context, inode.ino));
-  return interrupted ? cut_beyond_size(context, inode) : ok();
+  TRY(const bool unfinished, context.transactions.read([&](Access& access) {
+    return is_truncate_unfinished(access, context, inode.ino);
+  }));
+  return unfinished ? cut_beyond_size(context, inode) : ok();
 }
 
 Result<void> grow_content(FilesystemContext& context, InodeNumber ino, uint64_t size) {
   if (size > kMaxFileBytes) return Errc::file_too_large;
-  TRY(auto file, lock_file(context, ino, [](const Inode&) {
-        return FileRange{0, RangeLocks::kToEnd};
-      }));
+  TRY(auto file, lock_file(context, ino));
   if (file.inode.size >= size) return ok();
   if (fits_inline(file.inode, size)) return resize_inline(context, ino, size, {});
   return grow(context, file.inode, size, {});
@@ -174,21 +173,17 @@ Result<void> grow_content(FilesystemContext& context, InodeNumber ino, uint64_t 
 Result<void> truncate_content(FilesystemContext& context, InodeNumber ino, uint64_t size,
                               const std::function<void(Inode&)>& also) {
   if (size > kMaxFileBytes) return Errc::file_too_large;
-  TRY(auto file, lock_file(context, ino, [](const Inode&) {
-        return FileRange{0, RangeLocks::kToEnd};
-      }));
-  Settlement settlement;
-  settlement.also = also;
+  TRY(auto file, lock_file(context, ino));
+  InodeUpdate update;
+  update.also = also;
   const Inode& inode = file.inode;
-  if (fits_inline(inode, size)) return resize_inline(context, ino, size, settlement);
-  if (size > inode.size) return grow(context, inode, size, settlement);
-  return shrink_or_make_room(context, inode, size, settlement);
+  if (fits_inline(inode, size)) return resize_inline(context, ino, size, update);
+  if (size > inode.size) return grow(context, inode, size, update);
+  return shrink_or_make_room(context, inode, size, update);
 }
 
 Result<void> finish_truncate(FilesystemContext& context, InodeNumber ino) {
-  TRY(auto file, lock_file(context, ino, [](const Inode&) {
-        return FileRange{0, RangeLocks::kToEnd};
-      }));
+  TRY(auto file, lock_file(context, ino));
   return cut_beyond_size(context, file.inode);
 }
 
@@ -204,9 +199,9 @@ Result<void> drop_content(FilesystemContext& context, InodeNumber ino) {
     store_inode(txn, context.fs_tree(), inode);
     return ok();
   }));
-  Settlement settlement;
-  settlement.keep_times = true;
-  return cut_blocks(context, ino, 0, kEndOfBlocks, settlement);
+  InodeUpdate update;
+  update.keep_times = true;
+  return cut_blocks(context, ino, 0, kEndOfBlocks, update);
 }
 
 }  // namespace moltfs::fs

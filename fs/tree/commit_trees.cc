@@ -153,6 +153,7 @@ Result<void> Transactions::run_commit() {
   for (const auto& [address, node] : nodes) state_->cache.mark_clean(*node);
   closed.value().nodes.clear();
   state_->cache.evict();
+  publish();
   return ok();
 }
 
@@ -190,14 +191,13 @@ Result<Transactions::Closed> Transactions::close() {
 Result<void> Transactions::reserve_for_usage(Txn& txn, size_t records) {
   for (;; records /= 2) {
     uint64_t count = 0;
-    Generation running;
     {
       std::lock_guard lock(mutex_);
       txn.reservation_ = {};
       count = state_->nodes_for(static_cast<unsigned>(records));
-      running = state_->running;
     }
-    auto reserved = volume_.space().reserve_nodes(count, alloc::ReserveClass::committing, running);
+    auto reserved =
+        volume_.space().reserve_nodes(count, alloc::ReserveClass::committing, running());
     if (!reserved && reserved.error() == Errc::no_space && records > 1) continue;
     TRY(txn.reservation_, std::move(reserved));
     return ok();
@@ -254,6 +254,7 @@ Transactions::Closed Transactions::seal() {
   next_log_ = begin_log(closed.sealed.generation, closed.sealed.next_logical);
   if (next_log_) next_log_->usable = !closed.sealed.swaps;
   listen();
+  publish();
   return closed;
 }
 

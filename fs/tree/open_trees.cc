@@ -36,6 +36,8 @@ Result<std::unique_ptr<Transactions>> Transactions::create(alloc::Volume& volume
   for (TreeId tree : {TreeId::fs, TreeId::extent}) {
     state.root(tree) = {state.pointer_to(state.make_node(reservation, tree, 0)), 0};
   }
+  std::lock_guard lock(made->mutex_);
+  made->publish();
   return made;
 }
 
@@ -51,6 +53,8 @@ Result<std::unique_ptr<Transactions>> Transactions::open(alloc::Volume& volume,
   }
   TRY(opened->replay());
   TRY(opened->load_usage());
+  std::lock_guard lock(opened->mutex_);
+  opened->publish();
   return opened;
 }
 

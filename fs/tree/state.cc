@@ -11,8 +11,8 @@ namespace moltfs::fs {
 // On each level except the root's, a change copies at most one node and adds (split) or copies
 // (merge) at most one more. A root is copied, split and put under a new root at most once: its
 // halves can be full again only after more than a hundred further inserts.
-uint64_t TreeState::nodes_for(unsigned item_changes) const {
-  const uint64_t below_root = std::max(1u, tallest() - 1);
+uint64_t TreeState::nodes_for(unsigned item_changes, unsigned tallest) {
+  const uint64_t below_root = std::max(1u, tallest - 1);
   return 2 * item_changes * below_root + 4 * kTreeCount + item_changes / 64;
 }
 

@@ -72,8 +72,10 @@ struct TreeState {
   unsigned tallest() const {  ///< levels of the taller tree
     return 1u + std::max(roots[0].level, roots[1].level);
   }
-  /// The most nodes that changing `item_changes` items can take.
-  uint64_t nodes_for(unsigned item_changes) const;
+  /// The most nodes that changing `item_changes` items can take, in trees of at most
+  /// `tallest` levels.
+  static uint64_t nodes_for(unsigned item_changes, unsigned tallest);
+  uint64_t nodes_for(unsigned item_changes) const { return nodes_for(item_changes, tallest()); }
 
   bool is_running(const Node& node) const { return node.birth() == running; }
   /// A new, empty node of the running transaction.

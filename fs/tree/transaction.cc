@@ -38,6 +38,7 @@ Transactions::Transactions(alloc::Volume& volume, const Options& options)
                                          options.cache_bytes)) {
   durable_ = volume.superblock().generation;
   state_->running = volume.first_generation();
+  publish();
 }
 
 Transactions::~Transactions() = default;
@@ -61,9 +62,10 @@ Result<void> Transactions::drive_read(const std::function<bool(Access&)>& sectio
 Result<void> Transactions::drive_write(const Budget& budget,
                                        const std::function<bool(Txn&)>& section) {
   Txn txn(*state_);
-  TRY(begin_write(budget, txn));
+  TRY(reserve(budget, txn));
+  std::unique_lock lock(mutex_);
+  ++writers_;
   for (;;) {
-    std::unique_lock lock(mutex_);
     if (!takes_changes()) {
       end_write(txn);
       return Error(Errc::read_only);
@@ -72,7 +74,9 @@ Result<void> Transactions::drive_write(const Budget& budget,
     if (txn.reservation_.left() < state_->nodes_for(budget.item_changes)) {
       end_write(txn);
       lock.unlock();
-      TRY(begin_write(budget, txn));
+      TRY(reserve(budget, txn));
+      lock.lock();
+      ++writers_;
       continue;
     }
     const uint64_t nodes_before = state_->dirty.size();
@@ -90,8 +94,8 @@ Result<void> Transactions::drive_write(const Budget& budget,
     ASSERT(state_->changes == changes_before);  // everything is prepared before any change
     lock.unlock();
     auto loaded = load_missing(txn);
+    lock.lock();
     if (!loaded) {
-      lock.lock();
       end_write(txn);
       return loaded;
     }
@@ -171,7 +175,21 @@ bool Transactions::wait_for_writer(uint64_t ended_before) {
   return true;
 }
 
-Result<void> Transactions::begin_write(const Budget& budget, Txn& txn) {
+Result<void> Transactions::reserve(const Budget& budget, Txn& txn) {
+  if (options_.read_only) return Error(Errc::read_only);
+  if (!published_.fatal && published_.unwritten_bytes < 2 * dirty_limit_) {
+    const uint64_t count = TreeState::nodes_for(budget.item_changes, published_.tallest);
+    auto reserved = volume_.space().reserve_nodes(count, budget.reserve_class, running());
+    if (reserved) {
+      txn.reservation_ = std::move(reserved.value());
+      return ok();
+    }
+    if (reserved.error().code != Errc::no_space) return reserved.error();
+  }
+  return wait_and_reserve(budget, txn);
+}
+
+Result<void> Transactions::wait_and_reserve(const Budget& budget, Txn& txn) {
   unsigned commits = 0, waits = 0;
   for (;;) {
     auto room = wait_for_dirty_room();
@@ -180,18 +198,14 @@ Result<void> Transactions::begin_write(const Budget& budget, Txn& txn) {
       return takes_changes() ? room.error() : Error(Errc::read_only);
     }
     uint64_t count = 0, ended_before = 0;
-    Generation running;
     {
       std::lock_guard lock(mutex_);
       count = state_->nodes_for(budget.item_changes);
       ended_before = writes_ended_;
-      running = state_->running;
     }
-    auto reserved = volume_.space().reserve_nodes(count, budget.reserve_class, running);
+    auto reserved = volume_.space().reserve_nodes(count, budget.reserve_class, running());
     if (reserved) {
-      std::lock_guard lock(mutex_);
       txn.reservation_ = std::move(reserved.value());
-      ++writers_;
       return ok();
     }
     if (reserved.error().code != Errc::no_space) return reserved.error();
@@ -210,6 +224,14 @@ void Transactions::end_write(Txn& txn) {
   --writers_;
   ++writes_ended_;
   write_ended_->notify_all();
+  publish();
+}
+
+void Transactions::publish() {
+  published_.running.store(state_->running.value, std::memory_order_release);
+  published_.unwritten_bytes.store(unwritten_bytes(), std::memory_order_release);
+  published_.tallest.store(state_->tallest(), std::memory_order_release);
+  published_.fatal.store(fatal_.has_value(), std::memory_order_release);
 }
 
 // ---- Failure
@@ -220,6 +242,7 @@ Error Transactions::fail(const std::string& what, const Error& error) {
   if (!fatal_) {
     fatal_ = fmt::format("{} failed: {}; the filesystem is read-only now", what, error.message());
     log_error("{}", *fatal_);
+    publish();
   }
   return fatal_error();
 }
@@ -227,8 +250,7 @@ Error Transactions::fail(const std::string& what, const Error& error) {
 // ---- State
 
 Generation Transactions::running() const {
-  std::lock_guard lock(mutex_);
-  return state_->running;
+  return Generation(published_.running.load(std::memory_order_acquire));
 }
 
 Generation Transactions::durable() const {

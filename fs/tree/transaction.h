@@ -19,7 +19,7 @@
 //      Volume::seal, take roots and counters, ++running. From here on the closed nodes are
 //      immutable. (If many usage records changed, they are first written in sections of their own.)
 //   2. Write the closed nodes in large batches through the mapper, under one map guard.
-//   3. Volume::finish_commit. Now the commit is durable: waiters wake, written nodes may be evicted.
+//   3. Volume::finish_commit. Now the commit is durable: waiters wake, its nodes may be evicted.
 // An error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
 // write() returns read_only, and every later commit() returns io_error with that reason, also to
 // callers that were already waiting. This state is permanent; reads still work. no_space in step 1
@@ -46,6 +46,7 @@
 // Lock order: fs/README.md. The lock is taken before any lock of alloc, never after one.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -116,7 +117,7 @@ class Transactions {
   /// as of commit().
   Result<void> sync();
 
-  Generation running() const;  ///< takes the lock
+  Generation running() const;  ///< takes no lock
   Generation durable() const;
   bool has_changes() const;  ///< since the last closing
   /// Why the filesystem became read-only; nothing if it did not.
@@ -156,14 +157,18 @@ class Transactions {
   Result<void> drive_write(const Budget& budget, const std::function<bool(Txn&)>& section);
   Result<void> load_missing(Access& access);
   void unpin(Access& access);  // REQUIRES: the lock
-  /// Waits for room, reserves nodes for `budget`, counts the caller in writers_.
-  Result<void> begin_write(const Budget& budget, Txn& txn);
-  /// Gives the reservation back. REQUIRES: the lock.
+  /// Reserves nodes for `budget`, without the lock if there is room. Errors: no_space, read_only.
+  Result<void> reserve(const Budget& budget, Txn& txn);
+  /// The same, but waits for room and commits to make some.
+  Result<void> wait_and_reserve(const Budget& budget, Txn& txn);
+  /// Gives the reservation back and publishes. REQUIRES: the lock, the writer counts in writers_.
   void end_write(Txn& txn);
   Result<void> wait_for_dirty_room();
   bool wait_for_writer(uint64_t ended_before);
   bool takes_changes() const { return !options_.read_only && !fatal_; }  // REQUIRES: the lock
   uint64_t unwritten_bytes() const;                                      // REQUIRES: the lock
+  /// Brings published_ up to date. REQUIRES: the lock.
+  void publish();
   /// What to call after the lock is released, so that a commit begins: once for each generation.
   /// REQUIRES: the lock.
   Callback take_pressure_callback();
@@ -201,6 +206,16 @@ class Transactions {
   const Tree fs_tree_{TreeId::fs};
   const Tree extent_tree_{TreeId::extent};
   const std::unique_ptr<WaitQueue> commit_ended_, write_ended_, log_ended_;
+
+  /// Copies of guarded state, for readers without the lock. A reader may see old values: what
+  /// depends on them is checked again under the lock.
+  struct Published {
+    std::atomic<uint64_t> running{0};
+    std::atomic<uint64_t> unwritten_bytes{0};
+    std::atomic<unsigned> tallest{1};
+    std::atomic<bool> fatal{false};
+  };
+  Published published_;
 
   mutable std::mutex mutex_;  // "the lock"; it guards everything below
   const std::unique_ptr<TreeState> state_;
