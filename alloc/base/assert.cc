@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The end of a program that found itself to be wrong.
+// What a failed ASSERT does.
 #include "alloc/base/assert.h"
 
 #include <cstdlib>

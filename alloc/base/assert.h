@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// ASSERT: for what a programmer got wrong; stays on in release. What comes from a disk, the kernel
-// or a user never trips it.
+// ASSERT: for programmers' errors. It stays on in release builds. What comes from a disk, the
+// kernel or a user must never trip it.
 #pragma once
 
 namespace moltfs {
+/// Logs the expression and its place, then aborts.
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line) noexcept;
-}
+}  // namespace moltfs
 
 #define ASSERT(expression)                            \
   (__builtin_expect(static_cast<bool>(expression), 1) \

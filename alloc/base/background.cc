@@ -33,7 +33,7 @@ Background::~Background() {
   loop_wake_->notify_all();
   worker_wake_->notify_all();
   for (const auto& task : tasks_) task->join();
-  // A handler that is dropped uncalled has its coroutine unwound on the context.
+  // Destroying a handler that was never called posts the unwinding of its coroutine to the context.
   timers_.clear();
   jobs_.clear();
   context_.restart();
@@ -148,7 +148,7 @@ void Background::work() {
     ++jobs_running_;
     lock.unlock();
     job();
-    job = nullptr;  // what it holds may take locks when it goes
+    job = nullptr;  // without the lock: destroying what it holds may take other locks
     lock.lock();
     --jobs_running_;
     idle_->notify_all();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// One Boost.Asio context on which coroutines run one at a time (replace engine, commit timer,
-// throttle, progress), and a few workers for what blocks. Built on Runtime alone, so that the
-// simulator runs the very same coroutines on virtual time.
+// Coroutines that run one at a time on one Boost.Asio context, and a few workers for what blocks.
+// The replace engine and the commit timer use it. It is built on Runtime alone, so that the
+// simulator runs the same coroutines on virtual time.
 //
 // RULES for coroutines started here:
-//  - Never block on the context (device I/O, WaitQueue::wait, Runtime::sleep): that is what
-//    blocking() and sleep() are for. Locks held over memory are fine.
-//  - The only things to co_await are sleep(), blocking(), asio::post to the own executor, and other
-//    coroutines. No exception leaves a coroutine.
-//  - Name a lambda with captures before `co_await background.blocking(std::move(f))`: gcc 12
+//  - Never block on the context (device I/O, WaitQueue::wait, Runtime::sleep): use blocking() and
+//    sleep() instead. A lock that is only held over memory is fine.
+//  - co_await only sleep(), blocking(), asio::post to the own executor, and other coroutines. No
+//    exception may leave a coroutine.
+//  - Give a lambda with captures a name before `co_await background.blocking(std::move(f))`: gcc 12
 //    destroys a temporary twice there.
 #pragma once
 
@@ -48,25 +48,25 @@ class Background {
 
   Runtime& runtime() { return runtime_; }
 
-  /// Starts a coroutine on the context. It must end by itself soon after stopping() is true.
+  /// Starts a coroutine on the context. It must end by itself soon after stopping() becomes true.
   void start(asio::awaitable<void> coroutine);
   /// Runs `f` on the context. Callable from any task.
   void post(std::function<void()> f);
 
   /// Suspends the calling coroutine for `duration`, or until wake_sleepers() or stop().
   asio::awaitable<void> sleep(Nanoseconds duration);
-  /// Ends every sleep() under way at once.
+  /// Ends at once every sleep() that is under way.
   void wake_sleepers();
 
-  /// Runs `f` (which may block) on a worker and resumes the coroutine on the context with its
-  /// result (any movable type, or nothing).
+  /// Runs `f`, which may block, on a worker. Then resumes the coroutine on the context with the
+  /// result of `f` (any movable type, or void).
   template <class F>
   asio::awaitable<std::invoke_result_t<F>> blocking(F f);
 
-  /// Asks coroutines to end: sleeps end early, stopping() is true. Does not wait.
+  /// Asks coroutines to end: stopping() becomes true, and sleeps end at once. Does not wait.
   void stop();
   bool stopping() const;
-  /// Waits until every coroutine given to start() has ended and all blocking work is done.
+  /// Waits until every coroutine given to start() has ended and all work of blocking() is done.
   void join();
 
  private:
@@ -84,7 +84,8 @@ class Background {
   std::unique_ptr<WaitQueue> loop_wake_;    // the loop waits here for posts and timers
   std::unique_ptr<WaitQueue> worker_wake_;  // workers wait here for jobs
   std::unique_ptr<WaitQueue> idle_;         // join() waits here
-  bool stopping_ = false;                   // guarded by mutex_, as all below
+  // Guarded by mutex_:
+  bool stopping_ = false;
   bool quit_ = false;
   bool posted_ = false;
   unsigned coroutines_ = 0;
@@ -98,8 +99,8 @@ template <class F>
 asio::awaitable<std::invoke_result_t<F>> Background::blocking(F f) {
   using R = std::invoke_result_t<F>;
   constexpr bool has_result = !std::is_void_v<R>;
-  // Shared by this coroutine and the job: the body goes before the coroutine goes on, the result
-  // stays until it is taken.
+  // Shared by this coroutine and the job. The job destroys the body before the coroutine resumes;
+  // the result stays until the coroutine takes it.
   struct State {
     std::optional<F> body;
     std::optional<std::conditional_t<has_result, R, std::monostate>> result;

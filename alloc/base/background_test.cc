@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "test/support/catch.h"
@@ -12,10 +13,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("sleep takes its time, and sleepers wake in order of their deadlines") {
+TEST_CASE("sleep lasts as long as asked, and sleepers wake in the order of their deadlines") {
   RealRuntime runtime;
   Background background(runtime, 1);
-  std::vector<int> order;  // only touched on the context until join
+  std::vector<int> order;  // used only on the context until join()
   const auto sleeper = [](Background& b, std::vector<int>& out, int ms) -> asio::awaitable<void> {
     co_await b.sleep(Nanoseconds(ms * 1ms));
     out.push_back(ms);
@@ -27,27 +28,26 @@ TEST_CASE("sleep takes its time, and sleepers wake in order of their deadlines")
   CHECK(order == std::vector<int>{0, 20, 40, 60});
 }
 
-TEST_CASE("blocking work runs on workers and hands back any movable result") {
+TEST_CASE("blocking work runs on workers and returns any movable result") {
   RealRuntime runtime;
   Background background(runtime, 2);
   struct Outcome {
-    uint64_t context = 0, worker = 0, after = 0;
+    std::thread::id context, worker, after;
     std::string text;
     Result<int> good = Errc::io_error, bad = 1;
     bool body_gone = false, nothing_ran = false;
   } out;
   const auto coroutine = [](Background& b, Outcome& o) -> asio::awaitable<void> {
-    Runtime& r = b.runtime();
-    o.context = r.current_task();
+    o.context = std::this_thread::get_id();
     auto captured = std::make_shared<int>(7);
     std::weak_ptr<int> watch = captured;
-    auto body = [&o, &r, held = std::move(captured)] {
-      o.worker = r.current_task();
+    auto body = [&o, held = std::move(captured)] {
+      o.worker = std::this_thread::get_id();
       return std::make_unique<std::string>(1000, static_cast<char>('0' + *held));
     };
     auto text = co_await b.blocking(std::move(body));
     o.body_gone = watch.expired();
-    o.after = r.current_task();
+    o.after = std::this_thread::get_id();
     o.text = *text;
     auto nothing = [&o] { o.nothing_ran = true; };
     co_await b.blocking(std::move(nothing));
@@ -91,7 +91,7 @@ TEST_CASE("as many bodies run at once as there are workers") {
   CHECK(here == kWorkers);
 }
 
-TEST_CASE("stop ends sleeps at once, those begun later too") {
+TEST_CASE("stop ends sleeps at once, also those that begin later") {
   RealRuntime runtime;
   const Nanoseconds before = runtime.now();
   unsigned rounds = 0;
@@ -115,7 +115,7 @@ TEST_CASE("stop ends sleeps at once, those begun later too") {
   CHECK(runtime.now() - before < 60s);
 }
 
-TEST_CASE("wake_sleepers ends the sleeps under way and no later one") {
+TEST_CASE("wake_sleepers ends only the sleeps that are under way") {
   RealRuntime runtime;
   Background background(runtime, 1);
   std::atomic<int> wakes{0};
@@ -139,7 +139,7 @@ TEST_CASE("wake_sleepers ends the sleeps under way and no later one") {
   CHECK(wakes == 2);
 }
 
-TEST_CASE("many coroutines that sleep and block end, and join waits for each") {
+TEST_CASE("join waits for every coroutine, many of which sleep and block") {
   RealRuntime runtime;
   Background background(runtime, 4);
   std::atomic<unsigned> bodies{0};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Who listens on the calling thread.
+// The listener of the calling thread.
 #include "alloc/base/blocking.h"
 
 #include <utility>
@@ -16,12 +16,12 @@ void announce_blocking() {
 }
 
 BlockingListener::BlockingListener(std::function<void()> listener)
-    : listener_(std::move(listener)), before_(listener_here) {
+    : listener_(std::move(listener)), outer_(listener_here) {
   listener_here = &listener_;
 }
 
 BlockingListener::~BlockingListener() {
-  listener_here = before_;
+  listener_here = outer_;
 }
 
 }  // namespace moltfs

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Being told before a thread blocks: before it waits for a device, for another task, for time to
-// pass. Whoever keeps a thread free for others to be served (fs/fuse/receive.h) hands that duty on
-// then, and not for work that is done at once.
+// A callback before the calling thread blocks, that is, before it waits for a device, for another
+// task or for time to pass. The thread that receives requests (fs/fuse/receive.h) uses it: before
+// it blocks, it lets another thread receive; while it only computes, it need not.
 #pragma once
 
 #include <functional>
 
 namespace moltfs {
 
-/// For whoever is about to block; RealRuntime and the engines of real devices are. Cheap where
-/// nobody listens. May be called with locks held.
+/// To be called before blocking. RealRuntime and the engines of real devices call it. Cheap if this
+/// thread has no listener. May be called with locks held.
 void announce_blocking();
 
-/// While it lives, announce_blocking() on this thread calls `listener`, which must not block.
+/// While this object lives, announce_blocking() on this thread calls `listener`, which must not
+/// block. Objects on one thread nest: the newest listener is called.
 class BlockingListener {
  public:
   explicit BlockingListener(std::function<void()> listener);
@@ -22,7 +23,7 @@ class BlockingListener {
 
  private:
   const std::function<void()> listener_;
-  const std::function<void()>* const before_;
+  const std::function<void()>* const outer_;
 };
 
 }  // namespace moltfs

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whoever blocks in RealRuntime says so to the listener of its thread, and to no other.
+// RealRuntime calls the listener of the thread that blocks, and no other.
 #include "alloc/base/blocking.h"
 
 #include <thread>
@@ -9,7 +9,7 @@
 
 using namespace moltfs;
 
-TEST_CASE("a listener hears of its own thread only, and the innermost of them alone") {
+TEST_CASE("only the innermost listener of the blocking thread is called") {
   int outer = 0, inner = 0;
   announce_blocking();
   {
@@ -27,7 +27,7 @@ TEST_CASE("a listener hears of its own thread only, and the innermost of them al
   CHECK(inner == 1);
 }
 
-TEST_CASE("waits and sleeps of the real runtime are announced") {
+TEST_CASE("waits and sleeps of RealRuntime are announced") {
   RealRuntime runtime;
   const auto queue = runtime.make_wait_queue();
   std::mutex mutex;

@@ -19,26 +19,28 @@
 namespace moltfs {
 namespace {
 
-/// Not with AddressSanitizer, so that it sees a use after free.
+/// With AddressSanitizer there is no pool, so that it sees a use after free.
 constexpr bool kPooled = !kAddressSanitizer;
-/// Sizes of pooled buffers: the powers of two from a block to 1 MiB, and 1 MiB with a header block.
+/// Sizes of pooled buffers: powers of two from one block to 1 MiB, and 1 MiB plus a header block.
 constexpr size_t kClassSizes[] = {4096,   8192,   16384,  32768,   65536,
                                   131072, 262144, 524288, 1048576, 1052672};
 constexpr size_t kClassCount = std::size(kClassSizes);
 /// No class keeps more than this many unused bytes in memory.
 constexpr size_t kIdleBytesMax = size_t{32} << 20;
-/// Small buffers are carved from lots of this size: malloc would take a page more for each, to
-/// align it, which is a quarter for a node of a tree.
+/// Buffers are cut from lots of this size. malloc would need one page more for each buffer to align
+/// it, which is a quarter more for a tree node.
 constexpr size_t kLotBytes = size_t{1} << 20;
 
-/// Unused buffers of one size. Address space is never given back, memory is.
+/// Unused buffers of one size. Memory is given back to the kernel, address space is not.
 struct SizeClass {
   std::mutex mutex;
-  std::vector<std::byte*> warm, cold;  // guarded by mutex; the kernel has the memory of cold ones
-  size_t all = 0;                      // guarded by mutex: used ones, too
+  // Guarded by mutex:
+  std::vector<std::byte*> warm;  // with memory
+  std::vector<std::byte*> cold;  // without: the kernel gives them zeroed memory when they are used
+  size_t all = 0;                // buffers of this size, used and unused
 };
 
-/// Never destroyed: buffers may outlive everything.
+/// Never destroyed: buffers may live longer than other static objects.
 std::array<SizeClass, kClassCount>& pool() {
   static auto& classes = *new std::array<SizeClass, kClassCount>;
   return classes;
@@ -50,7 +52,8 @@ size_t class_of(size_t size) {
                              kClassSizes);
 }
 
-/// Memory that spans whole huge pages asks for them: a request to a device pins each page it has.
+/// Memory of this size or more asks for huge pages: a request to a device must pin every page, and
+/// huge pages are fewer.
 constexpr size_t kHugePage = size_t{2} << 20;
 
 std::byte* allocate_from_system(size_t size) {
@@ -64,7 +67,7 @@ std::byte* allocate_from_system(size_t size) {
   return static_cast<std::byte*>(memory);
 }
 
-/// Makes cold buffers; room for noting each as unused, too, so that a release cannot fail.
+/// Makes cold buffers. Also reserves room in both lists, so that release() cannot fail.
 void add_lot(SizeClass& sizes, size_t size) {
   const size_t count = std::max(kLotBytes / size, size_t{1});
   sizes.warm.reserve(kIdleBytesMax / size);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Spans of bytes, and memory that can go to a device as it is.
+// Spans of bytes, and memory from which direct I/O can read and write.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@ namespace moltfs {
 using Bytes = std::span<std::byte>;
 using ConstBytes = std::span<const std::byte>;
 
-/// Memory aligned to 4096 bytes, so that it can go to a device as it is. Contents start undefined.
-/// Buffers up to 1 MiB + 4 KiB come from a process-wide pool.
+/// Memory aligned to 4096 bytes, as direct I/O requires. Its content is undefined at first. Buffers
+/// of up to 1 MiB + 4 KiB come from a pool of the process. Throws std::bad_alloc without memory.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;

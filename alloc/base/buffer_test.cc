@@ -16,7 +16,7 @@
 namespace moltfs {
 namespace {
 
-TEST_CASE("buffers of all sizes are aligned and wholly writable") {
+TEST_CASE("buffers of all sizes are aligned and writable to the end") {
   for (const size_t size :
        {size_t{1}, size_t{4095}, size_t{4096}, size_t{4097}, size_t{16384}, size_t{100000},
         size_t{1048576}, size_t{1048577}, size_t{1052672}, size_t{1052673}, size_t{5000000}}) {
@@ -31,7 +31,7 @@ TEST_CASE("buffers of all sizes are aligned and wholly writable") {
   }
 }
 
-TEST_CASE("an empty buffer holds nothing") {
+TEST_CASE("an empty buffer has no memory") {
   AlignedBuffer none;
   AlignedBuffer zero(0);
   none.fill_zero();
@@ -40,13 +40,13 @@ TEST_CASE("an empty buffer holds nothing") {
   CHECK(zero.span().empty());
 }
 
-TEST_CASE("moving a buffer leaves the old one empty and frees what was there") {
+TEST_CASE("a move empties the source and frees the old content of the target") {
   AlignedBuffer a(8192), b(4096);
   std::byte* const memory = a.data();
   b = std::move(a);
   CHECK(b.data() == memory);
   CHECK(b.size() == 8192);
-  CHECK(a.data() == nullptr);  // NOLINT: that is the point
+  CHECK(a.data() == nullptr);  // NOLINT: this is what is tested
   CHECK(a.size() == 0);
   AlignedBuffer& alias = b;
   b = std::move(alias);
@@ -72,12 +72,12 @@ TEST_CASE("buffers that live at the same time do not overlap") {
   }
 }
 
-TEST_CASE("many buffers take no more memory than their sizes, unused ones little") {
+TEST_CASE("many buffers need no more memory than their sizes, unused ones little") {
   if (kAddressSanitizer) return;
   constexpr size_t kSize = 16384, kCount = 4096;
   const auto resident_pages = [](std::byte* data) {
     unsigned char pages[kSize / kBlockSize] = {};
-    if (mincore(data, kSize, pages) != 0) return size_t{0};  // not even mapped
+    if (mincore(data, kSize, pages) != 0) return size_t{0};  // not mapped
     return static_cast<size_t>(std::count_if(pages, std::end(pages), [](int p) { return p & 1; }));
   };
   std::vector<AlignedBuffer> buffers;
@@ -95,7 +95,7 @@ TEST_CASE("many buffers take no more memory than their sizes, unused ones little
   CHECK(resident * kBlockSize <= size_t{32} << 20);
 }
 
-TEST_CASE("the pool serves several threads") {
+TEST_CASE("several threads may use the pool") {
   std::vector<std::thread> threads;
   std::atomic<unsigned> bad{0};
   for (unsigned t = 0; t < 4; ++t) {

@@ -2,7 +2,7 @@
 // XXH3-64 by libxxhash.
 #include "alloc/base/checksum.h"
 
-// XXH3 picks the widest vector instructions at run time where the library can.
+// With this header XXH3 chooses the widest vector instructions at run time.
 #if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
 #include <xxh_x86dispatch.h>
 #else

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
-// ByteWriter and ByteReader: little-endian encoding of variable-length records; the reader never
-// looks beyond its bytes, whatever they say.
+// ByteWriter and ByteReader: little-endian encoding of variable-length records. The reader never
+// reads outside its bytes, whatever lengths they contain.
 #pragma once
 
 #include <boost/endian/conversion.hpp>
-#include <cstring>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
+#include "alloc/base/load.h"
 #include "alloc/base/uuid.h"
 
 namespace moltfs {
@@ -38,11 +37,10 @@ class ByteWriter {
     u32(static_cast<uint32_t>(b.size()));
     bytes(b);
   }
-  /// A trivially copyable on-disk struct, as it is.
+  /// The bytes of a trivially copyable on-disk struct.
   template <class T>
   void object(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    bytes(std::as_bytes(std::span(&value, 1)));
+    bytes(object_bytes(value));
   }
   void zeros(size_t count) { data_.resize(data_.size() + count); }
 
@@ -54,14 +52,14 @@ class ByteWriter {
   template <class T>
   void append_integer(T v) {
     v = boost::endian::native_to_little(v);
-    bytes(std::as_bytes(std::span(&v, 1)));
+    bytes(object_bytes(v));
   }
 
   std::vector<std::byte> data_;
 };
 
-/// Reads from the front. Each method fails with the code given at construction, and leaves the
-/// reader where it was, if fewer bytes are left than it needs.
+/// Reads from front to back. If fewer bytes are left than a method needs, the method fails with the
+/// code given at construction and the reader stays where it was.
 class ByteReader {
  public:
   explicit ByteReader(ConstBytes data, Errc when_short = Errc::bad_item)
@@ -80,9 +78,7 @@ class ByteReader {
   }
   Result<Uuid> uuid() {
     TRY(auto raw, bytes(sizeof(Uuid::bytes)));
-    Uuid id;
-    std::memcpy(id.bytes.data(), raw.data(), raw.size());
-    return id;
+    return Uuid{*load<decltype(Uuid::bytes)>(raw)};
   }
   /// u16 length, then the bytes.
   Result<std::string> string() {
@@ -103,14 +99,11 @@ class ByteReader {
     if (!raw) at_ = before;
     return raw;
   }
-  /// A trivially copyable on-disk struct, as it is.
+  /// A trivially copyable on-disk struct.
   template <class T>
   Result<T> object() {
-    static_assert(std::is_trivially_copyable_v<T>);
     TRY(auto raw, bytes(sizeof(T)));
-    T value;
-    std::memcpy(&value, raw.data(), sizeof(T));
-    return value;
+    return *load<T>(raw);
   }
 
   size_t position() const { return at_; }
@@ -121,9 +114,7 @@ class ByteReader {
   template <class T>
   Result<T> integer() {
     TRY(auto raw, bytes(sizeof(T)));
-    T value;
-    std::memcpy(&value, raw.data(), sizeof(T));
-    return boost::endian::little_to_native(value);
+    return boost::endian::little_to_native(*load<T>(raw));
   }
   Error too_short(size_t need) const {
     return Error(when_short_, "record ends early: " + std::to_string(need) + " bytes needed, " +

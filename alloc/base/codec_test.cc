@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of ByteWriter and ByteReader: round trips, and every truncation is refused.
+// ByteWriter and ByteReader: round trips, and every truncation is refused.
 #include "alloc/base/codec.h"
 
 #include "alloc/base/uuid.h"
@@ -52,17 +52,17 @@ Result<void> read_everything(ConstBytes data) {
 
 }  // namespace
 
-TEST_CASE("what is written is read again") {
+TEST_CASE("what was written is read") {
   auto writer = everything();
   REQUIRE(read_everything(writer.span()));
-  // Little-endian, whatever the machine.
+  // Little-endian on every machine.
   REQUIRE(writer.span()[1] == std::byte{0x56});
 }
 
-TEST_CASE("every truncation is an error with the reader's code") {
+TEST_CASE("every truncation gives an error with the reader's code") {
   auto data = everything().take();
   for (size_t length = 0; length < data.size(); ++length) {
-    // A copy of exactly that size, so that a sanitizer sees any byte read beyond.
+    // A copy of exactly that size, so that a sanitizer reports a read past its end.
     std::vector<std::byte> part(data.begin(), data.begin() + static_cast<ptrdiff_t>(length));
     auto result = read_everything(part);
     REQUIRE(!result);
@@ -72,7 +72,7 @@ TEST_CASE("every truncation is an error with the reader's code") {
 
 TEST_CASE("a failed read does not move the reader") {
   ByteWriter writer;
-  writer.u16(100);  // a string of 100 bytes, of which one is there
+  writer.u16(100);  // says 100 bytes, but only one follows
   writer.u8(7);
   ByteReader reader(writer.span());
   REQUIRE(!reader.string());

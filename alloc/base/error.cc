@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <iterator>
+#include <system_error>
 
 #include "alloc/base/assert.h"
 
@@ -21,7 +22,7 @@ struct Row {
 constexpr Row kTable[] = {
     // Answers: given to the caller, not logged.
     {Errc::not_found, ENOENT, "no such file or directory"},
-    {Errc::already_exists, EEXIST, "it exists already"},
+    {Errc::already_exists, EEXIST, "already exists"},
     {Errc::not_a_directory, ENOTDIR, "not a directory"},
     {Errc::is_a_directory, EISDIR, "is a directory"},
     {Errc::directory_not_empty, ENOTEMPTY, "the directory is not empty"},
@@ -37,35 +38,36 @@ constexpr Row kTable[] = {
     {Errc::no_attribute, ENODATA, "no such attribute"},
     {Errc::result_too_large, ERANGE, "the result does not fit into the buffer"},
     {Errc::value_too_large, E2BIG, "the value is too large"},
-    {Errc::no_such_offset, ENXIO, "the offset lies past the end"},
+    {Errc::no_such_offset, ENXIO, "the offset is past the end"},
     {Errc::busy, EBUSY, "busy"},
     {Errc::stale_handle, ESTALE, "stale file handle"},
     {Errc::interrupted, EINTR, "interrupted"},
     {Errc::cross_device, EXDEV, "source and destination are not on the same filesystem"},
     {Errc::out_of_memory, ENOMEM, "out of memory"},
-    // Devices: counted per device; another copy is tried where there is one.
+    // Device errors: counted for each device; another copy is tried if there is one.
     {Errc::io_error, EIO, "the device reported an input/output error"},
     {Errc::device_gone, ENODEV, "the device is gone"},
     {Errc::device_in_use, EBUSY, "the device is in use"},
     {Errc::device_too_small, ENOSPC, "the device is too small"},
     {Errc::device_read_only, EROFS, "the device is read-only"},
     {Errc::foreign_signature, EEXIST, "the device holds another filesystem"},
-    // What was read does not hold together: as a device error while there is another copy, else
+    // What was read is not valid. If there is another copy this is a device error; if not, it is
     // fatal for metadata.
     {Errc::checksum_mismatch, EIO, "the checksum does not match"},
     {Errc::bad_superblock, EINVAL, "no valid superblock"},
     {Errc::bad_chunk_table, EUCLEAN, "the chunk table is damaged"},
     {Errc::bad_node, EUCLEAN, "a tree node is damaged"},
     {Errc::bad_item, EUCLEAN, "a record in a tree is damaged"},
-    {Errc::unsupported_feature, EOPNOTSUPP, "the volume needs a feature unknown to this version"},
+    {Errc::unsupported_feature, EOPNOTSUPP,
+     "the volume needs a feature that this version does not know"},
     {Errc::missing_device, ENXIO, "a device of the volume is missing"},
     {Errc::replaced_device, EINVAL, "the device was replaced by another"},
     // Replace.
-    {Errc::replace_running, EINPROGRESS, "a replace is running already"},
+    {Errc::replace_running, EINPROGRESS, "a replace is already running"},
     {Errc::no_replace, ENOENT, "no replace is running"},
     {Errc::bad_target, EINVAL, "the target cannot be used"},
     {Errc::bad_command, EINVAL, "unknown command"},
-    // Never leaves fs/tree.
+    // Never reaches a caller of fs/tree (error.h).
     {Errc::node_missing, EIO, "a tree node is not in memory"},
 };
 
@@ -94,7 +96,7 @@ std::string_view sentence_of(Errc code) {
 
 Errc errc_from_errno(int err) {
   switch (err) {
-    // Where several codes share an errno, or the operating system has its own.
+    // Errnos that several codes share, and those that no code has.
     case ENOENT:
       return Errc::not_found;
     case EEXIST:
@@ -131,6 +133,10 @@ Errc errc_from_errno(int err) {
     if (row.err == err) return row.code;
   }
   return Errc::io_error;
+}
+
+std::string text_of_errno(int err) {
+  return std::system_category().message(err);
 }
 
 int Error::to_errno() const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Errors as values: what can go wrong in operation is a Result<T>, and one table turns an error
-// code into an errno and a sentence.
+// Errors as values. Whatever can fail in operation returns a Result<T>; one table (error.cc) turns
+// an error code into an errno and a sentence.
 #pragma once
 
 #include <boost/outcome/basic_result.hpp>
@@ -15,9 +15,9 @@
 
 namespace moltfs {
 
-/// Named after what is wrong. Three fates (see error.cc for the table): an *answer* goes to the
-/// caller and is not logged; a *device* error is counted and another copy is tried; a *fatal* one
-/// turns the filesystem read-only.
+/// Named after what is wrong. An error has one of three fates: an *answer* goes to the caller and
+/// is not logged; a *device* error is counted, and another copy is tried; a *fatal* error turns the
+/// filesystem read-only. error.cc says which codes can have which fate.
 enum class Errc : uint16_t {
   // Answers
   not_found = 1,        // ENOENT
@@ -40,7 +40,7 @@ enum class Errc : uint16_t {
   no_such_offset,       // ENXIO: SEEK_DATA/SEEK_HOLE past the end
   busy,                 // EBUSY
   stale_handle,         // ESTALE
-  interrupted,          // EINTR: a stop was asked for
+  interrupted,          // EINTR: the work was asked to stop
   cross_device,         // EXDEV
   out_of_memory,        // ENOMEM
   // Devices
@@ -49,8 +49,8 @@ enum class Errc : uint16_t {
   device_in_use,      // EBUSY
   device_too_small,   // ENOSPC
   device_read_only,   // EROFS
-  foreign_signature,  // EEXIST: another filesystem lies there
-  // What is read does not hold together
+  foreign_signature,  // EEXIST: the device holds another filesystem
+  // What was read is not valid
   checksum_mismatch,    // EIO
   bad_superblock,       // EINVAL
   bad_chunk_table,      // EUCLEAN
@@ -61,42 +61,46 @@ enum class Errc : uint16_t {
   replaced_device,      // EINVAL: this device was replaced by another
   // Replace
   replace_running,  // EINPROGRESS
-  no_replace,       // ENOENT: none runs
+  no_replace,       // ENOENT: no replace is running
   bad_target,       // EINVAL
   bad_command,      // EINVAL
-  // Inside fs/tree only, never seen above it: see fs/tree/transaction.h
+  // A tree node has to be loaded first. Seen only inside critical sections of fs/tree: the node is
+  // loaded and the section runs again (fs/tree/transaction.h). No caller of a transaction gets it.
   node_missing,
 };
 
-/// Small and cheap to copy. `devid` 0 and `offset` 0 mean "none".
+/// Small and cheap to copy. `device` 0 and `offset` 0 mean "unknown".
 struct [[nodiscard]] Error {
   Errc code;
   DeviceId device;
   uint64_t offset = 0;
-  /// A whole sentence with the names and numbers, where there is one; else null.
+  /// A sentence with names and numbers, or null.
   std::shared_ptr<const std::string> detail;
 
-  Error(Errc c) : code(c) {}  // NOLINT: a code is an error
+  Error(Errc c) : code(c) {}  // NOLINT: implicit, so that a function can return a code
   Error(Errc c, std::string text)
       : code(c), detail(std::make_shared<const std::string>(std::move(text))) {}
   Error(Errc c, DeviceId dev, uint64_t off) : code(c), device(dev), offset(off) {}
 
-  /// The errno that a system call of a kernel filesystem would give here (positive).
+  /// The errno that a system call would give here on a kernel filesystem (positive).
   int to_errno() const;
   /// The sentence: `detail` if there is one, else the table's sentence with device and offset.
   std::string message() const;
   bool operator==(Errc c) const { return code == c; }
 };
 
-/// The table's row: errno (positive) and sentence.
+/// The errno (positive) and the sentence of a code, from the table.
 int errno_of(Errc code);
 std::string_view sentence_of(Errc code);
-/// The nearest code for an errno of the operating system (EIO and unknown ones: io_error).
+/// The nearest code for an errno of the operating system; io_error for EIO and for unknown ones.
 Errc errc_from_errno(int err);
+/// The operating system's text for an errno ("Permission denied").
+std::string text_of_errno(int err);
 
 namespace outcome = BOOST_OUTCOME_V2_NAMESPACE;
 
-/// A value or an Error. Asking for the wrong one terminates (a programmer's mistake).
+/// A value or an Error. Asking for the one that is not there ends the program: that is a
+/// programmer's error.
 template <class T>
 using Result = outcome::basic_result<T, Error, outcome::policy::terminate>;
 
@@ -106,6 +110,7 @@ inline Result<void> ok() {
 
 }  // namespace moltfs
 
-/// TRY(expr);  TRY(auto name, expr);  TRY(existing, expr);  returns the error if there is one.
-/// Several statements: never the whole body of an `if` without braces.
+/// TRY(expr);  TRY(auto name, expr);  TRY(existing, expr);
+/// Returns the error from the calling function if there is one. Expands to several statements:
+/// needs braces when it is the body of an `if`.
 #define TRY(...) BOOST_OUTCOME_TRY(__VA_ARGS__)

@@ -21,7 +21,7 @@ Result<int> quarter_of(int n) {
   return quarter;
 }
 
-TEST_CASE("every code has a row with an errno and a sentence of its own") {
+TEST_CASE("every code has an errno, and a sentence that no other code has") {
   std::set<std::string> sentences;
   for (unsigned i = 1; i <= static_cast<unsigned>(Errc::node_missing); ++i) {
     const auto code = static_cast<Errc>(i);
@@ -32,10 +32,10 @@ TEST_CASE("every code has a row with an errno and a sentence of its own") {
   }
 }
 
-TEST_CASE("an errno maps to a code with that errno wherever one exists") {
+TEST_CASE("an errno maps to a code with that errno if there is one") {
   for (unsigned i = 1; i <= static_cast<unsigned>(Errc::cross_device); ++i) {
     const auto code = static_cast<Errc>(i);
-    if (code == Errc::no_such_offset) continue;  // ENXIO of the system: the device is gone
+    if (code == Errc::no_such_offset) continue;  // ENXIO from the system means device_gone
     INFO(sentence_of(code));
     CHECK(errc_from_errno(errno_of(code)) == code);
   }
@@ -49,7 +49,8 @@ TEST_CASE("an errno maps to a code with that errno wherever one exists") {
   CHECK(errc_from_errno(123456) == Errc::io_error);
 }
 
-TEST_CASE("a message is the detail, else the sentence with device and offset") {
+TEST_CASE(
+    "a message is the detail if there is one, otherwise the sentence with device and offset") {
   CHECK(Error(Errc::io_error, "sda: it smells").message() == "sda: it smells");
   CHECK(Error(Errc::checksum_mismatch, DeviceId(3), 8192).message() ==
         "the checksum does not match (devid 3, offset 8192)");
@@ -58,7 +59,7 @@ TEST_CASE("a message is the detail, else the sentence with device and offset") {
         "a tree node is damaged (offset 4096)");
 }
 
-TEST_CASE("TRY hands on the error") {
+TEST_CASE("TRY returns the error") {
   CHECK(quarter_of(8).value() == 2);
   const auto odd = quarter_of(6);
   REQUIRE(odd.has_error());

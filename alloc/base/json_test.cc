@@ -46,7 +46,7 @@ TEST_CASE("JSON for people: a line for each member down to a level") {
       "    2\n  ],\n  \"notes\": []\n}");
 }
 
-TEST_CASE("each byte that is not UTF-8 becomes U+FFFD, control characters become escapes") {
+TEST_CASE("bytes that are not UTF-8 become U+FFFD, control characters become escapes") {
   CHECK(Json("\xff\xc3\x28\n\x7f"
              "\xc3\xa4\xed\xa0\x80\\")
             .compact() == "\"\\ufffd\\ufffd(\\u000a\\u007f\xc3\xa4\\ufffd\\ufffd\\ufffd\\\\\"");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Where log lines go.
+// The sinks of log lines.
 #include "alloc/base/log.h"
 
 #include <syslog.h>
@@ -13,7 +13,7 @@ namespace {
 
 using Sink = std::function<void(LogLevel, const std::string&)>;
 
-// Never destroyed: lines may still be logged while the program's statics go away.
+// Never destroyed: lines may still be logged while static objects are destroyed.
 struct SinkSlot {
   std::mutex mutex;
   std::shared_ptr<const Sink> sink;  // null: standard error
@@ -23,9 +23,8 @@ SinkSlot& slot() {
   return *the_slot;
 }
 
-// One write, so that lines of several threads do not mix.
-void write_to_standard_error(LogLevel level, const std::string& text) {
-  if (level == LogLevel::debug) return;
+// One write(2), so that lines of several threads do not mix.
+void write_to_standard_error(const std::string& text) {
   const std::string line = "moltfs: " + text + "\n";
   [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
 }
@@ -38,8 +37,6 @@ int syslog_priority(LogLevel level) {
       return LOG_WARNING;
     case LogLevel::info:
       return LOG_INFO;
-    case LogLevel::debug:
-      return LOG_DEBUG;
   }
   return LOG_ERR;
 }
@@ -68,7 +65,7 @@ void log_line(LogLevel level, const std::string& text) {
   if (sink) {
     (*sink)(level, text);
   } else {
-    write_to_standard_error(level, text);
+    write_to_standard_error(text);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Log lines "moltfs: …" to standard error, to syslog once the daemon is in the background, or to a
-// test's own sink.
+// Log lines. They go to standard error as "moltfs: TEXT", to syslog when the daemon runs in the
+// background, or to a test's own sink.
 #pragma once
 
 #include <fmt/format.h>
@@ -10,13 +10,14 @@
 
 namespace moltfs {
 
-enum class LogLevel { error, warning, info, debug };
+enum class LogLevel { error, warning, info };
 
-/// Replaces where lines go (default: standard error, from info up; an empty function brings that
-/// back). The sink must be thread-safe.
+/// Sends all lines to `sink`, which must be thread-safe. An empty function sends them to standard
+/// error again, as at first.
 void set_log_sink(std::function<void(LogLevel, const std::string&)> sink);
 /// Sends lines to syslog from now on.
 void log_to_syslog();
+/// One line of `text`, without the newline. Thread-safe.
 void log_line(LogLevel level, const std::string& text);
 
 template <class... Args>

@@ -7,7 +7,6 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
@@ -21,7 +20,7 @@
 namespace moltfs {
 namespace {
 
-// Longer waits are cut to this, far from where now() + timeout would overflow.
+// Longer waits are cut to this, so that now() + timeout does not overflow.
 constexpr Nanoseconds kLongestWait = std::chrono::hours(24 * 365);
 
 class RealWaitQueue final : public WaitQueue {
@@ -52,12 +51,12 @@ class RealTask final : public Task {
   }
 
  private:
-  std::mutex mutex_;  // join() from several threads: all wait for the end
+  std::mutex mutex_;  // when several threads call join(), all of them wait
   std::thread thread_;
 };
 
-// While this lives, threads that are started inherit a mask that leaves the signals which end the
-// program to the thread that waits for them.
+// Threads that are started while this object lives block the signals that end the program. These
+// signals are for the thread that waits for them.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
@@ -84,7 +83,7 @@ Nanoseconds RealRuntime::now() {
 
 timespec RealRuntime::wall_clock() {
   timespec time{};
-  // The clock that the kernel takes times of files from: times set by either are in order.
+  // The kernel takes timestamps of files from this clock, so its timestamps and ours are in order.
   clock_gettime(CLOCK_REALTIME_COARSE, &time);
   return time;
 }
@@ -108,8 +107,7 @@ std::unique_ptr<Task> RealRuntime::spawn(std::string name, std::function<void()>
           body();
         }));
   } catch (const std::system_error& error) {
-    // Threads are started when a volume is mounted and a program begins; there is nothing to go
-    // back to without them.
+    // Threads are started at the start of a program and of a mount. It cannot go on without them.
     log_error("cannot start the thread \"{}\": {}", name, error.what());
     std::abort();
   }
@@ -123,12 +121,6 @@ uint64_t RealRuntime::random() {
     std::abort();
   }
   return value;
-}
-
-uint64_t RealRuntime::current_task() {
-  static std::atomic<uint64_t> last{0};
-  thread_local const uint64_t name = ++last;
-  return name;
 }
 
 }  // namespace moltfs

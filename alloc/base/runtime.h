@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What everything below the FUSE front end runs on: clocks, waiting, threads of control, random
-// numbers. RealRuntime is the operating system's; the simulator (test/sim) brings one that is
-// deterministic: fibers, a virtual clock, a seed.
+// Clocks, waiting, tasks and random numbers for everything below fs/fuse. RealRuntime uses the
+// operating system; the simulator (test/sim) has a deterministic Runtime with fibers, a virtual
+// clock and a seed.
 //
-// RULES for code that is to run under both:
-//  - Locks are plain std::mutex, held only over memory: never across device I/O, WaitQueue::wait of
-//    another mutex, sleep() or join(). (Under the simulator nothing switches while one is held.)
+// RULES for code that runs on both:
+//  - Locks are plain std::mutex, held only over memory: never across device I/O, WaitQueue::wait
+//    with another mutex, sleep() or join(). (The simulator never switches tasks while one is held.)
 //  - The only ways to wait are WaitQueue, sleep(), Task::join() and device I/O (alloc/device).
 //  - No std::thread, std::condition_variable, std::this_thread, std::chrono clock or
-//    std::random_device outside RealRuntime and the FUSE front end.
-//  - No behaviour that depends on addresses or on the order of an unordered container.
+//    std::random_device outside RealRuntime and fs/fuse.
+//  - Behaviour must not depend on addresses or on the order of an unordered container.
 #pragma once
 
 #include <chrono>
@@ -28,9 +28,9 @@ using Nanoseconds = std::chrono::nanoseconds;
 class WaitQueue {
  public:
   virtual ~WaitQueue() = default;
-  /// REQUIRES: `lock` is held; it is released while waiting and held again on return.
+  /// REQUIRES: `lock` is held. It is released during the wait and held again on return.
   virtual void wait(std::unique_lock<std::mutex>& lock) = 0;
-  /// As wait, but returns after `timeout` at the latest; false if it was the timeout.
+  /// Like wait, but returns after `timeout` at the latest. False: it timed out.
   virtual bool wait_for(std::unique_lock<std::mutex>& lock, Nanoseconds timeout) = 0;
   virtual void notify_one() = 0;
   virtual void notify_all() = 0;
@@ -41,32 +41,30 @@ class WaitQueue {
   }
 };
 
-/// A thread of control started by Runtime::spawn. Joins when destroyed.
+/// A thread or fiber started by Runtime::spawn. The destructor joins.
 class Task {
  public:
   virtual ~Task() = default;
-  /// Waits until its function has returned. May be called more than once.
+  /// Waits until the task's function has returned. May be called more than once.
   virtual void join() = 0;
 };
 
 class Runtime {
  public:
   virtual ~Runtime() = default;
-  /// Monotonic time since some start.
+  /// Monotonic time since an arbitrary start.
   virtual Nanoseconds now() = 0;
-  /// Time of day (CLOCK_REALTIME), for the times of files.
+  /// Time of day (CLOCK_REALTIME), for timestamps of files.
   virtual timespec wall_clock() = 0;
   virtual std::unique_ptr<WaitQueue> make_wait_queue() = 0;
   virtual void sleep(Nanoseconds duration) = 0;
-  /// Starts `body` in a thread of control of its own. `name`: for logs and debuggers, <= 15 bytes.
+  /// Starts `body` as a new task. `name` is for debuggers, cut to 15 bytes.
   virtual std::unique_ptr<Task> spawn(std::string name, std::function<void()> body) = 0;
-  /// Random 64 bits (uuids, hash seeds); from the seed in the simulator. Thread-safe.
+  /// 64 random bits, for uuids and hash seeds; the simulator derives them from its seed. Thread-safe.
   virtual uint64_t random() = 0;
-  /// A name for the calling task, stable over its life; for locks' owners and traces.
-  virtual uint64_t current_task() = 0;
 };
 
-/// The operating system's clocks and threads. One object serves any number of users.
+/// The operating system's clocks and threads. Thread-safe.
 class RealRuntime final : public Runtime {
  public:
   Nanoseconds now() override;
@@ -75,7 +73,6 @@ class RealRuntime final : public Runtime {
   void sleep(Nanoseconds duration) override;
   std::unique_ptr<Task> spawn(std::string name, std::function<void()> body) override;
   uint64_t random() override;
-  uint64_t current_task() override;
 };
 
 }  // namespace moltfs

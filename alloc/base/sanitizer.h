@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether this is a build with AddressSanitizer: gcc defines a macro, clang knows a feature.
+// Whether AddressSanitizer is on. gcc defines a macro, clang has a feature test.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -18,7 +18,8 @@ bool is_digit(char c) {
 
 constexpr std::string_view kUnits = "BKMGTPE";
 
-/// "" or "B": 0, "K", "KB", "KiB": 10, and so on in either case; nothing for another suffix.
+/// 0 for "" and "B", 10 for "K", "KB" and "KiB", and so on, in upper or lower case. Nothing for any
+/// other suffix.
 std::optional<unsigned> shift_of_suffix(std::string_view suffix) {
   if (suffix.empty()) return 0;
   const auto upper = [](char c) { return static_cast<char>(std::toupper(c)); };
@@ -37,7 +38,7 @@ std::string human_size(uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   double size = static_cast<double>(bytes);
   size_t unit = 0;
-  // 1023.95 would be written as 1024.0.
+  // 1023.95 would be printed as 1024.0.
   while (size >= 1023.95 && unit + 1 < kUnits.size()) {
     size /= 1024;
     ++unit;
@@ -61,7 +62,7 @@ std::optional<uint64_t> parse_size(std::string_view text) {
   if (has_point) {
     const size_t first = ++at;
     for (; at < text.size() && is_digit(text[at]); ++at) {
-      if (at - first >= 12) continue;  // below a byte for every unit that matters
+      if (at - first >= 12) continue;  // the rest is less than a byte, except with E
       fraction = fraction * 10 + static_cast<unsigned>(text[at] - '0');
       scale *= 10;
     }

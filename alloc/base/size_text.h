@@ -9,9 +9,10 @@
 
 namespace moltfs {
 
-/// "4.0 GiB", "512 B": for messages.
+/// For messages: "4.0 GiB", "512 B".
 std::string human_size(uint64_t bytes);
-/// "64M", "1.5GiB", "4096": bytes, powers of 1024; nothing if it is not a size or overflows.
+/// Bytes of "64M", "1.5GiB", "4096"; units are powers of 1024. Nothing if `text` is not a size or
+/// does not fit 64 bits.
 std::optional<uint64_t> parse_size(std::string_view text);
 
 }  // namespace moltfs

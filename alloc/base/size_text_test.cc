@@ -6,7 +6,7 @@
 namespace moltfs {
 namespace {
 
-TEST_CASE("sizes for people") {
+TEST_CASE("sizes are formatted with binary units") {
   CHECK(human_size(0) == "0 B");
   CHECK(human_size(512) == "512 B");
   CHECK(human_size(1023) == "1023 B");
@@ -16,7 +16,7 @@ TEST_CASE("sizes for people") {
   CHECK(human_size(UINT64_MAX) == "16.0 EiB");
 }
 
-TEST_CASE("sizes from people") {
+TEST_CASE("sizes are parsed, wrong ones are refused") {
   CHECK(parse_size("4096") == 4096);
   CHECK(parse_size("0") == 0);
   CHECK(parse_size("512B") == 512);

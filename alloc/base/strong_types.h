@@ -9,8 +9,8 @@
 
 namespace moltfs {
 
-/// A 64-bit number that cannot be mixed up with another kind of number.
-/// Add or subtract plain byte counts (or steps) to it; the difference of two is a plain number.
+/// A 64-bit number that cannot be mixed up with other kinds of numbers. A plain count of bytes or
+/// steps can be added or subtracted; the difference of two is a plain number.
 template <class Tag>
 struct Strong {
   uint64_t value = 0;
@@ -32,15 +32,15 @@ struct Strong {
   }
 };
 
-using DeviceId = Strong<struct DeviceIdTag>;      ///< slot of a device in the volume, from 1
+using DeviceId = Strong<struct DeviceIdTag>;      ///< position of a device in the volume, from 1
 using Generation = Strong<struct GenerationTag>;  ///< number of a transaction, from 1
 using InodeNumber = Strong<struct InodeNumberTag>;
 using LogicalOffset = Strong<struct LogicalOffsetTag>;    ///< bytes, in the volume's address space
 using PhysicalOffset = Strong<struct PhysicalOffsetTag>;  ///< bytes, on one device
 
-/// Granularity of data allocation, of checksums and of all device I/O.
+/// Unit of data allocation, of data checksums and of all device I/O, in bytes.
 inline constexpr uint64_t kBlockSize = 4096;
-/// Size of a tree node.
+/// Size of a tree node in bytes.
 inline constexpr uint64_t kNodeSize = 16384;
 
 constexpr uint64_t round_up(uint64_t n, uint64_t unit) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Uuids as text, and new ones.
+// Formatting, parsing and generating uuids.
 #include "alloc/base/uuid.h"
 
 #include <fmt/format.h>

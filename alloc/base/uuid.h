@@ -18,6 +18,7 @@ struct Uuid {
   auto operator<=>(const Uuid&) const = default;
   bool is_nil() const { return *this == Uuid{}; }
   std::string to_string() const;  ///< 8-4-4-4-12, lower case
+  /// Of the form of to_string(), in upper or lower case; nothing otherwise.
   static std::optional<Uuid> parse(std::string_view text);
   static Uuid generate(Runtime& runtime);  ///< version 4
 };

@@ -6,7 +6,7 @@
 namespace moltfs {
 namespace {
 
-TEST_CASE("uuids") {
+TEST_CASE("uuids are formatted, parsed and generated") {
   RealRuntime runtime;
   std::set<std::string> seen;
   for (int i = 0; i < 1000; ++i) {

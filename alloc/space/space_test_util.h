@@ -43,7 +43,6 @@ class ScriptedRuntime final : public Runtime {
   void sleep(Nanoseconds) override {}
   std::unique_ptr<Task> spawn(std::string, std::function<void()>) override { return nullptr; }
   uint64_t random() override { return 4; }
-  uint64_t current_task() override { return 1; }
 
  private:
   class Queue final : public WaitQueue {

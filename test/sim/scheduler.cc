@@ -76,10 +76,6 @@ Scheduler::~Scheduler() {
   }
 }
 
-uint64_t Scheduler::id_of(const Fiber* fiber) const {
-  return fiber->id;
-}
-
 void Scheduler::note(std::string_view what, uint64_t a, uint64_t b) {
   auto add = [this](uint64_t x) { trace_ = (trace_ ^ x) * 0x100000001b3; };
   for (const char c : what) add(static_cast<uint8_t>(c));
@@ -304,10 +300,6 @@ std::unique_ptr<Task> SimRuntime::spawn(std::string name, std::function<void()> 
 
 uint64_t SimRuntime::random() {
   return scheduler_.random(~uint64_t{0} >> 1) ^ (scheduler_.random(~uint64_t{0} >> 1) << 1);
-}
-
-uint64_t SimRuntime::current_task() {
-  return scheduler_.id_of(scheduler_.current());
 }
 
 }  // namespace moltfs::sim

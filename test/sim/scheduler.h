@@ -53,7 +53,6 @@ class Scheduler {
   Fiber* spawn(std::string name, std::function<void()> body);
   void join(Fiber* fiber);
   Fiber* current() { return current_; }
-  uint64_t id_of(const Fiber* fiber) const;
   /// Lets other tasks run; stays ready.
   void yield();
   /// Waits until unblock(). Returns the value given to unblock().
@@ -103,7 +102,6 @@ class SimRuntime final : public Runtime {
   void sleep(Nanoseconds duration) override;
   std::unique_ptr<Task> spawn(std::string name, std::function<void()> body) override;
   uint64_t random() override;
-  uint64_t current_task() override;
   Scheduler& scheduler() { return scheduler_; }
 
  private:
