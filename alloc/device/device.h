@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Devices and the engines that do I/O on them.
+// Devices, and the engines that do I/O on them.
 //
-// A Device is a place of bytes with a size, a sector size and counters. An IoEngine carries out
-// requests: a blocking call with a batch, which returns when every request of the batch is done.
-// Production has FileDevice (block devices and image files) with an engine on io_uring or, where
-// that is forbidden, on threads; the simulator has its own pair. Nothing above this header knows
-// which.
+// A Device has a size, a sector size and counters. An IoEngine carries out requests: run() takes a
+// batch, blocks, and returns when every request of the batch is done. The program uses FileDevice
+// (block devices and image files) with an engine on io_uring or, where that is not allowed, on
+// threads. The simulator has its own device and engine. Code above this folder knows only the
+// interfaces in this header.
 //
 // CONTRACT: offset, length and data address of every read, write and discard are multiples of
 // kBlockSize. A write is durable only after a later flush of the same device has succeeded.
@@ -37,9 +37,9 @@ struct DeviceCounters {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual const std::string& path() const = 0;  ///< as given by the user, made absolute
-  virtual uint64_t size_bytes() const = 0;
-  virtual uint32_t sector_size() const = 0;  ///< logical sector size: 512 or 4096
+  virtual const std::string& path() const = 0;  ///< absolute
+  virtual uint64_t size_bytes() const = 0;      ///< a multiple of kBlockSize
+  virtual uint32_t sector_size() const = 0;     ///< logical sector size: 512 or 4096
   virtual bool read_only() const = 0;
   virtual bool can_discard() const = 0;
   DeviceCounters& counters() { return counters_; }
@@ -55,7 +55,7 @@ struct IoRequest {
   Device* device = nullptr;
   IoOp op = IoOp::read;
   uint64_t offset = 0;
-  std::byte* data = nullptr;  ///< read: filled; write: only read from; else null
+  std::byte* data = nullptr;  ///< read: is filled; write: only read from; otherwise null
   size_t length = 0;
   Result<void> result = ok();
 
@@ -74,53 +74,46 @@ struct IoRequest {
 class IoEngine {
  public:
   virtual ~IoEngine() = default;
-  /// Carries out all requests, in any order and in parallel, and returns when all are done.
-  /// Short transfers and EINTR are dealt with inside; reading past the end is io_error. Counts in
-  /// Device::counters(). A single request is done on the calling thread.
+  /// Carries out all requests, in any order and in parallel, and returns when all are done. Handles
+  /// short transfers and EINTR. Updates Device::counters(). A single request is done on the calling
+  /// thread. Errors of a request: device_gone, device_read_only, and io_error (also if the range
+  /// does not lie inside the device).
   virtual void run(std::span<IoRequest> requests) = 0;
-  virtual std::string_view name() const = 0;  ///< "io_uring", "threads": for the log
+  virtual std::string_view name() const = 0;  ///< "io_uring" or "threads", for the log
 
+  // One request each. Errors: as for run().
   Result<void> read(Device& device, uint64_t offset, Bytes into);
   Result<void> write(Device& device, uint64_t offset, ConstBytes from);
   Result<void> flush(Device& device);
-  /// Best effort: a device that cannot discard is a success.
+  /// Succeeds without effect on a device that cannot discard.
   Result<void> discard(Device& device, uint64_t offset, uint64_t length);
 };
 
-/// How the operating system's devices are reached; the simulator gives its own. Everything that
-/// opens devices by path (mount, mkfs, replace start) goes through one of these.
+/// Opens devices by path, and owns the engine for them. Mount, mkfs and replace open their devices
+/// through one of these; the simulator has its own.
 class DeviceOpener {
  public:
   virtual ~DeviceOpener() = default;
   struct Options {
     bool read_only = false;
-    bool direct_io = true;  ///< tried first; falls back to buffered I/O where refused
-    bool exclusive = true;  ///< O_EXCL on block devices, a lock (F_OFD_SETLK) on files
+    bool direct_io = true;  ///< tried first; buffered I/O if it is refused
+    bool exclusive = true;  ///< O_EXCL on block devices, a lock (F_OFD_SETLK) on image files
   };
-  /// Errors: not_found, device_in_use (message names the path and, where known, the holder),
-  /// device_read_only, invalid_argument (a directory, a character device, a socket, ...).
+  /// Errors: not_found, device_in_use (the message names the path and, if known, who uses it),
+  /// device_read_only, access_denied, not_supported (sectors larger than kBlockSize), busy (the
+  /// path was replaced meanwhile), invalid_argument (a directory, a character device, ...).
   virtual Result<std::shared_ptr<Device>> open(const std::string& path, const Options& options) = 0;
   virtual IoEngine& engine() = 0;
-  /// What a foreign filesystem or partition table on the device is called ("ext4", "btrfs",
-  /// "swap", "gpt"...), "moltfs" for ours, nothing if there is none.
+  /// The name of the filesystem or partition table on the device ("ext4", "btrfs", "swap", "gpt",
+  /// ...); "moltfs" for our own; nothing if there is none.
   virtual Result<std::optional<std::string>> signature(Device& device) = 0;
-  /// Devices that may hold a volume, for finding members by uuid when a recorded path is stale.
+  /// Paths of devices that may hold a volume: where to search for members whose recorded path is
+  /// out of date.
   virtual std::vector<std::string> candidates() = 0;
 };
 
-/// Block devices and image files of this machine. `runtime` is for the threads engine.
-/// The engine is made when it is first asked for (a program that forks into the background does so
-/// before): io_uring where the kernel allows it, else threads; the log says which. The environment
-/// variable MOLTFS_IO_ENGINE=io_uring|threads asks for one.
-std::unique_ptr<DeviceOpener> make_system_devices(Runtime& runtime);
-
-/// The eight bytes at kSignatureOffset of each device of a volume.
+/// The first eight bytes of a superblock, and where its first copy lies on a device (bytes).
 inline constexpr std::string_view kSignature{"MOLTFS\0\1", 8};
 inline constexpr uint64_t kSignatureOffset = 65536;
-
-/// The engines by themselves, for tests: io_uring (null where it is not allowed; errno says why)
-/// and threads.
-std::unique_ptr<IoEngine> make_uring_engine();
-std::unique_ptr<IoEngine> make_thread_engine(Runtime& runtime, unsigned threads);
 
 }  // namespace moltfs::alloc

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Opening, locking, measuring and recognising devices.
-#include "alloc/device/device.h"
+// Opening, locking, measuring and recognizing devices.
+#include "alloc/device/system_devices.h"
+#include "alloc/device/uring_engine.h"
 
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -92,7 +93,7 @@ TEST_CASE_METHOD(Fixture, "a relative path is made absolute") {
   CHECK(std::filesystem::equivalent(device.value()->path(), directory.path() + "/a"));
 }
 
-TEST_CASE_METHOD(Fixture, "what is no device is refused by name and kind") {
+TEST_CASE_METHOD(Fixture, "a path that is not a device is refused with its name and kind") {
   const std::string base = directory.path();
   CHECK(error_of(base + "/absent") == Errc::not_found);
   CHECK(error_of(base + "/absent/below") == Errc::not_found);
@@ -119,10 +120,10 @@ TEST_CASE_METHOD(Fixture, "what is no device is refused by name and kind") {
   CHECK(open(base + "/good")->path() == base + "/good");
 }
 
-TEST_CASE_METHOD(Fixture, "a running program is in use") {
+TEST_CASE_METHOD(Fixture, "the file of a running program is in use") {
   const std::string path = directory.path() + "/program";
   std::filesystem::copy_file("/bin/sleep", path);
-  int running[2];  // reaches its end when the program has started
+  int running[2];  // a pipe that is closed when the program has started
   REQUIRE(pipe2(running, O_CLOEXEC) == 0);
   const pid_t child = fork();
   if (child == 0) {
@@ -162,7 +163,7 @@ TEST_CASE_METHOD(Fixture, "permissions, as an ordinary user") {
   CHECK(status == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "a second open of an image file is refused, in this process too") {
+TEST_CASE_METHOD(Fixture, "a second open of an image file is refused, also in this process") {
   const std::string path = directory.image("a", MiB);
   REQUIRE(link(path.c_str(), (directory.path() + "/same").c_str()) == 0);
   auto first = open(path);
@@ -170,12 +171,12 @@ TEST_CASE_METHOD(Fixture, "a second open of an image file is refused, in this pr
   CHECK(error_of(path).message().find("in use") != std::string::npos);
   CHECK(error_of(directory.path() + "/same") == Errc::device_in_use);
   CHECK(error_of(path, {.read_only = true}) == Errc::device_in_use);
-  open(path, {.exclusive = false});  // looking is allowed, and letting go of it unlocks nothing
+  open(path, {.exclusive = false});  // a shared open is allowed, and closing it unlocks nothing
   CHECK(error_of(path) == Errc::device_in_use);
 
   const pid_t child = fork();
   if (child == 0) {
-    first.reset();  // the child's copy; the lock is the open file's
+    first.reset();  // the child's copy: the lock belongs to the open file
     _exit(opener->open(path, {}).has_error() ? 0 : 1);
   }
   int status = 0;
@@ -203,7 +204,7 @@ TEST_CASE_METHOD(Fixture, "readers share an image file and keep writers out") {
   CHECK(one->counters().write_errors == 2);
 }
 
-TEST_CASE_METHOD(Fixture, "direct I/O is used where there is some, buffered I/O elsewhere") {
+TEST_CASE_METHOD(Fixture, "direct I/O is used if the file supports it, otherwise buffered I/O") {
   for (const std::string& parent :
        {directory.path(), std::string("/dev/shm"), std::string("/run")}) {
     const ScratchDirectory below(parent);
@@ -239,7 +240,7 @@ TEST_CASE_METHOD(Fixture, "a file on a read-only filesystem is read-only") {
   CHECK(taken);
 }
 
-TEST_CASE_METHOD(Fixture, "an image file that shrinks under us gives errors, a full disk too") {
+TEST_CASE_METHOD(Fixture, "an image file that shrinks while it is open gives errors") {
   const std::string path = directory.image("a", MiB);
   const auto device = open(path);
   REQUIRE(truncate(path.c_str(), 4096) == 0);
@@ -254,7 +255,7 @@ TEST_CASE_METHOD(Fixture, "an image file that shrinks under us gives errors, a f
   CHECK(device->counters().read_bytes == kBlockSize);
 }
 
-TEST_CASE_METHOD(Fixture, "a host without space is an I/O error, never the answer no_space") {
+TEST_CASE_METHOD(Fixture, "a full host filesystem is an I/O error, never no_space") {
   const std::string mount_point = directory.path() + "/mnt";
   std::filesystem::create_directory(mount_point);
   if (mount("none", mount_point.c_str(), "tmpfs", 0, "size=1m") != 0) {
@@ -283,7 +284,7 @@ TEST_CASE_METHOD(Fixture, "a host without space is an I/O error, never the answe
   CHECK(message.find("No space left on device") != std::string::npos);
 }
 
-TEST_CASE_METHOD(Fixture, "discarding an image file gives its space back and leaves zeros") {
+TEST_CASE_METHOD(Fixture, "discarding an image file frees its space and leaves zeros") {
   const std::string path = directory.image("a", 4 * MiB);
   const auto device = open(path);
   AlignedBuffer data(MiB);
@@ -337,7 +338,8 @@ TEST_CASE_METHOD(Fixture, "block devices: size, sectors, exclusion, discard, wri
   CHECK(open(loop->path(), {.read_only = true})->read_only());
 }
 
-TEST_CASE_METHOD(Fixture, "a mounted block device is in use and says where") {
+TEST_CASE_METHOD(Fixture,
+                 "a mounted block device is in use, and the error says where it is mounted") {
   const auto loop = LoopDevice::attach(directory.image("image", 8 * MiB));
   REQUIRE_LOOP(loop);
   const std::string mkfs = "mkfs.ext4 -q " + loop->path() + " >/dev/null 2>&1";
@@ -394,14 +396,14 @@ TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {
   CHECK(signature(*device) == std::nullopt);
 }
 
-TEST_CASE_METHOD(Fixture, "what has a wrong checksum is a signature still") {
+TEST_CASE_METHOD(Fixture, "a signature with a wrong checksum counts") {
   const auto device = open(directory.image("a", 64 * MiB));
   // The label of an LVM volume: magic, sector 1, a checksum that is wrong, offset 32, type.
   put(*device, 512, std::string_view("LABELONE\1\0\0\0\0\0\0\0bad!\x20\0\0\0LVM2 001", 32));
   CHECK(signature(*device) == "LVM2_member");
 }
 
-TEST_CASE_METHOD(Fixture, "filesystems are recognised by name") {
+TEST_CASE_METHOD(Fixture, "filesystems are recognized by name") {
   const std::string path = directory.image("a", 64 * MiB);
   if (std::system(("mkfs.ext4 -q " + path + " >/dev/null 2>&1").c_str()) != 0) {
     WARN("no mkfs.ext4 here: nothing is tested");
@@ -410,7 +412,7 @@ TEST_CASE_METHOD(Fixture, "filesystems are recognised by name") {
   CHECK(signature(*open(path)) == "ext4");
 }
 
-TEST_CASE_METHOD(Fixture, "candidates are block devices, loop devices in use among them") {
+TEST_CASE_METHOD(Fixture, "candidates are block devices, including loop devices in use") {
   const auto loop = LoopDevice::attach(directory.image("image", MiB));
   const auto paths = opener->candidates();
   for (const auto& path : paths) {
@@ -422,7 +424,7 @@ TEST_CASE_METHOD(Fixture, "candidates are block devices, loop devices in use amo
   CHECK(std::count(paths.begin(), paths.end(), loop->path()) == 1);
 }
 
-TEST_CASE("the engine is the one that the environment asks for, and the log says which") {
+TEST_CASE("the environment chooses the engine, and the log says which it is") {
   RealRuntime runtime;
   std::vector<std::string> lines;
   set_log_sink([&](LogLevel, const std::string& line) { lines.push_back(line); });

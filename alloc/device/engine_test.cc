@@ -5,7 +5,9 @@
 #include <thread>
 
 #include "alloc/base/log.h"
-#include "alloc/device/device.h"
+#include "alloc/device/system_devices.h"
+#include "alloc/device/thread_engine.h"
+#include "alloc/device/uring_engine.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
 
@@ -17,7 +19,7 @@ using test::ScratchDirectory;
 constexpr uint64_t MiB = uint64_t{1} << 20;
 constexpr uint64_t kSize = 64 * MiB;
 
-// Runs `body` for each engine on each kind of device that there is here.
+// Runs `body` for each engine on each kind of device that can be made here.
 template <class Body>
 void on_every_pair(Body body) {
   RealRuntime runtime;
@@ -74,7 +76,7 @@ TEST_CASE("what is written in batches of any size is read back") {
       const uint64_t part = 2 * kBlockSize;
       std::vector<IoRequest> writes, reads;
       for (size_t i = 0; i < count; ++i) {
-        // Scattered over the device, none over another.
+        // Scattered over the device, without overlaps.
         const uint64_t place = (i * 7919) % 4096 * part;
         writes.push_back(
             IoRequest::make_write(&device, place, written.span().subspan(i * part, part)));
@@ -97,7 +99,7 @@ TEST_CASE("what is written in batches of any size is read back") {
   });
 }
 
-TEST_CASE("an empty batch and empty requests are nothing") {
+TEST_CASE("an empty batch and empty requests do nothing") {
   on_every_pair([](IoEngine& engine, Device& device) {
     engine.run({});
     std::vector<IoRequest> requests(3, IoRequest::make_read(&device, 0, {}));
@@ -107,7 +109,7 @@ TEST_CASE("an empty batch and empty requests are nothing") {
   });
 }
 
-TEST_CASE("large transfers arrive whole") {
+TEST_CASE("large transfers are complete") {
   on_every_pair([](IoEngine& engine, Device& device) {
     AlignedBuffer written(32 * MiB), back(32 * MiB);
     fill(written.span(), 99);
@@ -122,7 +124,7 @@ TEST_CASE("large transfers arrive whole") {
   });
 }
 
-TEST_CASE("past the end is an error, for that request alone") {
+TEST_CASE("a request past the end fails, the others of its batch do not") {
   on_every_pair([](IoEngine& engine, Device& device) {
     AlignedBuffer from(kBlockSize), into(5 * kBlockSize);
     from.fill_zero();
@@ -155,7 +157,7 @@ TEST_CASE("past the end is an error, for that request alone") {
   });
 }
 
-TEST_CASE("a file that shrinks is an error in a batch too") {
+TEST_CASE("requests to a file that has shrunk fail in a batch too") {
   RealRuntime runtime;
   const auto opener = make_system_devices(runtime);
   for (const bool uring : {true, false}) {
@@ -182,7 +184,7 @@ TEST_CASE("a file that shrinks is an error in a batch too") {
   }
 }
 
-TEST_CASE("flushes and discards go in a batch with the rest") {
+TEST_CASE("a batch may hold flushes and discards") {
   on_every_pair([](IoEngine& engine, Device& device) {
     AlignedBuffer data(4 * kBlockSize);
     fill(data.span(), 5);
@@ -200,7 +202,7 @@ TEST_CASE("flushes and discards go in a batch with the rest") {
   });
 }
 
-TEST_CASE("a ring that breaks is replaced, and its batch done all the same") {
+TEST_CASE("after a ring breaks its batch is completed, and a new ring is made") {
   const auto engine = make_uring_engine();
   if (engine == nullptr) return;
   set_log_sink([](LogLevel, const std::string&) {});
@@ -209,7 +211,7 @@ TEST_CASE("a ring that breaks is replaced, and its batch done all the same") {
   const auto opener = make_system_devices(runtime);
   const auto device = opener->open(directory.image("image", MiB), {}).value();
 
-  // Puts /dev/null in the place of the ring's descriptor: no submission can succeed.
+  // Replaces the descriptor of the ring by /dev/null, so that no submission can succeed.
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   unsigned broken = 0;
   for (int fd = 3; fd < 100; ++fd) {

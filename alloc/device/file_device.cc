@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Opening block devices and image files: what may be opened, by whom, and with which I/O.
+// Opening block devices and image files: what may be opened, locking, and choosing direct I/O.
 #include "alloc/device/file_device.h"
 
 #include <fcntl.h>
@@ -45,7 +45,8 @@ bool kernel_can_discard(dev_t block_device) {
   return false;
 }
 
-/// What direct I/O on an image file asks offsets to be multiples of; 0 if there is no direct I/O.
+/// The alignment of offsets that direct I/O on an image file requires, in bytes; 0 if the file has
+/// no direct I/O.
 uint32_t direct_io_alignment(int fd) {
 #ifdef STATX_DIOALIGN
   struct statx status {};
@@ -54,14 +55,10 @@ uint32_t direct_io_alignment(int fd) {
 #else
   (void)fd;
 #endif
-  return 512;  // unknown: the probe read decides
+  return 512;  // unknown: a read will show it
 }
 
 }  // namespace
-
-std::string text_of_errno(int err) {
-  return std::system_category().message(err);
-}
 
 FileDevice::~FileDevice() {
   if (fd_ >= 0) close(fd_);
@@ -85,7 +82,7 @@ Result<std::shared_ptr<FileDevice>> FileDevice::open(const std::string& path,
   return device;
 }
 
-/// A sentence for a failed open.
+/// The error for `err`, with a sentence that names the path.
 Error FileDevice::open_error(int err) const {
   const auto error = [&](Errc code, std::string_view what) {
     return Error(code, fmt::format("{}: {}", path_, what));
@@ -103,7 +100,7 @@ Error FileDevice::open_error(int err) const {
 }
 
 Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
-  // Looked at before it is opened: opening some things (pipes, tapes) has effects.
+  // Checked before opening, as opening some kinds (pipes, tapes) has side effects.
   struct stat status;
   if (stat(path_.c_str(), &status) != 0) return open_error(errno);
   const auto acceptable = [](mode_t mode) { return S_ISBLK(mode) || S_ISREG(mode); };
@@ -134,7 +131,7 @@ Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
 }
 
 Result<void> FileDevice::measure_block_device() {
-  // The kernel lets a write-protected device be opened for writing and fails each write.
+  // The kernel allows opening a write-protected device for writing, and fails each write.
   int write_protected = 0;
   if (!read_only_ && ioctl(fd_, BLKROGET, &write_protected) == 0 && write_protected != 0) {
     return open_error(EROFS);
@@ -176,7 +173,7 @@ Result<void> FileDevice::lock_image_file() {
     case ENOLCK:
     case ENOSYS:
     case EOPNOTSUPP:
-      log_warning("{}: its filesystem has no locks ({}); take care that nothing else uses it",
+      log_warning("{}: its filesystem has no locks ({}); make sure that nothing else uses it",
                   path_, text_of_errno(errno));
       return ok();
     default:
@@ -184,7 +181,7 @@ Result<void> FileDevice::lock_image_file() {
   }
 }
 
-/// Some filesystems take O_DIRECT when a file is opened and refuse it when it is read.
+/// Some filesystems accept O_DIRECT when a file is opened and refuse it when the file is read.
 Result<void> FileDevice::check_direct_io() {
   const uint32_t alignment = is_block_device_ ? sector_size_ : direct_io_alignment(fd_);
   bool usable = alignment != 0 && alignment <= kBlockSize;

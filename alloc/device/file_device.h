@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// FileDevice: a block device or an image file of this machine, open. The engines and the opener of
-// this folder know it; nobody else does.
+// FileDevice: an open block device or image file of this machine. Used only inside this folder.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +14,7 @@ namespace moltfs::alloc {
 
 class FileDevice final : public Device {
  public:
-  /// Opens, locks and measures. Errors: see DeviceOpener::open.
+  /// Opens and locks the device and finds its size. Errors: see DeviceOpener::open.
   static Result<std::shared_ptr<FileDevice>> open(const std::string& path,
                                                   const DeviceOpener::Options& options);
   ~FileDevice() override;
@@ -31,7 +30,7 @@ class FileDevice final : public Device {
   int fd() const { return fd_; }
   bool is_block_device() const { return is_block_device_; }
   bool direct_io() const { return direct_io_; }
-  /// The kernel refused a discard as not supported: it is not tried again.
+  /// To be called if the kernel does not support discarding here: it is not tried again.
   void discard_refused() { can_discard_.store(false, std::memory_order_relaxed); }
 
  private:
@@ -53,8 +52,5 @@ class FileDevice final : public Device {
   uint32_t sector_size_ = 512;
   std::atomic<bool> can_discard_{false};
 };
-
-/// The text that a system's errno has ("Permission denied").
-std::string text_of_errno(int err);
 
 }  // namespace moltfs::alloc

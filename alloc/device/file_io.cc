@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The system calls behind a single request.
+// The system calls for a single request.
 #include "alloc/device/file_io.h"
 
 #include <fcntl.h>
@@ -67,14 +67,14 @@ int transfer(const IoRequest& request) {
                                                    : pwrite(fd, data, length, offset);
     if (moved < 0 && errno == EINTR) continue;
     if (moved < 0) return errno;
-    if (moved == 0) return EIO;  // the file was cut behind our back
+    if (moved == 0) return EIO;  // somebody has truncated the file
     done += static_cast<size_t>(moved);
   }
   return 0;
 }
 
 int flush(const FileDevice& device) {
-  // An image file never changes its size, so that fdatasync leaves nothing out.
+  // fdatasync is enough: the size of an image file never changes.
   while (fdatasync(device.fd()) != 0) {
     if (errno != EINTR) return errno;
   }
@@ -97,8 +97,8 @@ int discard(FileDevice& device, uint64_t offset, uint64_t length) {
   }
 }
 
-/// The codes of a filesystem's answers ("no space") must not come from a device: there only the
-/// device's own fates exist.
+/// A device has only the errors of a device: ENOSPC of an image file's host must not become the
+/// filesystem's own "no space".
 Errc code_of_device_errno(int err) {
   return errc_from_errno(err) == Errc::device_gone ? Errc::device_gone : Errc::io_error;
 }
@@ -112,7 +112,7 @@ bool admit(IoRequest& request) {
   ASSERT(request.op == IoOp::discard || is_aligned(request.data));
   const uint64_t size = request.device->size_bytes();
   if (request.offset > size || request.length > size - request.offset) {
-    refuse(request, Errc::io_error, fmt::format("past the end, at {} bytes", size));
+    refuse(request, Errc::io_error, fmt::format("past the end of the device at {} bytes", size));
     return false;
   }
   if (request.op != IoOp::read && request.device->read_only()) {

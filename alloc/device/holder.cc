@@ -13,7 +13,7 @@
 namespace moltfs::alloc {
 namespace {
 
-/// Only names in /dev are asked: a stat elsewhere could hang on a dead network filesystem.
+/// Looks only at names in /dev: stat elsewhere could hang on a dead network filesystem.
 bool names_block_device(const std::string& path, dev_t block_device) {
   struct stat status;
   return path.starts_with("/dev/") && stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode) &&
@@ -43,7 +43,7 @@ bool is_swap(dev_t block_device) {
 
 std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, dev_t block_device) {
   const std::string number = fmt::format("{}:{}", major(block_device), minor(block_device));
-  // Filesystems with device numbers of their own (FUSE, btrfs) are known by their source.
+  // Mounts of filesystems with device numbers of their own (FUSE, btrfs) are found by source.
   return first_mount_point(mounts, [&](const MountinfoEntry& entry) {
     return entry.device_number == number || names_block_device(entry.source, block_device);
   });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Who uses a device, for messages.
+// Who uses a device, for error messages.
 #pragma once
 
 #include <sys/types.h>
@@ -11,16 +11,15 @@
 
 namespace moltfs::alloc {
 
-/// "mounted on /mnt/x", "used for swap", "held by dm-0"; empty if nobody is known to use the block
-/// device with this number.
+/// Who uses the block device with this number: "mounted on /mnt/x", "used for swap" or "held by
+/// dm-0"; empty if unknown.
 std::string holder_of(dev_t block_device);
 
-/// Who has an image file locked: "mounted on /mnt/x" if it is a mount's first device, else
-/// "locked by another mount or program".
+/// Who has an image file locked: "mounted on /mnt/x" if it is the first device of a mount,
+/// otherwise "locked by another mount or program".
 std::string holder_of(const std::string& image);
 
-/// The parts of holder_of that search the table of mounts: where the block device or image is
-/// mounted, or empty.
+/// Where the block device or image is mounted according to `mounts`; empty if it is not.
 std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, dev_t block_device);
 std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const std::string& image);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The engine's convenience calls, and the opener of this machine's devices.
-#include "alloc/device/device.h"
+// Choosing an engine, and listing block devices.
+#include "alloc/device/system_devices.h"
 
 #include <sys/stat.h>
 
@@ -15,31 +15,28 @@
 #include "alloc/base/log.h"
 #include "alloc/device/file_device.h"
 #include "alloc/device/signature.h"
+#include "alloc/device/thread_engine.h"
+#include "alloc/device/uring_engine.h"
 
 namespace moltfs::alloc {
 namespace {
 
 constexpr unsigned kEngineThreads = 8;
 
-Result<void> run_one(IoEngine& engine, IoRequest request) {
-  engine.run({&request, 1});
-  return std::move(request.result);
-}
-
 std::unique_ptr<IoEngine> choose_engine(Runtime& runtime) {
   const char* const variable = std::getenv("MOLTFS_IO_ENGINE");
   const std::string_view asked = variable == nullptr ? "" : variable;
   if (!asked.empty() && asked != "io_uring" && asked != "threads") {
-    log_warning("MOLTFS_IO_ENGINE={}: there are io_uring and threads", asked);
+    log_warning("MOLTFS_IO_ENGINE={} is ignored: expected io_uring or threads", asked);
   }
   if (asked != "threads") {
     if (auto engine = make_uring_engine()) {
-      log_info("device I/O by io_uring");
+      log_info("device I/O uses io_uring");
       return engine;
     }
-    log_info("device I/O by threads: io_uring cannot be used here ({})", text_of_errno(errno));
+    log_info("device I/O uses threads: io_uring cannot be used here ({})", text_of_errno(errno));
   } else {
-    log_info("device I/O by threads, as MOLTFS_IO_ENGINE asks");
+    log_info("device I/O uses threads, as MOLTFS_IO_ENGINE asks");
   }
   return make_thread_engine(runtime, kEngineThreads);
 }
@@ -70,7 +67,7 @@ class SystemDevices final : public DeviceOpener {
  private:
   Runtime& runtime_;
   std::mutex mutex_;
-  std::unique_ptr<IoEngine> engine_;  // guarded by mutex_ until it is set; then it stays
+  std::unique_ptr<IoEngine> engine_;  // guarded by mutex_ until it is set; never changes then
 };
 
 std::vector<std::string> SystemDevices::candidates() {
@@ -78,7 +75,7 @@ std::vector<std::string> SystemDevices::candidates() {
   std::ifstream partitions("/proc/partitions");
   std::string line;
   while (std::getline(partitions, line)) {
-    // major minor #blocks name; the heading and the empty line after it do not parse
+    // "major minor #blocks name"; the heading and the empty line after it do not parse.
     std::istringstream fields(line);
     unsigned major = 0, minor = 0;
     uint64_t blocks = 0;
@@ -98,22 +95,6 @@ std::vector<std::string> SystemDevices::candidates() {
 }
 
 }  // namespace
-
-Result<void> IoEngine::read(Device& device, uint64_t offset, Bytes into) {
-  return run_one(*this, IoRequest::make_read(&device, offset, into));
-}
-
-Result<void> IoEngine::write(Device& device, uint64_t offset, ConstBytes from) {
-  return run_one(*this, IoRequest::make_write(&device, offset, from));
-}
-
-Result<void> IoEngine::flush(Device& device) {
-  return run_one(*this, IoRequest::make_flush(&device));
-}
-
-Result<void> IoEngine::discard(Device& device, uint64_t offset, uint64_t length) {
-  return run_one(*this, IoRequest::make_discard(&device, offset, length));
-}
 
 std::unique_ptr<DeviceOpener> make_system_devices(Runtime& runtime) {
   return std::make_unique<SystemDevices>(runtime);

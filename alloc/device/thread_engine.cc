@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The engine for places where io_uring is forbidden: a few threads that share the requests of a
-// batch with the thread that brought it.
+// A few threads share the requests of a batch with the thread that called run().
+#include "alloc/device/thread_engine.h"
+
 #include <algorithm>
 #include <deque>
 #include <mutex>
@@ -46,22 +47,22 @@ class ThreadEngine final : public IoEngine {
   }
 
  private:
-  /// On the stack of the caller of run(); nobody touches it once `done` has reached the end.
+  /// On the stack of the caller of run(). Not used any more once `done` is the number of requests.
   struct Batch {
     std::span<IoRequest> requests;
     std::unique_ptr<WaitQueue> all_done;
-    size_t next = 0;  // guarded by mutex_: the first request that nobody has taken
+    size_t next = 0;  // guarded by mutex_: the first request that no thread has taken
     size_t done = 0;  // guarded by mutex_
   };
 
-  /// REQUIRES: mutex_ held. Threads start with the first batch: many programs never need one.
+  /// REQUIRES: mutex_ is held. Threads start with the first batch, as many programs need none.
   void start_threads() {
     while (tasks_.size() < thread_count_) {
       tasks_.push_back(runtime_.spawn("io", [this] { work(); }));
     }
   }
 
-  /// REQUIRES: `lock` holds mutex_ (released during the I/O), batch.next is not at the end.
+  /// REQUIRES: `lock` holds mutex_, and the batch has a request left. Unlocks during the I/O.
   void run_next_of(Batch& batch, std::unique_lock<std::mutex>& lock) {
     IoRequest& request = batch.requests[batch.next++];
     if (batch.next == batch.requests.size()) std::erase(batches_, &batch);
@@ -84,7 +85,8 @@ class ThreadEngine final : public IoEngine {
   const unsigned thread_count_;
   std::mutex mutex_;
   std::unique_ptr<WaitQueue> work_;
-  std::deque<Batch*> batches_;  // guarded by mutex_, as the next: those with requests to take
+  // Guarded by mutex_:
+  std::deque<Batch*> batches_;  // those with requests that no thread has taken
   bool quit_ = false;
   std::vector<std::unique_ptr<Task>> tasks_;
 };

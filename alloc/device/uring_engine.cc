@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The io_uring engine: a batch is one or few system calls.
+// A batch needs one or a few system calls.
 //
-// Rings are kept in a free list; run() takes one for as long as it needs it, so that any number of
-// threads run batches side by side and none shares a ring. A request occupies a slot of its ring
-// while it is in flight; a short transfer goes back into the ring for the rest.
-#include "alloc/device/device.h"
+// Unused rings are in a list. run() takes one for the time of a batch, so any number of threads can
+// run batches side by side, and no two share a ring. A request has a slot of its ring while it is
+// in flight. After a short transfer the rest is submitted again.
+#include "alloc/device/uring_engine.h"
 
 #ifndef MOLTFS_HAVE_URING
 
@@ -32,16 +32,16 @@ std::unique_ptr<moltfs::alloc::IoEngine> moltfs::alloc::make_uring_engine() {
 namespace moltfs::alloc {
 namespace {
 
-/// Requests of one batch in flight at once.
+/// Requests of one batch that are in flight at once.
 constexpr unsigned kQueueDepth = 128;
-/// Lengths in a ring are 32 bits wide; more is transferred in parts.
+/// io_uring has 32 bits for a length. Longer requests are transferred in parts.
 constexpr size_t kTransferBytesMax = size_t{1} << 30;
-/// Rings that are kept while nobody uses them.
+/// Unused rings that are kept.
 constexpr size_t kIdleRingsMax = 32;
 
 class Ring {
  public:
-  /// Null where the kernel refuses; errno says why.
+  /// Null if the kernel refuses; errno says why.
   static std::unique_ptr<Ring> make() {
     std::unique_ptr<Ring> ring(new Ring);
     const int failed = io_uring_queue_init(kQueueDepth, &ring->ring_, 0);
@@ -69,7 +69,7 @@ class Ring {
     return all;
   }
 
-  /// False: the ring is broken and must not be used again. All requests are done all the same.
+  /// Carries out all requests. False: the ring is broken and must not be used again.
   bool run(std::span<IoRequest> requests);
 
  private:
@@ -91,7 +91,7 @@ class Ring {
   bool open_ = false;
   std::array<Slot, kQueueDepth> slots_;
   std::vector<unsigned> free_slots_;
-  std::vector<unsigned> unfinished_;  // slots whose transfer was short: to be prepared again
+  std::vector<unsigned> unfinished_;  // slots whose transfer was short, to be submitted again
 };
 
 void Ring::prepare(unsigned slot_index) {
@@ -128,7 +128,7 @@ void Ring::complete(unsigned slot_index, int result) {
   } else if (slot.request->op == IoOp::flush) {
     release(slot_index, 0);
   } else if (result == 0) {
-    release(slot_index, EIO);  // the file was cut behind our back
+    release(slot_index, EIO);  // somebody has truncated the file
   } else {
     slot.moved += static_cast<unsigned>(result);
     if (slot.moved == slot.request->length) {
@@ -158,7 +158,7 @@ bool Ring::run(std::span<IoRequest> requests) {
     for (; next < requests.size() && !free_slots_.empty(); ++next) {
       IoRequest& request = requests[next];
       if (!admit(request)) continue;
-      if (request.op == IoOp::discard) {  // no operation of its own in a ring
+      if (request.op == IoOp::discard) {  // io_uring has no operation for it
         finish(request, perform(request));
         continue;
       }
@@ -169,12 +169,12 @@ bool Ring::run(std::span<IoRequest> requests) {
     }
     const auto in_flight = static_cast<unsigned>(kQueueDepth - free_slots_.size());
     if (in_flight == 0) return true;
-    // While there is more to come the ring is refilled when half of it is done.
+    // If requests are left, the ring is refilled when half of those in flight are done.
     const unsigned wait_for = next < requests.size() ? (in_flight + 1) / 2 : in_flight;
     const int submitted = io_uring_submit_and_wait(&ring_, wait_for);
     const bool try_again = submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY;
     if (submitted < 0 && !try_again) {
-      log_warning("io_uring: {}; doing the I/O without it", text_of_errno(-submitted));
+      log_warning("io_uring failed ({}); doing the I/O without it", text_of_errno(-submitted));
       abandon();
       for (IoRequest& request : requests.subspan(next)) run_here(request);
       return false;
@@ -183,13 +183,15 @@ bool Ring::run(std::span<IoRequest> requests) {
   }
 }
 
-/// The ring takes no more: waits for what the kernel has, and does the rest on this thread.
+/// After a failed submission: waits for the requests that the kernel has taken, and does the others
+/// on this thread.
 void Ring::abandon() {
   const size_t occupied = kQueueDepth - free_slots_.size();
   for (size_t with_kernel = occupied - io_uring_sq_ready(&ring_); with_kernel > 0;) {
     io_uring_cqe* entry = nullptr;
     const int waited = io_uring_wait_cqe(&ring_, &entry);
-    ASSERT(waited == 0 || waited == -EINTR || waited == -EAGAIN);  // else memory is not safe
+    ASSERT(waited == 0 || waited == -EINTR ||
+           waited == -EAGAIN);  // otherwise the kernel may still use the buffers
     if (waited != 0) continue;
     const auto slot_index = static_cast<unsigned>(io_uring_cqe_get_data64(entry));
     const int result = entry->res;
@@ -210,7 +212,7 @@ class UringEngine final : public IoEngine {
 
   void run(std::span<IoRequest> requests) override {
     std::unique_ptr<Ring> ring = requests.size() > 1 ? take_ring() : nullptr;
-    if (ring == nullptr) {  // a single request, or no memory for one more ring
+    if (ring == nullptr) {  // a single request, or another ring cannot be made
       for (IoRequest& request : requests) run_here(request);
       return;
     }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 
+#include "alloc/device/system_devices.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
 
@@ -93,7 +94,7 @@ struct Fixture {
   }
 };
 
-TEST_CASE_METHOD(Fixture, "a ZFS member is not one any more") {
+TEST_CASE_METHOD(Fixture, "a wiped ZFS member is no longer recognized") {
   const uint64_t size = 128 * MiB;
   const std::string path = directory.image("zfs", size);
   put_zfs_labels(path, size);
@@ -148,7 +149,7 @@ TEST_CASE_METHOD(Fixture, "several signatures on one device are all wiped") {
   CHECK(signature(path) == "nothing");
 }
 
-TEST_CASE_METHOD(Fixture, "a device that holds nothing, and a tiny one, are wiped, too") {
+TEST_CASE_METHOD(Fixture, "an empty device and a tiny one can be wiped") {
   const std::string empty = directory.image("empty", 128 * MiB);
   wipe(empty);
   CHECK(signature(empty) == "nothing");
@@ -158,7 +159,7 @@ TEST_CASE_METHOD(Fixture, "a device that holds nothing, and a tiny one, are wipe
   CHECK(is_zero(get(tiny, 0, 8 * KiB)));
 }
 
-TEST_CASE_METHOD(Fixture, "what lies elsewhere stays") {
+TEST_CASE_METHOD(Fixture, "data between the known places stays") {
   const std::string path = directory.image("data", 128 * MiB);
   const std::string data(4096, 'x');
   put(path, 32 * MiB, data);

@@ -19,6 +19,7 @@
 #include <set>
 
 #include "alloc/base/log.h"
+#include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/daemonize.h"
 #include "fs/daemon/find_device.h"

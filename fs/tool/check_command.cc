@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "alloc/base/size_text.h"
+#include "alloc/device/system_devices.h"
 #include "fs/check/check.h"
 #include "fs/mount/control.h"
 #include "fs/tool/command_line.h"

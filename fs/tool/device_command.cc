@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "alloc/base/size_text.h"
+#include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/find_device.h"
 #include "fs/daemon/mounts.h"

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "alloc/device/system_devices.h"
 #include "fs/check/dump.h"
 #include "fs/tool/command_line.h"
 

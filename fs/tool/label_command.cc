@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "alloc/device/system_devices.h"
 #include "alloc/disk/superblock.h"
 #include "fs/daemon/client.h"
 #include "fs/mount/mount.h"

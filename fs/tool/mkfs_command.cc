@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "alloc/base/size_text.h"
+#include "alloc/device/system_devices.h"
 #include "alloc/disk/superblock.h"
 #include "fs/mount/mount.h"
 #include "fs/tool/command_line.h"

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Single requests to an engine.
+#include "alloc/device/device.h"
+
+namespace moltfs::alloc {
+namespace {
+
+Result<void> run_one(IoEngine& engine, IoRequest request) {
+  engine.run({&request, 1});
+  return std::move(request.result);
+}
+
+}  // namespace
+
+Result<void> IoEngine::read(Device& device, uint64_t offset, Bytes into) {
+  return run_one(*this, IoRequest::make_read(&device, offset, into));
+}
+
+Result<void> IoEngine::write(Device& device, uint64_t offset, ConstBytes from) {
+  return run_one(*this, IoRequest::make_write(&device, offset, from));
+}
+
+Result<void> IoEngine::flush(Device& device) {
+  return run_one(*this, IoRequest::make_flush(&device));
+}
+
+Result<void> IoEngine::discard(Device& device, uint64_t offset, uint64_t length) {
+  return run_one(*this, IoRequest::make_discard(&device, offset, length));
+}
+
+}  // namespace moltfs::alloc
