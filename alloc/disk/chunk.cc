@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Chunks: looking them up by logical address and by device.
+// Finding chunks by logical address and by device.
 #include "alloc/disk/chunk.h"
 
 #include <algorithm>

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Chunks: ranges of the logical address space, and the stripes that say where their bytes lie.
+// Chunks: ranges of the logical address space, and the stripes that hold their bytes.
 //
 // A chunk of profile P has `columns` columns, each in `copies` copies:
 //   stripes[c * copies + k]  is copy k of column c.
-// Logical bytes go round robin over the columns in units of `stripe_unit`:
+// Logical bytes go round robin over the columns, in units of `stripe_unit` bytes:
 //   unit u of the chunk lies in column u % columns, at (u / columns) * stripe_unit of the stripe.
-// single: 1 column, 1 copy.  dup: 1 column, 2 copies on one device.  raid1: 1 column, 2 copies on
-// two devices. raid0, raid10: more columns. Every stripe is length / columns bytes long.
+//
+//   single  1 column           1 copy
+//   dup     1 column           2 copies on one device
+//   raid1   1 column           2 copies on two devices
+//   raid0   2 columns or more  1 copy
+//   raid10  2 columns or more  2 copies on two devices each
+//
+// Every stripe is length / columns bytes long.
 #pragma once
 
 #include <boost/container/small_vector.hpp>
@@ -25,21 +31,22 @@ enum class Profile : uint8_t { single = 1, dup = 2, raid1 = 3, raid0 = 4, raid10
 
 std::string_view name_of(ChunkKind kind);
 std::string_view name_of(Profile profile);
-/// How many places hold each byte of a chunk of that profile.
+/// The number of copies of each byte in a chunk of that profile.
 unsigned copies_of(Profile profile);
 
-/// A stripe is a device extent seen from the chunk.
+/// One stripe of a chunk: a range on a device.
 struct Stripe {
   DeviceId device;
   PhysicalOffset offset;
-  /// When bytes first came to lie here: the chunk's birth, or later if the stripe was moved.
+  /// The generation in which bytes were first written here: the chunk's birth, or later if the
+  /// stripe was moved.
   Generation birth;
   bool operator==(const Stripe&) const = default;
 };
 
 struct Chunk {
   LogicalOffset start;
-  uint64_t length = 0;  ///< multiple of columns * stripe_unit and of kNodeSize
+  uint64_t length = 0;  ///< bytes; a multiple of columns * stripe_unit and of kNodeSize
   ChunkKind kind = ChunkKind::data;
   Profile profile = Profile::single;
   Generation birth;
@@ -53,13 +60,13 @@ struct Chunk {
   bool operator==(const Chunk&) const = default;
 };
 
-/// Chunks sorted by start, not overlapping; immutable once published.
+/// Chunks sorted by start, without overlaps; immutable once published.
 using ChunkList = std::vector<std::shared_ptr<const Chunk>>;
 
-/// The chunk that holds `at`, or null.
+/// The chunk that contains `at`, or null.
 const Chunk* find_chunk(const ChunkList& chunks, LogicalOffset at);
 
-/// A stripe seen from its device.
+/// A stripe with its chunk, as found by device.
 struct DeviceExtent {
   std::shared_ptr<const Chunk> chunk;
   uint32_t stripe_index = 0;
@@ -69,14 +76,14 @@ struct DeviceExtent {
 /// The stripes on `device`, sorted by physical offset.
 std::vector<DeviceExtent> device_extents(const ChunkList& chunks, DeviceId device);
 
-/// A piece of a stripe that is contiguous both on the device and in the logical address space.
+/// A range of a stripe that is contiguous both on the device and in the logical address space.
 struct ChunkPiece {
   LogicalOffset logical;
   PhysicalOffset physical;
   uint64_t length = 0;
 };
 
-/// The pieces of stripe `stripe_index` of `chunk` within `range` of its device, ascending.
+/// The pieces of stripe `stripe_index` of `chunk` that lie within `range` of its device, ascending.
 std::vector<ChunkPiece> pieces_of_stripe(const Chunk& chunk, uint32_t stripe_index,
                                          PhysicalRange range);
 

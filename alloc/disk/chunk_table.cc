@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The chunk table between memory and disk: validate, encode, decode, describe, read.
+// Validating, encoding, decoding, describing and reading chunk tables.
 #include "alloc/disk/chunk_table.h"
 
 #include <fmt/format.h>
@@ -11,6 +11,7 @@
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/codec.h"
+#include "alloc/base/load.h"
 #include "alloc/base/size_text.h"
 #include "alloc/disk/format.h"
 
@@ -22,7 +23,7 @@ using format::ChunkRecord;
 using format::ChunkTableHeader;
 using format::StripeRecord;
 
-/// No chunk has more stripes; far above what any profile makes.
+/// Far more stripes than a chunk of any profile has.
 constexpr size_t kMaxStripes = 1024;
 
 template <class... Args>
@@ -36,7 +37,7 @@ Error bad_chunk(const Chunk& chunk, fmt::format_string<Args...> text, Args&&... 
   return bad("chunk {:#x}: {}", chunk.start.value, fmt::format(text, std::forward<Args>(args)...));
 }
 
-/// Stripes that lie on one device: of one column, or of the whole chunk.
+/// Do `count` stripes from `first` on lie on different devices?
 bool on_distinct_devices(const Chunk& chunk, size_t first, size_t count) {
   std::set<DeviceId> seen;
   for (size_t i = first; i < first + count; ++i) {
@@ -45,7 +46,7 @@ bool on_distinct_devices(const Chunk& chunk, size_t first, size_t count) {
   return true;
 }
 
-/// Do copies and stripes fit the profile?
+/// Do the copies and stripes of `chunk` fit its profile?
 bool fits_profile(const Chunk& chunk) {
   const size_t stripes = chunk.stripes.size();
   switch (chunk.profile) {
@@ -97,7 +98,7 @@ Result<void> validate_stripes(const Chunk& chunk, const ChunkTableLimits& limits
     auto entry = std::find_if(limits.devices.begin(), limits.devices.end(),
                               [&](const DeviceEntry& e) { return e.devid == stripe.device; });
     if (entry == limits.devices.end()) {
-      return bad_chunk(chunk, "stripe on devid {}, which is no member", stripe.device.value);
+      return bad_chunk(chunk, "stripe on devid {}, which is not a member", stripe.device.value);
     }
     const uint64_t length = chunk.stripe_length();
     if (stripe.offset.value < kFirstChunkOffset || stripe.offset.value % kBlockSize != 0 ||
@@ -138,7 +139,7 @@ Result<void> validate_no_physical_overlap(const ChunkList& chunks) {
   return ok();
 }
 
-/// XXH3-64 of `bytes` with the header's checksum field taken as zero.
+/// XXH3-64 of `bytes`, computed with the header's checksum field as zero.
 uint64_t checksum_without_field(ConstBytes bytes) {
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
   std::memset(copy.data() + offsetof(ChunkTableHeader, checksum), 0, sizeof(uint64_t));
@@ -209,7 +210,7 @@ Result<std::vector<std::byte>> encode_chunk_table(const ChunkList& chunks, const
   writer.object(header);
   for (const auto& chunk : chunks) put_chunk(writer, *chunk);
   if (writer.size() > kChunkTableMaxBytes) {
-    return bad("{} chunks need {} bytes, there is room for {}", chunks.size(), writer.size(),
+    return bad("{} chunks need {} bytes, but there is room for {}", chunks.size(), writer.size(),
                kChunkTableMaxBytes);
   }
   header.magic = format::kChunkTableMagic;
@@ -219,9 +220,9 @@ Result<std::vector<std::byte>> encode_chunk_table(const ChunkList& chunks, const
   header.chunk_count = static_cast<uint32_t>(chunks.size());
   header.version = format::kChunkTableVersion;
   std::vector<std::byte> blob = writer.take();
-  std::memcpy(blob.data(), &header, sizeof(header));
+  store(blob, header);
   header.checksum = checksum_without_field(blob);
-  std::memcpy(blob.data(), &header, sizeof(header));
+  store(blob, header);
   return blob;
 }
 
@@ -241,7 +242,7 @@ Result<ChunkList> decode_chunk_table(ConstBytes bytes, const Uuid& volume,
   }
   if (header.volume != volume.bytes) return bad("belongs to another volume");
   if (header.generation != limits.generation.value) {
-    return bad("of generation {}, the superblock says {}", uint64_t{header.generation},
+    return bad("has generation {}, the superblock says {}", uint64_t{header.generation},
                limits.generation.value);
   }
   if (!format::all_zero(header.reserved)) return bad("reserved bytes are not zero");

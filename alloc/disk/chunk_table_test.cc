@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of the chunk table: round trips, damage of every byte, and every rule that chunks obey.
+// The chunk table: round trips, damage of every byte, and every rule for chunks.
 #include "alloc/disk/chunk_table.h"
 #include "alloc/base/checksum.h"
 #include "alloc/base/uuid.h"
@@ -72,7 +72,7 @@ bool same(const ChunkList& a, const ChunkList& b) {
 
 }  // namespace
 
-TEST_CASE("a chunk table survives encoding") {
+TEST_CASE("a chunk table is decoded as it was encoded") {
   Fixture f;
   for (const ChunkList& list : {ChunkList(), list_of(sample())}) {
     auto blob = encode_chunk_table(list, f.volume, f.limits);
@@ -80,7 +80,7 @@ TEST_CASE("a chunk table survives encoding") {
     auto decoded = decode_chunk_table(blob.value(), f.volume, f.limits);
     REQUIRE(decoded);
     REQUIRE(same(decoded.value(), list));
-    // On disk zeros follow.
+    // On disk, zeros follow the table.
     blob.value().resize(blob.value().size() + 4096);
     REQUIRE(decode_chunk_table(blob.value(), f.volume, f.limits));
   }
@@ -103,7 +103,7 @@ TEST_CASE("every damaged byte and every truncation of a chunk table is refused")
   }
 }
 
-TEST_CASE("bytes with a right checksum never crash the decoder") {
+TEST_CASE("wrong bytes with a right checksum never crash the decoder") {
   Fixture f;
   const auto good = encode_chunk_table(list_of(sample()), f.volume, f.limits).value();
   for (size_t i = 0; i < good.size(); ++i) {
@@ -129,7 +129,7 @@ TEST_CASE("a table of another volume or generation is refused") {
   REQUIRE(!decode_chunk_table(blob, f.volume, {f.devices, f.limits.next_logical, Generation(10)}));
 }
 
-TEST_CASE("the rules that chunks obey") {
+TEST_CASE("chunks that break a rule are refused") {
   Fixture f;
   auto refused = [&](auto change) {
     auto chunks = sample();
@@ -153,14 +153,14 @@ TEST_CASE("the rules that chunks obey") {
   CHECK(refused([](Chunks& c) { c[0].profile = Profile(9); }));
   CHECK(refused([](Chunks& c) { c[0].copies = 0; }));
   CHECK(refused([](Chunks& c) { c[0].profile = Profile::dup; }));
-  CHECK(refused([](Chunks& c) { c[1].stripes[1].device = DeviceId(2); }));  // dup on two
-  CHECK(refused([](Chunks& c) { c[2].stripes[1].device = DeviceId(1); }));  // raid1 on one
+  CHECK(refused([](Chunks& c) { c[1].stripes[1].device = DeviceId(2); }));  // dup on two devices
+  CHECK(refused([](Chunks& c) { c[2].stripes[1].device = DeviceId(1); }));  // raid1 on one device
   CHECK(refused([](Chunks& c) { c[4].stripes[1].device = DeviceId(1); }));
   CHECK(refused([](Chunks& c) { c[0].birth = Generation(10); }));
   CHECK(refused([](Chunks& c) { c[0].birth = Generation(0); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].birth = Generation(1); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].birth = Generation(10); }));
-  CHECK(refused([](Chunks& c) { c[0].stripes[0].device = DeviceId(5); }));  // no member
+  CHECK(refused([](Chunks& c) { c[0].stripes[0].device = DeviceId(5); }));  // not a member
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(3 * MiB); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(29 * MiB); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(UINT64_MAX - 4095); }));

@@ -9,7 +9,7 @@
 namespace moltfs::alloc {
 namespace {
 
-TEST_CASE("find_chunk finds the chunk that holds an address, and none between chunks") {
+TEST_CASE("find_chunk finds the chunk that contains an address, and none between chunks") {
   ChunkList chunks;
   for (uint64_t start : {10, 20, 40}) {
     chunks.push_back(test::make_chunk(Profile::single, start * test::kMiB, 10 * test::kMiB));
@@ -48,7 +48,7 @@ TEST_CASE("pieces_of_stripe is the inverse of the mapper, for every profile") {
     Map map(chunks, test::four_devices(), std::nullopt);
     for (uint32_t i = 0; i < chunk->stripes.size(); ++i) {
       const Stripe& stripe = chunk->stripes[i];
-      // A range that sticks out in front and ends in the middle of a unit.
+      // A range that begins before the stripe and ends in the middle of a unit.
       const PhysicalRange range{stripe.offset - 8192, 8192 + chunk->stripe_length() - 20480};
       uint64_t covered = 0;
       for (const ChunkPiece& piece : pieces_of_stripe(*chunk, i, range)) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// On-disk structs of the volume: superblock and chunk table. FORMAT.md tells the same in words.
+// On-disk structs of the volume: superblock, chunk table and batches of the fsync log. FORMAT.md
+// says the same in words.
 //
 // Everything is little-endian and without padding (Boost.Endian types have alignment 1). Reserved
-// bytes are zero and checked. Variable-length parts follow the fixed ones and are read and written
-// through alloc/base/codec.h.
+// bytes are zero and checked. Variable-length parts follow the fixed ones; alloc/base/codec.h reads
+// and writes them.
 #pragma once
 
 #include <array>
@@ -23,36 +24,36 @@ using u64 = boost::endian::little_uint64_t;
 using UuidBytes = std::array<uint8_t, 16>;
 using Magic = std::array<char, 8>;
 
-/// The last byte is the version of the format's frame: what is needed to check the checksum.
+/// The last byte changes if the checksum is found or computed in another way.
 inline constexpr Magic kSuperblockMagic = {'M', 'O', 'L', 'T', 'F', 'S', '\0', '\1'};
 inline constexpr Magic kChunkTableMagic = {'M', 'O', 'L', 'T', 'C', 'H', 'N', 'K'};
-inline constexpr uint16_t kSuperblockVersion = 1;
 inline constexpr Magic kLogBatchMagic = {'M', 'O', 'L', 'T', 'F', 'L', 'O', 'G'};
+inline constexpr uint16_t kSuperblockVersion = 1;
 inline constexpr uint16_t kChunkTableVersion = 1;
 inline constexpr uint16_t kLogBatchVersion = 1;
 
-/// Incompatible features.
+// Incompatible features: a program must know all that are set.
 inline constexpr uint64_t kFeatureFsyncLog = 1;  ///< the volume may have an fsync log
 inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog;
 
 inline constexpr size_t kMaxFsPayload = 1024;
 inline constexpr size_t kMaxReplacePayload = 24 * 1024;
 
-// Which optional records the superblock's body has.
+// Bits for the optional parts of the superblock's body.
 inline constexpr uint8_t kHasPendingSwap = 1;
 inline constexpr uint8_t kHasPredecessor = 2;
 inline constexpr uint8_t kHasSuccessor = 4;
 
 struct SuperblockHeader {
   Magic magic;
-  u64 checksum;  ///< XXH3-64 of all `length` bytes, this field taken as zero
-  u32 length;    ///< of the whole, with padding: a multiple of 4096
+  u64 checksum;  ///< XXH3-64 of all `length` bytes, computed with this field as zero
+  u32 length;    ///< total, with padding: a multiple of 4096
   u16 version;
-  u8 copy;  ///< 0 or 1: which of kSuperblockOffsets this is
-  u8 role;  ///< DeviceRole of the device it lies on
+  u8 copy;  ///< index in kSuperblockOffsets
+  u8 role;  ///< DeviceRole of the device that holds this superblock
   UuidBytes volume;
-  UuidBytes device;  ///< of the device it lies on
-  u64 devid;         ///< likewise
+  UuidBytes device;  ///< uuid of the device that holds this superblock
+  u64 devid;         ///< devid of that device
   u64 generation;
   u64 incompatible_features;
   u64 compatible_features;
@@ -67,7 +68,7 @@ struct SuperblockHeader {
   u32 body_length;  ///< bytes of the body; zeros follow it up to `length`
   u8 data_profile;
   u8 metadata_profile;
-  u64 log_id;  ///< not 0 exactly if the volume has the feature kFeatureFsyncLog
+  u64 log_id;  ///< not 0 if the feature kFeatureFsyncLog is set, else 0
   std::array<u8, 114> reserved;
 };
 static_assert(std::is_trivially_copyable_v<SuperblockHeader>);
@@ -84,10 +85,10 @@ static_assert(offsetof(SuperblockHeader, reserved) == 142);
 
 struct ChunkTableHeader {
   Magic magic;
-  u64 checksum;  ///< XXH3-64 of all `length` bytes, this field taken as zero
+  u64 checksum;  ///< XXH3-64 of all `length` bytes, computed with this field as zero
   UuidBytes volume;
   u64 generation;  ///< of the commit that wrote it
-  u32 length;      ///< of the whole, without padding
+  u32 length;      ///< total, without padding
   u32 chunk_count;
   u16 version;
   std::array<u8, 14> reserved;
@@ -121,18 +122,18 @@ struct StripeRecord {
 static_assert(alignof(StripeRecord) == 1);
 static_assert(sizeof(StripeRecord) == 24);
 
-/// Of a batch in the fsync log. Followed by a chunk table blob of the new data chunks (or nothing),
-/// the payload, and zeros up to `length`.
+/// The header of a batch of the fsync log. After it come a chunk table blob with the new data
+/// chunks (or nothing), the payload, and zeros up to `length`.
 struct LogBatchHeader {
   Magic magic;
-  u64 checksum;  ///< XXH3-64 of all `length` bytes, this field taken as zero
+  u64 checksum;  ///< XXH3-64 of all `length` bytes, computed with this field as zero
   UuidBytes volume;
-  u64 generation;  ///< of the superblock that the chain builds on
+  u64 generation;  ///< of the superblock that the chain belongs to
   u64 log_id;      ///< of that superblock
-  u64 previous;    ///< checksum of the batch before, 0 in the first
-  u64 running;     ///< the generation in which it was written
+  u64 previous;    ///< checksum of the batch before; 0 in the first
+  u64 running;     ///< the generation in which the batch was written
   u32 sequence;    ///< 0, 1, 2, ...
-  u32 length;      ///< of the whole, with padding: a multiple of 4096
+  u32 length;      ///< total, with padding: a multiple of 4096
   u32 chunks_length;
   u32 payload_length;
   u16 version;
@@ -146,7 +147,7 @@ static_assert(offsetof(LogBatchHeader, generation) == 32);
 static_assert(offsetof(LogBatchHeader, sequence) == 64);
 static_assert(offsetof(LogBatchHeader, flags) == 82);
 
-/// The data that the batch names was flushed before the batch was written.
+/// Flag: the data that the batch names was flushed before the batch was written.
 inline constexpr uint8_t kLogDataFlushed = 1;
 
 template <size_t n>

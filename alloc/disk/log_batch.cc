@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The frame of the fsync log's batches: writing, reading, checking.
+// Writing, reading and checking the batches of the fsync log.
 #include "alloc/disk/log_batch.h"
 
 #include <cstring>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/checksum.h"
+#include "alloc/base/load.h"
 #include "alloc/disk/format.h"
 
 namespace moltfs::alloc {
@@ -18,7 +19,7 @@ ChunkTableLimits limits_of(const LogBatch& batch, const std::vector<DeviceEntry>
   return {devices, LogicalOffset(kMaxLogical), batch.running};
 }
 
-/// XXH3-64 of a batch, its checksum field taken as zero (and left zero).
+/// XXH3-64 of a batch, computed with its checksum field as zero. Sets that field to zero.
 uint64_t checksum_without_field(Bytes batch) {
   std::memset(batch.data() + offsetof(LogBatchHeader, checksum), 0, sizeof(uint64_t));
   return checksum_of(batch);
@@ -29,7 +30,7 @@ bool belongs_to(const LogBatchHeader& header, const LogBase& base) {
          header.generation == base.generation.value && header.log_id == base.id;
 }
 
-/// Lengths that make sense within `room` bytes, and fields that can have but one value.
+/// Checks that the lengths fit into `room` bytes, and the fields that can have only one value.
 bool has_sound_frame(const LogBatchHeader& header, uint64_t room) {
   const uint64_t length = header.length;
   const uint64_t used =
@@ -39,7 +40,7 @@ bool has_sound_frame(const LogBatchHeader& header, uint64_t room) {
          format::all_zero(header.reserved);
 }
 
-/// Nothing if it is not the batch that follows `before` (the first, if null).
+/// Decodes what follows the header. Nothing if it is not valid.
 std::optional<LogBatch> read_batch(Bytes bytes, const LogBatchHeader& header, const LogBase& base,
                                    const std::vector<DeviceEntry>& devices) {
   LogBatch batch;
@@ -87,16 +88,15 @@ std::optional<LogWrite> LogChain::append(const LogBatch& batch,
   header.flags = batch.data_flushed ? format::kLogDataFlushed : 0;
 
   LogWrite write{kLogOffsets[base_.generation.value % 2] + used_, AlignedBuffer(length)};
-  std::byte* at = write.bytes.data();
-  std::memcpy(at, &header, sizeof(header));
-  at += sizeof(header);
+  store(write.bytes.span(), header);
+  std::byte* at = write.bytes.data() + sizeof(header);
   if (!chunks.empty()) std::memcpy(at, chunks.data(), chunks.size());
   at += chunks.size();
   std::memcpy(at, batch.payload.data(), batch.payload.size());
   at += batch.payload.size();
   std::memset(at, 0, static_cast<size_t>(write.bytes.data() + length - at));
   header.checksum = checksum_without_field(write.bytes.span());
-  std::memcpy(write.bytes.data(), &header, sizeof(header));
+  store(write.bytes.span(), header);
 
   used_ += length;
   ++sequence_;
@@ -107,9 +107,8 @@ std::optional<LogWrite> LogChain::append(const LogBatch& batch,
 FoundLog read_log(ConstBytes area, const LogBase& base, const std::vector<DeviceEntry>& devices) {
   FoundLog found;
   uint64_t at = 0, previous = 0;
-  while (area.size() - at >= sizeof(LogBatchHeader)) {
-    LogBatchHeader header;
-    std::memcpy(&header, area.data() + at, sizeof(header));
+  while (const auto loaded = load<LogBatchHeader>(area, at)) {
+    const LogBatchHeader& header = *loaded;
     if (!belongs_to(header, base)) break;
     found.begun = true;
     if (!has_sound_frame(header, area.size() - at)) break;

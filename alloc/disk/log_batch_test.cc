@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The frame of the fsync log: what is written is read, and nothing else ever is.
+// The batches of the fsync log: what was written is read, and nothing else.
 #include "alloc/disk/log_batch.h"
 #include "alloc/base/uuid.h"
 
@@ -44,7 +44,7 @@ LogBatch batch_of(size_t bytes, uint64_t running = 11, char fill = 'x') {
   return batch;
 }
 
-/// An area with what a chain wrote.
+/// An area with the batches of a chain.
 struct Area {
   std::vector<std::byte> bytes = std::vector<std::byte>(kLogBytes);
   LogChain chain{kBase};
@@ -96,7 +96,7 @@ TEST_CASE("a chain belongs to one superblock") {
   CHECK(on(kBase).batches.size() == 1);
 }
 
-TEST_CASE("chains on a generation and the next lie in different areas, apart from all else") {
+TEST_CASE("chains on a generation and on the next lie in areas of their own") {
   LogChain even({uuid_of(7), Generation(10), 1}), odd({uuid_of(7), Generation(11), 1});
   CHECK(even.append(batch_of(1), one_device())->offset == kLogOffsets[0]);
   CHECK(odd.append(batch_of(1, 12), one_device())->offset == kLogOffsets[1]);
@@ -106,7 +106,7 @@ TEST_CASE("chains on a generation and the next lie in different areas, apart fro
   CHECK(kLogOffsets[1] + kLogBytes <= kFirstChunkOffset);
 }
 
-TEST_CASE("a full area takes no more, and what is there stays") {
+TEST_CASE("a full area takes no more batches, and those in it stay") {
   Area area;
   size_t count = 0;
   while (area.append(batch_of(60'000))) ++count;
@@ -117,26 +117,26 @@ TEST_CASE("a full area takes no more, and what is there stays") {
   CHECK(area.read().batches.size() == count + 1);
 }
 
-TEST_CASE("a batch of an older chain, or from another place, does not go on with this one") {
+TEST_CASE("a batch of an older chain or from another place does not continue the chain") {
   Area old, area;
   for (char fill : {'a', 'b', 'c'}) REQUIRE(old.append(batch_of(100, 11, fill)));
-  // The same chain begun again, as after a crash that left nothing of it; b and c are still there.
+  // The same chain begins again, as after a crash that lost batch a, but not b and c.
   area.bytes = old.bytes;
   REQUIRE(area.append(batch_of(100, 11, 'n')));
   CHECK(area.read().batches.size() == 1);
-  // b in the place of c.
+  // b at the place of c.
   area = old;
   std::memcpy(area.bytes.data() + old.ends[1], old.bytes.data() + old.ends[0], 4096);
   CHECK(area.read().batches.size() == 2);
 }
 
-TEST_CASE("a batch that is torn anywhere ends the log before it") {
+TEST_CASE("a torn batch ends the log before it, wherever it is torn") {
   Area area;
   for (int i = 0; i < 3; ++i) REQUIRE(area.append(batch_of(9000, 11, static_cast<char>('a' + i))));
   for (uint64_t sector = 0; sector < area.ends[2] / 512; ++sector) {
     Area torn = area;
     const auto at = torn.bytes.begin() + static_cast<ptrdiff_t>(sector * 512);
-    // Zeros are what a batch ends with anyway.
+    // Not zeros: a batch ends with zeros.
     std::fill(at, at + 512, std::byte{0xee});
     const size_t whole = static_cast<size_t>(std::count_if(
         area.ends.begin(), area.ends.end(), [&](uint64_t end) { return end <= sector * 512; }));
@@ -145,7 +145,7 @@ TEST_CASE("a batch that is torn anywhere ends the log before it") {
   }
 }
 
-TEST_CASE("whatever is changed, only whole batches are read, and none is made up") {
+TEST_CASE("after any change only the complete batches before it are read") {
   Area area;
   LogBatch with_chunks = batch_of(300);
   with_chunks.chunks = {chunk_at(8 * kMiB, 16 * kMiB)};
@@ -167,8 +167,8 @@ TEST_CASE("whatever is changed, only whole batches are read, and none is made up
   }
 }
 
-TEST_CASE("frames with right checksums and impossible fields are refused") {
-  // The chain itself will write what it is told; reading must not believe it.
+TEST_CASE("batches with right checksums and impossible fields are refused") {
+  // append() writes whatever it is given; read_log() must check it.
   for (const uint64_t running : {9u, 10u, 13u}) {
     Area area;
     REQUIRE(area.append(batch_of(10, running)));

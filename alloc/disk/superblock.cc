@@ -13,8 +13,8 @@ namespace moltfs::alloc {
 
 namespace {
 
-/// Copy 1 may be a generation behind copy 0 after a power cut, so a passing failure to read copy 0
-/// must not let copy 1 count: a second look.
+/// Reads twice if the first attempt fails: after a power cut copy 1 may be one generation older
+/// than copy 0, so it must not count because of a transient error of copy 0.
 Result<Superblock> read_copy(IoEngine& engine, Device& device, unsigned copy) {
   auto superblock = read_superblock_copy(engine, device, copy);
   if (superblock || superblock.error() == Errc::unsupported_feature) return superblock;
@@ -25,7 +25,8 @@ bool same_identity(const Superblock& a, const Superblock& b) {
   return a.volume == b.volume && a.device == b.device;
 }
 
-/// The error that tells most: a copy we cannot understand or read before a rotten one before none.
+/// Which of two errors says more: a copy that is too new, then a damaged one, then one that cannot
+/// be read, then none.
 int weight(const Error& error) {
   if (error == Errc::not_found) return 0;
   if (error == Errc::bad_superblock) return 2;
@@ -47,7 +48,7 @@ Result<void> verify_copy(IoEngine& engine, Device& device, const Superblock& sup
 }  // namespace
 
 Result<Superblock> read_superblock_copy(IoEngine& engine, Device& device, unsigned copy) {
-  // Mostly one block: the rest is read where there is more.
+  // Most superblocks have one block. Longer ones are read in a second step.
   AlignedBuffer buffer(kSuperblockMaxBytes);
   TRY(engine.read(device, kSuperblockOffsets[copy], buffer.span().first(kBlockSize)));
   const uint64_t length = encoded_length(buffer.span());
@@ -59,7 +60,7 @@ Result<Superblock> read_superblock_copy(IoEngine& engine, Device& device, unsign
 }
 
 Result<Superblock> read_superblock(IoEngine& engine, Device& device) {
-  // A device too small for a copy has none.
+  // The device is too small to hold both copies.
   if (device.size_bytes() < kSuperblockOffsets[1] + kSuperblockMaxBytes) {
     return Error(Errc::not_found, fmt::format("{}: no moltfs here", device.path()));
   }

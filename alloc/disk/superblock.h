@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The superblock: the one structure whose write commits everything. Two copies on each device,
-// written one after the other: copy 0, flush, copy 1. So at any instant one of them is whole.
-// On-disk form: alloc/disk/format.h and FORMAT.md.
+// The superblock: writing it makes a commit durable. Each device has two copies. They are written
+// one after the other (copy 0, flush, copy 1), so that at any time one of them is complete.
+// On-disk format: alloc/disk/format.h and FORMAT.md.
 //
-// Which copy of a device counts: of two valid ones the newer generation; copy 0 if both have the
-// same, and also if they belong to different volumes or carry different device uuids (copy 0 is
-// written first, so copy 1 is then a left-over of an earlier life of the device).
+// Which copy on a device counts: of two valid copies the one with the newer generation. Copy 0, if
+// the generations are equal, and also if the copies differ in volume or device uuid: copy 0 is
+// written first, so copy 1 is then left from an earlier use of the device.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@
 
 namespace moltfs::alloc {
 
-// Where things lie on each device. The first 64 KiB are never touched (boot code, disk labels).
+// The layout of each device, in bytes. The first 64 KiB are left for boot code and disk labels.
 inline constexpr uint64_t kSuperblockOffsets[2] = {64 * 1024, 3 * 1024 * 1024};
 inline constexpr uint64_t kSuperblockMaxBytes = 64 * 1024;
 inline constexpr uint64_t kChunkTableOffsets[2] = {1024 * 1024, 2 * 1024 * 1024};
@@ -32,7 +32,7 @@ inline constexpr uint64_t kMinDeviceBytes = 16 * 1024 * 1024;
 inline constexpr uint64_t kMinVolumeBytes = 64 * 1024 * 1024;
 inline constexpr uint64_t kMinChunkSize = 1024 * 1024;
 inline constexpr uint64_t kMaxChunkSize = uint64_t{1} << 40;
-inline constexpr uint64_t kFirstLogical = 1024 * 1024;      ///< address 0 is nobody's
+inline constexpr uint64_t kFirstLogical = 1024 * 1024;      ///< so that address 0 is never valid
 inline constexpr uint64_t kMaxLogical = uint64_t{1} << 62;  ///< end of the logical address space
 inline constexpr size_t kMaxDevices = 64;
 inline constexpr size_t kMaxLabelBytes = 255;
@@ -40,8 +40,8 @@ inline constexpr size_t kMaxPathBytes = 512;  ///< recorded paths; longer ones a
 
 enum class DeviceRole : uint8_t {
   member = 1,
-  target = 2,    ///< unfinished target of a replace: holds nothing that may be mounted
-  replaced = 3,  ///< was a member; `successor` says by whom it was replaced
+  target = 2,    ///< unfinished target of a replace: must not be mounted
+  replaced = 3,  ///< was a member; `successor` says which device replaced it
 };
 
 struct DeviceEntry {
@@ -65,18 +65,18 @@ struct Superblock {
   Generation generation;
   uint64_t incompatible_features = 0;  ///< any unknown bit: refuse
   uint64_t compatible_features = 0;
-  uint64_t log_id = 0;  ///< names the fsync log's chain on this superblock; 0: there is none
+  uint64_t log_id = 0;  ///< of the fsync log's chain on this superblock; 0: there is no log
   std::string label;
   uint64_t chunk_size = 0;
   Profile data_profile = Profile::single, metadata_profile = Profile::dup;  ///< of new chunks
   LogicalOffset next_logical;
   ChunkTableRef chunk_table;
   std::vector<DeviceEntry> devices;
-  /// What fs and replace keep here; opaque to alloc. At most 1 KiB and 24 KiB.
+  /// Data of fs and of replace; alloc does not interpret it. At most 1 KiB and 24 KiB.
   std::vector<std::byte> fs_payload;
   std::vector<std::byte> replace_payload;
-  /// Set in the commit before a swap: whoever opens the volume must look at this device first, for
-  /// it may be the member already.
+  /// Set in the commit before a swap. A program that opens the volume must read the superblock of
+  /// this device first, as it may be the member already.
   struct Succession {
     DeviceId devid;
     Uuid uuid;
@@ -84,46 +84,50 @@ struct Superblock {
     bool operator==(const Succession&) const = default;
   };
   std::optional<Succession> pending_swap;
-  /// Set by the commit that swaps, cleared by the next one: the device that was replaced. If it
-  /// has a member superblock of the same or a newer generation, the swap had failed and that one
-  /// counts; whoever opens the volume by its new device must look at the old one, if it is there.
+  /// The device that was replaced. Set by the commit that swaps, cleared by the next one. If that
+  /// device has a member superblock of the same or a newer generation, the swap has failed and that
+  /// superblock counts. A program that opens the volume by the new device must read the old one, if
+  /// it is there.
   std::optional<Succession> predecessor;
 
-  // Of the device that this copy lies on.
+  // About the device that holds this superblock.
   DeviceRole role = DeviceRole::member;
   DeviceId devid;
   Uuid device;
-  std::optional<Succession> successor;  ///< role replaced: by whom
+  std::optional<Succession> successor;  ///< if the role is replaced: by which device
 
   bool operator==(const Superblock&) const = default;
 };
 
-/// What does not hold in `superblock`. Errors: bad_superblock, unsupported_feature.
+/// Checks every field. Errors: bad_superblock (the detail says which field), unsupported_feature.
 Result<void> validate(const Superblock& superblock);
-/// Encoded form of copy `copy` (0 or 1), padded to a multiple of kBlockSize. Error:
-/// invalid_argument if it does not validate (the detail says which field).
+/// Encodes copy `copy` (0 or 1), padded to a multiple of kBlockSize. Error: invalid_argument if
+/// `superblock` is not valid (the detail says which field).
 Result<AlignedBuffer> encode(const Superblock& superblock, unsigned copy = 0);
-/// Checks magic, checksum, version, features and every field. Errors: not_found if there is no
-/// magic of ours, bad_superblock (the detail says which field), unsupported_feature.
+/// Checks magic, checksum, version, features and every field. Errors: not_found if our magic is not
+/// there, bad_superblock (the detail says which field), unsupported_feature.
 Result<Superblock> decode_superblock(ConstBytes bytes, unsigned copy = 0);
-/// Bytes of the superblock that begins with this block, as far as it can be believed before its
-/// checksum is known: a multiple of kBlockSize, at most kSuperblockMaxBytes.
+/// The length in bytes of the superblock that begins with `first_block`. The checksum is not known
+/// yet, so the length is limited: it is a multiple of kBlockSize and at most kSuperblockMaxBytes.
 uint64_t encoded_length(ConstBytes first_block);
-/// `path` as it can be recorded in a superblock: empty if it is too long.
+/// `path` as a superblock can record it: empty if it is too long.
 std::string recordable_path(const std::string& path);
+/// All fields, one on each line.
 std::string describe(const Superblock& superblock);
 
-/// What stands at the place of one copy (0 or 1). Errors: those of decode_superblock, io_error.
+/// Reads one copy (0 or 1). Errors: those of decode_superblock, io_error.
 Result<Superblock> read_superblock_copy(IoEngine& engine, Device& device, unsigned copy);
-/// The copy that counts. Errors: not_found if neither copy has our magic, bad_superblock with a
-/// sentence if there is magic but no valid copy, unsupported_feature, io_error.
+/// Reads the copy that counts. Errors: not_found if neither copy has our magic, bad_superblock if a
+/// copy has it but none is valid, unsupported_feature, io_error; each with a sentence.
 Result<Superblock> read_superblock(IoEngine& engine, Device& device);
-/// Copy 0, flush, copy 1 (durable with the next flush). The device's own fields must be set.
+/// Writes copy 0, flushes, writes copy 1, which is durable after the next flush. REQUIRES: the
+/// fields about the device are set. Errors: invalid_argument, io_error.
 Result<void> write_superblock(IoEngine& engine, Device& device, const Superblock& superblock);
-/// Flushes, then reads both copies back. Error: checksum_mismatch if one is not what
-/// write_superblock(superblock) writes.
+/// Flushes, then reads both copies. Errors: checksum_mismatch if one differs from what
+/// write_superblock(superblock) writes, io_error.
 Result<void> verify_superblock(IoEngine& engine, Device& device, const Superblock& superblock);
-/// Overwrites both copies with zeros, durably; copy 1 first: it may be older, and must not remain.
+/// Overwrites both copies with zeros, durably. Copy 1 goes first: it may be older than copy 0 and
+/// must not be the one that is left. Error: io_error.
 Result<void> wipe_superblocks(IoEngine& engine, Device& device);
 
 }  // namespace moltfs::alloc

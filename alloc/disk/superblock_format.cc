@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The superblock between memory and disk: validate, encode, decode, describe.
+// Validating, encoding, decoding and describing superblocks.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,9 +9,11 @@
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/codec.h"
+#include "alloc/base/load.h"
 #include "alloc/base/size_text.h"
 #include "alloc/disk/format.h"
 #include "alloc/disk/superblock.h"
+#include "alloc/disk/volume_settings.h"
 
 namespace moltfs::alloc {
 
@@ -57,7 +59,7 @@ bool has_devid(const Superblock& sb, DeviceId devid) {
 
 Result<void> validate_devices(const Superblock& sb) {
   if (sb.devices.empty() || sb.devices.size() > kMaxDevices) {
-    return bad("{} devices, possible are 1 to {}", sb.devices.size(), kMaxDevices);
+    return bad("{} devices; 1 to {} are possible", sb.devices.size(), kMaxDevices);
   }
   std::set<Uuid> uuids;
   DeviceId last;
@@ -73,7 +75,8 @@ Result<void> validate_devices(const Superblock& sb) {
         entry.size_bytes % kBlockSize != 0) {
       return bad("devid {}: size {} is impossible", last.value, entry.size_bytes);
     }
-    if (!is_text(entry.path, kMaxPathBytes)) return bad("devid {}: path is no path", last.value);
+    if (!is_text(entry.path, kMaxPathBytes))
+      return bad("devid {}: path is too long or has a zero byte", last.value);
   }
   return ok();
 }
@@ -86,11 +89,12 @@ Result<void> validate_succession(const Superblock& sb,
     return bad("{}: devid {} is not in the device table", field, succession->devid.value);
   }
   if (succession->uuid.is_nil()) return bad("{}: uuid is nil", field);
-  if (!is_text(succession->path, kMaxPathBytes)) return bad("{}: path is no path", field);
+  if (!is_text(succession->path, kMaxPathBytes))
+    return bad("{}: path is too long or has a zero byte", field);
   return ok();
 }
 
-/// Fields about the device that the superblock lies on, and about swaps.
+/// Fields about the device that holds the superblock, and about swaps.
 Result<void> validate_role(const Superblock& sb) {
   if (sb.device.is_nil()) return bad("device uuid is nil");
   const DeviceEntry* own = find_entry(sb, sb.device);
@@ -131,8 +135,7 @@ bool is_profile(Profile profile) {
 }
 
 Result<void> validate_space(const Superblock& sb) {
-  if (!std::has_single_bit(sb.chunk_size) || sb.chunk_size < kMinChunkSize ||
-      sb.chunk_size > kMaxChunkSize) {
+  if (!is_valid_chunk_size(sb.chunk_size)) {
     return bad("chunk size {} is impossible", sb.chunk_size);
   }
   if (!is_profile(sb.data_profile) || !is_profile(sb.metadata_profile)) {
@@ -143,7 +146,7 @@ Result<void> validate_space(const Superblock& sb) {
     return bad("next logical address {:#x} is impossible", sb.next_logical.value);
   }
   const ChunkTableRef& table = sb.chunk_table;
-  if (table.slot > 1) return bad("chunk table slot {}: there are two", table.slot);
+  if (table.slot > 1) return bad("chunk table slot {}: there are only 0 and 1", table.slot);
   if (table.length < sizeof(format::ChunkTableHeader) || table.length > kChunkTableMaxBytes) {
     return bad("chunk table of {} bytes is impossible", table.length);
   }
@@ -209,7 +212,7 @@ Result<void> decode_body(const SuperblockHeader& header, ConstBytes bytes, Super
   TRY(sb.pending_swap, get_succession(body, (parts & format::kHasPendingSwap) != 0));
   TRY(sb.predecessor, get_succession(body, (parts & format::kHasPredecessor) != 0));
   TRY(sb.successor, get_succession(body, (parts & format::kHasSuccessor) != 0));
-  if (!body.at_end()) return bad("{} bytes too many in the body", body.left());
+  if (!body.at_end()) return bad("the body has {} bytes too many", body.left());
   return ok();
 }
 
@@ -243,18 +246,18 @@ SuperblockHeader make_header(const Superblock& sb, unsigned copy, size_t body_le
   return header;
 }
 
-/// XXH3-64 of `bytes` with the header's checksum field taken as zero.
+/// XXH3-64 of `bytes`, computed with the header's checksum field as zero.
 uint64_t checksum_without_field(ConstBytes bytes) {
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
   std::memset(copy.data() + offsetof(SuperblockHeader, checksum), 0, sizeof(uint64_t));
   return checksum_of(copy);
 }
 
-/// Magic, length, checksum, version, features: what must hold before a field is believed.
+/// Checks what must be right before any other field can be used: magic, length, checksum, version.
 Result<SuperblockHeader> check_frame(ConstBytes bytes, unsigned copy) {
-  SuperblockHeader header;
-  if (bytes.size() < sizeof(header)) return bad("{} bytes are too few", bytes.size());
-  std::memcpy(&header, bytes.data(), sizeof(header));
+  const auto loaded = load<SuperblockHeader>(bytes);
+  if (!loaded) return bad("{} bytes are too few", bytes.size());
+  const SuperblockHeader& header = *loaded;
   if (header.magic != format::kSuperblockMagic) return Error(Errc::not_found, "no moltfs here");
   const uint64_t length = header.length;
   if (length < kBlockSize || length > kSuperblockMaxBytes || length % kBlockSize != 0 ||
@@ -269,7 +272,8 @@ Result<SuperblockHeader> check_frame(ConstBytes bytes, unsigned copy) {
                  fmt::format("superblock: format version {}, this program knows version {}",
                              uint16_t{header.version}, format::kSuperblockVersion));
   }
-  if (header.copy != copy) return bad("copy {} lies at the place of copy {}", header.copy, copy);
+  if (header.copy != copy)
+    return bad("this is copy {}, found at the offset of copy {}", header.copy, copy);
   if (header.body_length > length - sizeof(header) ||
       length != round_up(sizeof(header) + header.body_length, kBlockSize)) {
     return bad("body of {} bytes in {}", uint32_t{header.body_length}, length);
@@ -297,7 +301,7 @@ Result<void> validate(const Superblock& sb) {
   const bool has_log = (sb.incompatible_features & format::kFeatureFsyncLog) != 0;
   if (has_log != (sb.log_id != 0)) return bad("log id {} does not fit the features", sb.log_id);
   if (!is_text(sb.label, kMaxLabelBytes)) {
-    return bad("label is longer than {} bytes or no text", kMaxLabelBytes);
+    return bad("label is longer than {} bytes or has a zero byte", kMaxLabelBytes);
   }
   if (sb.fs_payload.size() > format::kMaxFsPayload) {
     return bad("fs payload of {} bytes", sb.fs_payload.size());
@@ -311,13 +315,12 @@ Result<void> validate(const Superblock& sb) {
 }
 
 uint64_t encoded_length(ConstBytes first_block) {
-  ASSERT(first_block.size() >= sizeof(SuperblockHeader));
-  SuperblockHeader header;
-  std::memcpy(&header, first_block.data(), sizeof(header));
-  if (header.magic != format::kSuperblockMagic || header.length > kSuperblockMaxBytes) {
+  const auto header = load<SuperblockHeader>(first_block);
+  ASSERT(header.has_value());
+  if (header->magic != format::kSuperblockMagic || header->length > kSuperblockMaxBytes) {
     return kBlockSize;
   }
-  return std::max(kBlockSize, round_up(header.length, kBlockSize));
+  return std::max(kBlockSize, round_up(header->length, kBlockSize));
 }
 
 std::string recordable_path(const std::string& path) {
@@ -330,14 +333,14 @@ Result<AlignedBuffer> encode(const Superblock& sb, unsigned copy) {
   if (!valid) return Error(Errc::invalid_argument, valid.error().message());
   const auto body = encode_body(sb);
   SuperblockHeader header = make_header(sb, copy, body.size());
-  // The limits of all parts together stay below the maximum (FORMAT.md does the sum).
+  // The limits of all parts add up to less than the maximum (see FORMAT.md).
   ASSERT(header.length <= kSuperblockMaxBytes);
   AlignedBuffer buffer(header.length);
   buffer.fill_zero();
-  std::memcpy(buffer.data(), &header, sizeof(header));
+  store(buffer.span(), header);
   std::memcpy(buffer.data() + sizeof(header), body.data(), body.size());
   header.checksum = checksum_without_field(buffer.span());
-  std::memcpy(buffer.data(), &header, sizeof(header));
+  store(buffer.span(), header);
   return buffer;
 }
 

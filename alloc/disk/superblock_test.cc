@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of the superblock: round trips, damage of every byte, field checks, torn copies.
+// The superblock: round trips, damage of every byte, field checks, torn copies.
 #include "alloc/disk/superblock.h"
 #include "alloc/base/checksum.h"
 #include "alloc/base/uuid.h"
@@ -40,7 +40,7 @@ Superblock sample() {
   return sb;
 }
 
-/// As large as everything together may be.
+/// All parts at their limits.
 Superblock largest() {
   Superblock sb = sample();
   sb.devices.clear();
@@ -74,7 +74,7 @@ struct Disk {
 
 }  // namespace
 
-TEST_CASE("a superblock survives encoding") {
+TEST_CASE("a superblock is decoded as it was encoded") {
   Superblock plain = sample();
   Superblock swapping = sample();
   swapping.pending_swap = {DeviceId(3), uuid(50), "/dev/new"};
@@ -113,7 +113,7 @@ TEST_CASE("every damaged byte and every truncation of a superblock is refused") 
 
 namespace {
 
-/// Lets `damage` change the encoded form, mends the checksum, decodes.
+/// Encodes, lets `damage` change the bytes, corrects the checksum, decodes.
 template <class F>
 Result<Superblock> decode_with(const Superblock& sb, F damage) {
   auto encoded = encode(sb).value();
@@ -127,9 +127,9 @@ Result<Superblock> decode_with(const Superblock& sb, F damage) {
 
 }  // namespace
 
-TEST_CASE("bytes with a right checksum never crash the decoder, and fields are checked") {
-  // Each byte of header and body set to several values: decoding gives an error or a superblock
-  // that can be encoded again.
+TEST_CASE("wrong bytes with a right checksum never crash the decoder, and fields are checked") {
+  // Each byte of header and body is set to several values. Decoding must give an error or a
+  // superblock that can be encoded again.
   const size_t used = sizeof(format::SuperblockHeader) + 600;
   unsigned accepted = 0;
   for (size_t i = 0; i < used; ++i) {
@@ -146,7 +146,7 @@ TEST_CASE("bytes with a right checksum never crash the decoder, and fields are c
   REQUIRE(!decode_with(sample(), [](std::byte* p) { p[4095] = std::byte{1}; }));
 }
 
-TEST_CASE("an unknown incompatible feature is refused by its number") {
+TEST_CASE("an unknown incompatible feature is refused with its number") {
   auto decoded = decode_with(sample(), [](std::byte* p) {
     p[offsetof(format::SuperblockHeader, incompatible_features) + 1] = std::byte{0x10};
   });
@@ -159,7 +159,7 @@ TEST_CASE("an unknown incompatible feature is refused by its number") {
   REQUIRE(decoded.error() == Errc::unsupported_feature);
 }
 
-TEST_CASE("what does not hold is not written") {
+TEST_CASE("an invalid superblock is not encoded") {
   auto refused = [](auto change) {
     Superblock sb = sample();
     change(sb);
@@ -193,7 +193,7 @@ TEST_CASE("what does not hold is not written") {
   CHECK(refused([](Superblock& sb) { sb.predecessor = {DeviceId(1), Uuid(), ""}; }));
 }
 
-TEST_CASE("the copy that counts") {
+TEST_CASE("which copy counts") {
   Disk disk;
   REQUIRE(read_superblock(disk.engine(), *disk.device).error() == Errc::not_found);
   Superblock old = sample(), newer = sample();
@@ -255,7 +255,7 @@ TEST_CASE("the copy that counts") {
   }
 }
 
-TEST_CASE("a superblock of many blocks is read back whole") {
+TEST_CASE("a superblock of many blocks is read completely") {
   Disk disk;
   REQUIRE(write_superblock(disk.engine(), *disk.device, largest()));
   REQUIRE(read_superblock(disk.engine(), *disk.device).value() == largest());
