@@ -66,7 +66,7 @@ class Json {
 
   // A path is a chain of keys: "errors.read" is member "read" of member "errors". The empty path is
   // this value itself. A value of another type counts as missing: the string "null" is a string,
-  // and null is no string.
+  // and null is not a string.
 
   const Json* find(std::string_view path) const;  ///< null if missing
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }

@@ -20,7 +20,7 @@ Result<void> check_label(std::string_view label) {
   }
   const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
   if (std::any_of(label.begin(), label.end(), is_control)) {
-    return Error(Errc::invalid_argument, "a label holds no control characters");
+    return Error(Errc::invalid_argument, "a label must not contain control characters");
   }
   return ok();
 }

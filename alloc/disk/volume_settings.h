@@ -17,7 +17,7 @@ Result<void> check_label(std::string_view label);
 
 /// A power of two from kMinChunkSize to kMaxChunkSize, in bytes.
 bool is_valid_chunk_size(uint64_t bytes);
-/// Error: invalid_argument with a sentence if `bytes` is no valid chunk size.
+/// Error: invalid_argument with a sentence if `bytes` is not a valid chunk size.
 Result<void> check_chunk_size(uint64_t bytes);
 
 }  // namespace moltfs::alloc
