@@ -10,12 +10,12 @@
 namespace moltfs::alloc {
 namespace {
 
-/// Bits [from, to) of a word, 0 <= from < to <= 64.
+/// A word with the bits [from, to) set, 0 <= from < to <= 64.
 uint64_t mask_of(uint64_t from, uint64_t to) {
   return (~uint64_t{0} >> (64 - (to - from))) << from;
 }
 
-/// Calls visit(word index, mask) for the words of bits [from, to).
+/// Calls visit(word index, mask) for each word that has some of the bits [from, to).
 template <class Visit>
 void for_each_word(uint64_t from, uint64_t to, Visit visit) {
   while (from < to) {
@@ -26,7 +26,7 @@ void for_each_word(uint64_t from, uint64_t to, Visit visit) {
   }
 }
 
-/// The first bit at or after `from` that is 1 in `words ^ flip`; `to` if there is none before it.
+/// The first bit in [from, to) that is 1 in `words ^ flip`; `to` if there is none.
 template <class Words>
 uint64_t next_one(const Words& words, uint64_t flip, uint64_t from, uint64_t to) {
   if (from >= to) return to;
@@ -68,7 +68,7 @@ void BlockMap::make_bits(uint64_t page) {
   if (p.bits) return;
   p.bits = std::make_unique<Bits>();
   p.bits->fill(p.free == 0 ? kAllOnes : 0);
-  // What lies beyond the end of the chunk is busy for ever.
+  // Blocks beyond the end of the chunk stay busy.
   for_each_word(blocks_in(page), kPageBlocks, [&](uint64_t w, uint64_t m) { (*p.bits)[w] |= m; });
 }
 
@@ -188,7 +188,7 @@ BlockRun BlockMap::take(uint64_t wanted, uint64_t at_least) {
 BlockRun BlockMap::search(uint64_t wanted) {
   BlockRun best;
   const uint64_t start = cursor_ / kPageBlocks;
-  // The page of the cursor comes first from the cursor on, and last as a whole.
+  // The page of the cursor comes first, from the cursor on, and again last, as a whole.
   for (uint64_t i = 0; i <= pages_.size(); ++i) {
     const uint64_t index = (start + i) % pages_.size();
     Page& page = pages_[index];

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Which blocks of one chunk are busy and which are frozen; finding runs of free ones.
+// Which blocks of one chunk are busy and which are frozen; finding runs of free blocks.
 //
-// A bitmap in pages of 4096 blocks. A page that is all free or all busy has no bits, so a chunk of
-// any size costs memory only where it is mixed. Each page keeps an upper bound of its longest free
-// run: raised when blocks come free, made exact by a search in vain, so that searches on a full or
-// fragmented chunk pass over what cannot serve them. Runs found never cross a page.
+// A bitmap in pages of 4096 blocks. A page in which all blocks are free, or all are busy, has no
+// bits: memory is used only where a chunk is mixed. Each page has an upper bound of its longest
+// free run. The bound rises when blocks come free, and a search that finds nothing makes it exact.
+// So searches of a full or fragmented chunk skip the pages that cannot help. A run that is found
+// never crosses a page.
 //
-// Search is next fit: it starts where the last allocation ended.
+// The search is next fit: it starts where the last allocation ended.
 #pragma once
 
 #include <array>
@@ -29,7 +30,7 @@ class BlockMap {
  public:
   static constexpr uint64_t kPageBlocks = 4096;
 
-  /// All busy, in no memory.
+  /// All blocks are busy. Takes no memory for bits.
   explicit BlockMap(uint64_t size) : size_(size) {}
 
   uint64_t size() const { return size_; }
@@ -38,10 +39,10 @@ class BlockMap {
   uint64_t usable() const { return free_ - frozen_free_; }
   bool busy(uint64_t block) const;
   uint64_t count_free(BlockRun run) const;
-  /// No free run is longer (frozen or not, within pages).
+  /// No free run within a page is longer. Frozen blocks count as free.
   uint64_t longest_bound() const { return longest_; }
 
-  /// The runs within `run` that are usable.
+  /// The parts of `run` that are usable.
   std::vector<BlockRun> usable_in(BlockRun run) const;
 
   void clear_all();
@@ -50,12 +51,12 @@ class BlockMap {
   /// Makes the blocks free; returns how many were busy.
   uint64_t clear(BlockRun run);
 
-  /// Makes a run of usable blocks busy and returns it: `wanted` (at most kPageBlocks) blocks if
-  /// there is such a run, else the longest there is; an empty run (and nothing changes) if that is
-  /// shorter than `at_least`.
+  /// Makes a run of usable blocks busy and returns it: of `wanted` blocks (at most kPageBlocks) if
+  /// there is one, else the longest. If that is shorter than `at_least`, changes nothing and
+  /// returns an empty run.
   BlockRun take(uint64_t wanted, uint64_t at_least);
 
-  /// Freezes blocks under a name. The same blocks may be frozen under several.
+  /// Freezes blocks until thaw(id). The same blocks may be frozen by several ids.
   void freeze(uint64_t id, BlockRun run);
   void thaw(uint64_t id);
   bool any_frozen() const { return !freezes_.empty(); }
@@ -63,7 +64,7 @@ class BlockMap {
  private:
   using Bits = std::array<uint64_t, kPageBlocks / 64>;  // 1: busy
   struct Page {
-    std::unique_ptr<Bits> bits;  // null: all alike
+    std::unique_ptr<Bits> bits;  // null: all free or all busy
     uint16_t free = 0;
     uint16_t longest = 0;  // upper bound of the free runs
   };
@@ -87,7 +88,7 @@ class BlockMap {
   uint64_t longest_ = 0;
   uint64_t cursor_ = 0;
   std::vector<std::pair<uint64_t, BlockRun>> freezes_;
-  std::vector<BlockRun> frozen_;  // the union of freezes_: sorted, apart
+  std::vector<BlockRun> frozen_;  // the union of freezes_, sorted; the runs do not touch
   uint64_t frozen_free_ = 0;
 };
 

@@ -46,7 +46,7 @@ TEST_CASE("a map is all busy at first and all free after clear_all") {
   CHECK(map.longest_bound() == BlockMap::kPageBlocks);
 }
 
-TEST_CASE("the usable runs within a run") {
+TEST_CASE("usable_in gives the usable parts of a run") {
   BlockMap map(2 * BlockMap::kPageBlocks);
   CHECK(map.usable_in({0, map.size()}).empty());
   map.clear_all();
@@ -122,8 +122,8 @@ TEST_CASE("random changes agree with a naive map") {
         const uint64_t at_least = 1 + below(wanted);
         const uint64_t possible = std::min(naive.longest(), wanted);
         const BlockRun got = map.take(wanted, at_least);
-        // The cursor's page is looked at from the cursor first, so a whole run may be found there
-        // or elsewhere, but never a shorter one than the best.
+        // The search begins at the cursor, so any run of the wanted length may be found. But a
+        // shorter run than the longest is never returned instead of it.
         REQUIRE(got.count == (possible >= at_least ? possible : 0));
         for (uint64_t b = got.first; b < got.end(); ++b) {
           REQUIRE(naive.usable(b));
@@ -159,7 +159,7 @@ TEST_CASE("a fragmented chunk of 16 GiB is searched quickly") {
   for (int i = 0; i < 20000; ++i) taken += map.take(256, 1).count;
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   CHECK(taken > 20000);
-  CHECK(seconds < 10);  // of the processor; searching all of it each time takes minutes
+  CHECK(seconds < 10);  // CPU time; if each search covered the whole chunk it would be minutes
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Handing out and taking back data blocks; loading the bitmaps of chunks.
+// Allocating and freeing data blocks; loading the bitmaps of chunks.
 #include "alloc/space/data_chunks.h"
 
 #include <algorithm>
@@ -49,7 +49,7 @@ void DataChunks::set_used(LogicalOffset chunk, uint64_t bytes) {
   update(entry);
 }
 
-/// The chunk that holds all of `range`; null if none does or `range` is not made of blocks.
+/// The chunk that holds all of `range`. Null if there is none, or if `range` is not whole blocks.
 DataChunks::Entry* DataChunks::find(LogicalRange range) {
   auto after = chunks_.upper_bound(range.start);
   if (after == chunks_.begin()) return nullptr;
@@ -60,7 +60,7 @@ DataChunks::Entry* DataChunks::find(LogicalRange range) {
   return &entry;
 }
 
-/// Brings the indexes up to date after any change of `entry`.
+/// Brings the indexes up to date. Call this after any change of `entry`.
 void DataChunks::update(Entry& entry) {
   const LogicalOffset start = entry.chunk->start;
   Index* index = nullptr;
@@ -107,12 +107,13 @@ std::optional<LogicalRange> DataChunks::take_from(Entry& entry, uint64_t wanted,
 }
 
 std::optional<LogicalRange> DataChunks::take(uint64_t wanted, uint64_t at_least) {
-  // The chunk of last time first, so that what is written together lies together.
+  // First the chunk of the last allocation, so that data written together lie together.
   auto current = chunks_.find(current_);
   if (current != chunks_.end()) {
     if (auto range = take_from(current->second, wanted, at_least)) return range;
   }
-  // A search in vain moves its chunk down (its bound was too high) or leaves it (frozen).
+  // A search that finds nothing moves the chunk down in the index (its bound was too high) or
+  // leaves it where it is (the run is frozen).
   for (auto at = by_longest_run_.end(); at != by_longest_run_.begin();) {
     const Key key = *std::prev(at);
     if (key.first * kBlockSize < at_least) break;
@@ -152,7 +153,7 @@ bool DataChunks::free(LogicalRange range, Generation birth, Generation running) 
   entry->recorded -= counted;
   recorded_ -= counted;
   if (entry->state == State::loading) entry->freed_while_loading.push_back(range);
-  if (birth < running || running <= kept_) {
+  if (birth < running || running <= pin_freed_in_) {
     pins_[running].push_back(range);
     entry->pinned += range.length;
     pinned_ += range.length;
@@ -249,13 +250,13 @@ bool DataChunks::frozen_could_serve() const {
   return !by_longest_run_.empty();
 }
 
-std::vector<Space::UsageChange> DataChunks::usage_changes() const {
-  std::vector<Space::UsageChange> changes;
+std::vector<UsageChange> DataChunks::usage_changes() const {
+  std::vector<UsageChange> changes;
   for (LogicalOffset start : changed_) changes.push_back({start, chunks_.at(start).recorded});
   return changes;
 }
 
-void DataChunks::usage_is_recorded(const std::vector<Space::UsageChange>& changes) {
+void DataChunks::usage_is_recorded(const std::vector<UsageChange>& changes) {
   for (const auto& [start, bytes] : changes) {
     Entry& entry = chunks_.find(start)->second;
     entry.in_usage_record = bytes;
@@ -263,7 +264,7 @@ void DataChunks::usage_is_recorded(const std::vector<Space::UsageChange>& change
   }
 }
 
-void DataChunks::seal() {
+void DataChunks::retry_failed_loads() {
   if (!any_failed_) return;
   any_failed_ = false;
   for (auto& [start, entry] : chunks_) {

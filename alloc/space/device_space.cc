@@ -11,7 +11,7 @@
 namespace moltfs::alloc {
 namespace {
 
-/// The longest stripe (whole units) of which `count` (1 or 2) find room in the gaps.
+/// The longest stripe (whole units) such that `count` (1 or 2) of it fit into the gaps.
 uint64_t longest_stripe(const std::vector<PhysicalRange>& gaps, unsigned count) {
   uint64_t first = 0, second = 0;
   for (const PhysicalRange& gap : gaps) {
@@ -150,7 +150,7 @@ uint64_t DeviceSpace::potential_without(Profile profile, uint64_t bytes) const {
   std::vector<uint64_t> free;
   for (const auto& [id, device] : devices_) free.push_back(device.free);
   std::sort(free.begin(), free.end(), std::greater<>());
-  // The first `count` are brought down to one level, more and more of them.
+  // Level the first device with the second, then both with the third, and so on.
   for (size_t count = 1; count <= free.size() && bytes > 0; ++count) {
     const uint64_t next = count < free.size() ? free[count] : 0;
     const uint64_t taken = std::min(bytes, (free[0] - next) * count);
@@ -179,20 +179,20 @@ std::optional<DeviceSpace::Placement> DeviceSpace::place(Profile profile, uint64
   for (const Candidate& c : candidates) longest.push_back(c.longest);
   std::sort(longest.begin(), longest.end(), std::greater<>());
 
-  // As many devices as take a stripe of full length; where too few do, as many as there are, with
-  // a stripe that the last of them takes.
-  const size_t most = std::min(candidates.size(), layout.devices_max) / layout.devices_multiple *
-                      layout.devices_multiple;
-  if (most < layout.devices_min) return std::nullopt;
+  // As many devices as have room for a stripe of full length. If these are too few: all devices,
+  // with a stripe as long as the last of them has room for.
+  const size_t max = std::min(candidates.size(), layout.devices_max) / layout.devices_multiple *
+                     layout.devices_multiple;
+  if (max < layout.devices_min) return std::nullopt;
   auto columns_of = [&](size_t n) { return n * layout.stripes_per_device / copies; };
   auto wanted = [&](size_t n) {
     return std::max(kUnit, round_down(length / columns_of(n), kUnit));
   };
-  size_t count = most;
+  size_t count = max;
   while (count >= layout.devices_min && longest[count - 1] < wanted(count)) {
     count -= layout.devices_multiple;
   }
-  if (count < layout.devices_min) count = most;
+  if (count < layout.devices_min) count = max;
   const size_t columns = columns_of(count);
   const uint64_t stripe_length = std::min(wanted(count), longest[count - 1]);
 

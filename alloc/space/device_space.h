@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The unallocated space of the devices: where device extents lie, and where a new chunk's can.
+// The unallocated space of the devices: where device extents lie, and where the extents of a new
+// chunk can lie.
 //
-// Occupied is what stripes of running chunks hold, and what stripes of removed chunks hold until
-// the commit that removed them is durable (S4). All placing is in units of 1 MiB, between
-// kFirstChunkOffset and the usable end of each device.
+// Occupied: the stripes of running chunks, and those of removed chunks until release() (S4). All
+// places are in units of 1 MiB, between kFirstChunkOffset and the usable end of each device.
 #pragma once
 
 #include <cstdint>
@@ -26,13 +26,13 @@ class DeviceSpace {
   void retire(const Chunk& chunk);
   void release(const Chunk& chunk);
 
-  /// Bytes between kFirstChunkOffset and the ends.
+  /// Bytes between kFirstChunkOffset and the usable end, of all devices.
   uint64_t usable_bytes() const { return usable_; }
   uint64_t unallocated_bytes() const;
-  /// Another number than before if potential() and place() may answer otherwise than before.
+  /// A number that changes whenever the results of potential() and place() may change.
   uint64_t changes() const { return changes_; }
-  /// Chunk bytes (logical) of `profile` that the unallocated space still gives. Exact for single
-  /// and dup; for profiles across devices a little more than what chunks of full size give.
+  /// Chunk bytes (logical) of `profile` that the unallocated space gives. Exact for single and dup.
+  /// For profiles across devices it is a little more than what chunks of full size give.
   uint64_t potential(Profile profile) const;
 
   struct Placement {
@@ -41,17 +41,18 @@ class DeviceSpace {
     std::vector<std::pair<DeviceId, PhysicalOffset>> stripes;
     uint64_t stripe_length() const { return length * copies / stripes.size(); }
   };
-  /// Room for a chunk of `length` bytes (rounded to whole units for each column) or, where there
-  /// is no such room, for the longest that fits. Devices with most unallocated space first.
+  /// A place for a chunk of `length` bytes (rounded to whole units for each column) or, if there is
+  /// none, for the longest chunk that fits. Prefers devices with more unallocated space.
   std::optional<Placement> place(Profile profile, uint64_t length) const;
   /// What potential(profile) would be with `placement` occupied.
   uint64_t potential_after(Profile profile, const Placement& placement) const;
-  /// The same with `bytes` taken (whole units), always from the device with most that is left.
+  /// What potential(profile) would be if `bytes` (whole units) were taken, each unit from the
+  /// device with the most unallocated space.
   uint64_t potential_without(Profile profile, uint64_t bytes) const;
 
   /// The lowest extent of a running chunk on `device` that overlaps `range`.
   std::optional<DeviceExtent> first_extent(DeviceId device, PhysicalRange range) const;
-  /// End of the last occupied extent; 0 if there is none.
+  /// End of the last occupied extent, in bytes. 0 if there is none.
   uint64_t last_extent_end(DeviceId device) const;
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Placing chunks: no overlaps, bounds kept, all space used, for every profile.
+// Placing chunks: no overlaps, within bounds, all space used, for every profile.
 #include "alloc/space/device_space.h"
 
 #include <random>
@@ -26,7 +26,7 @@ std::shared_ptr<const Chunk> chunk_at(const DeviceSpace::Placement& placement, P
   return chunk;
 }
 
-TEST_CASE("chunks fill the devices without overlap, within bounds, as far as promised") {
+TEST_CASE("chunks fill the devices as far as potential() says, without overlap and within bounds") {
   const Profile profile = GENERATE(Profile::single, Profile::dup, Profile::raid1, Profile::raid0);
   INFO(name_of(profile));
   DeviceSpace space;
@@ -40,7 +40,7 @@ TEST_CASE("chunks fill the devices without overlap, within bounds, as far as pro
   uint64_t start = 0;
   const uint64_t promised = space.potential(profile);
   uint64_t made = 0;
-  // Come and go at random, then fill to the last.
+  // Make and remove chunks at random, then fill up.
   for (int step = 0; step < 600; ++step) {
     if (step < 500 && !chunks.empty() && random() % 2) {
       const size_t index = random() % chunks.size();
@@ -80,7 +80,7 @@ TEST_CASE("chunks fill the devices without overlap, within bounds, as far as pro
   if (profile == Profile::single) CHECK(made == promised);
 }
 
-TEST_CASE("filling from the start gives exactly what potential() promised") {
+TEST_CASE("filling empty devices gives exactly what potential() says") {
   const Profile profile = GENERATE(Profile::single, Profile::dup);
   DeviceSpace space;
   for (uint64_t id : {1, 2, 3}) space.set_end(DeviceId(id), (50 + 13 * id) * kMiB);
@@ -93,7 +93,7 @@ TEST_CASE("filling from the start gives exactly what potential() promised") {
   CHECK(made == promised);
 }
 
-TEST_CASE("the roomiest device comes first; raid10 wants four devices") {
+TEST_CASE("the device with the most free space comes first; raid10 needs four devices") {
   DeviceSpace space;
   space.set_end(DeviceId(1), 50 * kMiB);
   space.set_end(DeviceId(2), 90 * kMiB);
@@ -108,7 +108,7 @@ TEST_CASE("the roomiest device comes first; raid10 wants four devices") {
   CHECK(placement->stripe_length() == 4 * kMiB);
 }
 
-TEST_CASE("a lowered end keeps new chunks below it and leaves old ones alone") {
+TEST_CASE("new chunks lie below a lowered end, old ones stay where they are") {
   DeviceSpace space;
   space.set_end(DeviceId(1), 20 * kMiB);
   auto first = chunk_at(*space.place(Profile::single, 10 * kMiB), Profile::single, 0);
@@ -141,7 +141,7 @@ TEST_CASE("first_extent finds the lowest overlapping extent") {
   CHECK(find(20, 1) == 0);
 }
 
-TEST_CASE("what stays for pairs when some space is taken") {
+TEST_CASE("potential_without: what is left for pairs when some space is taken") {
   DeviceSpace space;
   space.set_end(DeviceId(1), kFirstChunkOffset + 100 * kMiB);
   space.set_end(DeviceId(2), kFirstChunkOffset + 60 * kMiB);

@@ -103,7 +103,7 @@ MapGuard& MapGuard::operator=(MapGuard&& other) noexcept {
 void MapGuard::release() {
   Mapper* mapper = std::exchange(mapper_, nullptr);
   if (!mapper) return;
-  map_.reset();  // first: whoever drains may count on the devices of old maps being closed
+  map_.reset();  // first: after drain() the devices of old maps may be expected to be closed
   mapper->release(epoch_);
 }
 
@@ -127,15 +127,8 @@ std::shared_ptr<const Map> Mapper::current() const {
   return current_;
 }
 
-void Mapper::publish(std::shared_ptr<const Map> map) {
-  ASSERT(map);
-  std::lock_guard lock(mutex_);
-  current_.swap(map);  // the old one goes after the lock: it may close devices
-  ++epoch_;
-}
-
 void Mapper::update(const std::function<std::shared_ptr<const Map>(const Map&)>& change) {
-  std::shared_ptr<const Map> map;
+  std::shared_ptr<const Map> map;  // destroyed after the lock: that may close devices
   std::lock_guard lock(mutex_);
   map = change(*current_);
   ASSERT(map);

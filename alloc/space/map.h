@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
-// The mapper: logical range -> what to read or write on which device.
+// The mapper: from a logical range to the places on devices that are to be read or written.
 //
 //                publish(map B)              drain()
-//   map A  ---------+---------------------------|  returns when the last guard on A is gone
+//   map A  ---------+---------------------------|  returns when the last guard on A is released
 //   guards on A  ===+==========x====x===========|
 //   map B           +------------------------------------------------>
 //   guards on B         ====    ==========   ====
 //
-// A *map* is an immutable picture of all chunks, the devices behind their devids and, while a
-// replace is in progress, the duplication: which devid is the source and which device the target.
-// Whoever does I/O takes a *guard* on the newest map and holds it until what the I/O was for is
-// recorded (a write: until its extent record is in the trees). The replace engine publishes a new
-// map and then waits for the guards of older ones, not merely for I/O.
+// A *map* is immutable. It holds all chunks, the device of each devid and, while a replace is in
+// progress, the duplication: the devid of the source, and the target device. A task that does I/O
+// takes a *guard* on the newest map and holds it until the purpose of the I/O is recorded (for a
+// write: until its extent record is in the trees). The replace engine publishes a new map and then
+// waits until the guards of older maps are released. So it waits for more than the I/O itself.
 //
-// R1  While duplication is on, every write for the source is mapped to the target as well,
-//     wherever the copier's cursor stands. The mapper cannot see the cursor: no type of this
-//     header mentions it. What decides is a DuplicationRule; the product has exactly one.
-//     (Tests bring others, to show how they lose data.)
+// R1  While duplication is on, every write to the source is mapped to the target as well, wherever
+//     the copier's cursor is. The mapper cannot see the cursor: no type of this header mentions it.
+//     A DuplicationRule decides, and the product has exactly one. (Tests use other rules, to show
+//     how they lose data.)
 //
 // Reads are never mapped to the target.
 //
-// A guard keeps the devices of its map open. Maps are cheap to publish (pointers to chunks).
+// A guard keeps the devices of its map open. Publishing a map is cheap: it has pointers to chunks.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ class DuplicationRule {
   virtual bool duplicates(PhysicalRange on_source) const = 0;
 };
 
-/// The rule of the product: always.
+/// The rule of the product.
 class DuplicateEverything final : public DuplicationRule {
  public:
   bool duplicates(PhysicalRange) const override { return true; }
@@ -56,13 +56,13 @@ struct Duplication {
   std::shared_ptr<const DuplicationRule> rule;
 };
 
-/// A contiguous piece of I/O on one device.
+/// A contiguous part of an I/O, on one device.
 struct Segment {
   Device* device = nullptr;
   DeviceId devid;  ///< of the member; for the target: the source's devid
   PhysicalOffset offset;
   uint64_t length = 0;
-  uint64_t buffer_offset = 0;  ///< of this piece within the caller's logical range
+  uint64_t buffer_offset = 0;  ///< of this part within the caller's logical range
   bool to_target = false;      ///< a failure concerns the replace, not the user (R8)
 };
 
@@ -80,13 +80,14 @@ class Map {
   const Devices& devices() const { return *devices_; }
   const std::shared_ptr<const Devices>& shared_devices() const { return devices_; }
   const std::optional<Duplication>& duplication() const { return duplication_; }
-  /// The chunk that holds all of `range`; null if none does (a stale or rotten address).
+  /// The chunk that holds all of `range`. Null if there is none (the address is stale or damaged).
   const Chunk* chunk_of(LogicalRange range) const;
 
-  /// Where copy `copy` of `range` lies. Errors: bad_chunk_table if no chunk holds `range`,
-  /// not_found if there is no such copy.
+  /// Where copy `copy` of `range` lies. Errors: bad_chunk_table if no chunk holds `range`;
+  /// not_found if there is no such copy; missing_device.
   Result<Segments> for_read(LogicalRange range, unsigned copy) const;
-  /// All places `range` must be written to, the target's included. Error: bad_chunk_table.
+  /// All places to which `range` must be written, those on the target included. Errors:
+  /// bad_chunk_table, missing_device.
   Result<Segments> for_write(LogicalRange range) const;
 
  private:
@@ -97,7 +98,7 @@ class Map {
 
 class Mapper;
 
-/// Movable; releasing the last guard of an old map wakes drain().
+/// Keeps one map in use until it is released or destroyed. See Mapper::drain().
 class MapGuard {
  public:
   MapGuard() = default;
@@ -121,13 +122,12 @@ class Mapper {
 
   MapGuard acquire();
   std::shared_ptr<const Map> current() const;
-  /// Guards taken from now on see `map`.
-  void publish(std::shared_ptr<const Map> map);
-  /// Atomically derives a new map from the current one and publishes it. `change` runs under the
-  /// mapper's lock: memory only, no other lock, no call back into the mapper.
+  /// Publishes a new map, which `change` makes from the current one: guards that are taken from now
+  /// on have it. `change` runs under the mapper's lock: it must not do I/O, take another lock or
+  /// call the mapper.
   void update(const std::function<std::shared_ptr<const Map>(const Map&)>& change);
-  /// Waits until no guard on a map older than the current one (as of the call) is left.
-  /// REQUIRES: the caller holds no guard.
+  /// Waits until all guards on maps older than the one that is current when it is called are
+  /// released. REQUIRES: the caller holds no guard.
   void drain();
 
  private:

@@ -28,7 +28,11 @@ std::shared_ptr<const Map> map_of_all(std::optional<Duplication> duplication = s
                                test::four_devices(), duplication);
 }
 
-/// Where byte `at` of copy `copy` lies, by the words of chunk.h.
+void publish_another(Mapper& mapper) {
+  mapper.update([](const Map&) { return map_of_all(); });
+}
+
+/// Where byte `at` of copy `copy` lies, as chunk.h describes it.
 std::pair<DeviceId, PhysicalOffset> place_of(const Chunk& chunk, LogicalOffset at, unsigned copy) {
   const uint64_t offset = at - chunk.start;
   const uint64_t unit = offset / chunk.stripe_unit;
@@ -99,7 +103,8 @@ TEST_CASE("R1: for_write has the target for every piece on the source, in every 
   }
 }
 
-TEST_CASE("another rule decides for each piece; without duplication nothing goes to a target") {
+TEST_CASE(
+    "the duplication rule decides for each part; without duplication nothing goes to a target") {
   auto target = std::make_shared<test::NoDevice>(test::kGiB);
   auto map = map_of_all(Duplication{DeviceId(1), target, std::make_shared<LeftOf>(25 * kMiB)});
   auto dup = map->for_write({LogicalOffset(kMiB), kMiB});  // copies at 20 and 30 MiB
@@ -112,7 +117,7 @@ TEST_CASE("another rule decides for each piece; without duplication nothing goes
   CHECK(plain.value().size() == 2);
 }
 
-TEST_CASE("addresses that no chunk holds are errors, not crashes") {
+TEST_CASE("addresses outside all chunks are errors") {
   auto map = map_of_all();
   CHECK(map->for_read({LogicalOffset(8 * kMiB), 4096}, 0).error() == Errc::bad_chunk_table);
   CHECK(map->for_write({LogicalOffset(kMiB - 4096), 8192}).error() == Errc::bad_chunk_table);
@@ -123,13 +128,13 @@ TEST_CASE("addresses that no chunk holds are errors, not crashes") {
   CHECK(no_devices.for_read({LogicalOffset(0), 4096}, 0).error() == Errc::missing_device);
 }
 
-TEST_CASE("guards see the map of their time and keep it alive") {
+TEST_CASE("a guard has the map that was current when it was taken, and keeps it alive") {
   RealRuntime runtime;
   auto first = map_of_all();
   std::weak_ptr<const Map> watch = first;
   Mapper mapper(runtime, std::move(first));
   MapGuard guard = mapper.acquire();
-  mapper.publish(map_of_all());
+  publish_another(mapper);
   CHECK(&guard.map() == watch.lock().get());
   CHECK(&mapper.acquire().map() == mapper.current().get());
   MapGuard moved = std::move(guard);
@@ -140,29 +145,31 @@ TEST_CASE("guards see the map of their time and keep it alive") {
 }
 
 TEST_CASE("drain waits for the guards of older maps, and only for those") {
-  RealRuntime runtime;
+  test::ScriptedRuntime runtime;
   Mapper mapper(runtime, map_of_all());
-  mapper.drain();  // none held
+  mapper.drain();  // no guard is held: does not wait
   MapGuard old = mapper.acquire();
-  mapper.publish(map_of_all());
+  publish_another(mapper);
   MapGuard young = mapper.acquire();
-
-  std::atomic<bool> drained = false;
-  auto drainer = runtime.spawn("drainer", [&] {
-    mapper.drain();
-    drained = true;
-  });
-  runtime.sleep(std::chrono::milliseconds(30));
-  CHECK_FALSE(drained);
-  // A map published meanwhile does not make it wait for more.
-  mapper.publish(map_of_all());
-  MapGuard youngest = mapper.acquire();
-  old.release();
-  drainer->join();
-  CHECK(drained);
+  MapGuard youngest;
+  int waits = 0;
+  runtime.on_wait = [&] {
+    if (++waits == 1) {
+      // A map that is published meanwhile does not make it wait for more.
+      publish_another(mapper);
+      youngest = mapper.acquire();
+    } else {
+      old.release();
+    }
+  };
+  mapper.drain();
+  CHECK(waits == 2);
+  CHECK_FALSE(old);
+  CHECK(young);
+  CHECK(youngest);
 }
 
-TEST_CASE("drain under a storm of guards: after it nobody works on the old map") {
+TEST_CASE("after drain no guard on the old map is left, though four tasks go on taking guards") {
   RealRuntime runtime;
   Mapper mapper(runtime, map_of_all());
   std::atomic<bool> stop = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Handing out and taking back tree nodes.
+// Allocating and freeing tree nodes.
 #include "alloc/space/node_chunks.h"
 
 #include <algorithm>

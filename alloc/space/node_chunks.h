@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The metadata chunks and the nodes in each. Space's own: no lock, no waiting, no I/O.
+// The metadata chunks, and the nodes in each. Used by Space only: no lock, no waiting, no I/O.
 //
-// For every slot of 16 KiB: busy or free, and the birth generation of the node that the running
-// trees have there. A busy slot without a birth is pinned. Births cost memory only where nodes are.
+// Each slot of 16 KiB is busy or free. A slot has a birth generation if the running trees have a
+// node there. A busy slot without a birth is pinned. Births take memory only where there are nodes.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 #include "alloc/disk/chunk.h"
 #include "alloc/space/block_map.h"
-#include "alloc/space/space.h"
+#include "alloc/space/space_types.h"
 
 namespace moltfs::alloc {
 
@@ -22,7 +22,7 @@ class NodeChunks {
   void add(std::shared_ptr<const Chunk> chunk);
   void remove(LogicalOffset chunk);
 
-  /// False if `address` is no slot, is taken, or the birth is none.
+  /// False if `address` is not a free slot, or if `birth` is 0.
   bool mark(LogicalOffset address, Generation birth);
   /// REQUIRES: usable() > 0.
   LogicalOffset allocate(Generation birth);
@@ -35,10 +35,10 @@ class NodeChunks {
   void freeze(uint64_t id, LogicalRange within_one_chunk);
   void thaw(uint64_t id, LogicalOffset chunk);
 
-  /// Chunks without any allocated, pinned or frozen node.
+  /// Chunks in which no node is allocated, pinned or frozen.
   std::vector<std::shared_ptr<const Chunk>> removable() const;
 
-  // Counted in nodes.
+  // Numbers of nodes:
   uint64_t size() const { return size_; }
   uint64_t free() const { return free_; }
   /// Free and not frozen.
@@ -56,10 +56,10 @@ class NodeChunks {
 
     std::shared_ptr<const Chunk> chunk;
     BlockMap slots;
-    std::vector<std::unique_ptr<Births>> births;  // null: all 0
+    std::vector<std::unique_ptr<Births>> births;  // one for each page; null: all 0
     uint64_t allocated = 0;
   };
-  /// Adjusts the sums for what `change` does to `entry.slots`.
+  /// Runs `change` on `entry.slots` and corrects the sums.
   template <class Change>
   auto counted(Entry& entry, Change change);
   Entry* find(LogicalOffset address);
@@ -67,7 +67,7 @@ class NodeChunks {
 
   std::map<LogicalOffset, Entry> chunks_;
   std::map<Generation, std::vector<LogicalOffset>> pins_;
-  LogicalOffset current_;
+  LogicalOffset current_;  // the chunk of the last allocation
   uint64_t size_ = 0, free_ = 0, usable_ = 0, allocated_ = 0;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Space: running out of it, the reserve, tiny and huge volumes, waiting, lazy loading, freezing.
+// Space: a full volume, the reserves, tiny and huge volumes, waiting, lazy loading, freezing.
 #include "alloc/space/space.h"
 
 #include <malloc.h>
@@ -56,7 +56,7 @@ struct Volume {
     extents.clear();
   }
 
-  RealRuntime runtime;
+  test::ScriptedRuntime runtime;
   Generation running{1};
   std::unique_ptr<Mapper> mapper;
   Space space;
@@ -64,7 +64,7 @@ struct Volume {
   std::vector<std::pair<LogicalRange, Generation>> extents;
 };
 
-TEST_CASE("a tiny volume gives most of itself to data, and deleting always works when it is full") {
+TEST_CASE("a tiny volume is mostly for data, and deleting works when it is full") {
   Volume v({64 * kMiB}, 8 * kMiB);
   CHECK(v.space.usage().available_bytes > 50 * kMiB);
   const uint64_t promised = v.space.usage().available_bytes;
@@ -74,7 +74,7 @@ TEST_CASE("a tiny volume gives most of itself to data, and deleting always works
   CHECK(filled + 2 * kMiB >= promised);
   CHECK(v.space.usage().available_bytes < kMiB);
 
-  // Normal operations find only the reserve; reclaiming ones go on, many times over.
+  // Only the reserve is left: normal operations fail, reclaiming ones go on, many times.
   while (v.space.reserve_nodes(1, ReserveClass::normal, v.running)) {
     auto reservation = v.space.reserve_nodes(1, ReserveClass::normal, v.running);
     if (!reservation) break;
@@ -90,7 +90,7 @@ TEST_CASE("a tiny volume gives most of itself to data, and deleting always works
       fresh.push_back(v.space.allocate_node(reservation.value(), v.running));
     }
     for (LogicalOffset at : fresh) v.nodes.push_back(at);
-    for (int n = 0; n < 60; ++n) {  // copy-on-write: old ones go
+    for (int n = 0; n < 60; ++n) {  // copy-on-write: old nodes are freed
       v.space.free_node(v.nodes.front(), v.running);
       v.nodes.erase(v.nodes.begin());
     }
@@ -103,7 +103,7 @@ TEST_CASE("a full volume has nodes for its data in single blocks, and blocks for
   const uint64_t filled = v.fill(ReserveClass::normal);
   CHECK(filled > 900 * kMiB);
   CHECK(v.space.usage().available_bytes == 0);
-  // Cuts have what normal writes have not, and no more than that.
+  // Cuts can use what normal writes leave free, and no more.
   uint64_t cut = 0;
   while (auto range = v.space.allocate_data(4096, v.running, ReserveClass::reclaiming)) {
     CHECK(range.value().length == 4096);
@@ -119,7 +119,7 @@ TEST_CASE("a full volume has nodes for its data in single blocks, and blocks for
   }
   CHECK(nodes * kNodeSize + kMiB > filled / 21);
 
-  // Then deletes go on for a while, and when they cannot commits still do.
+  // Then deletes have nodes for a while. When these are used up, commits still have some.
   uint64_t deletes = 0, commits = 0;
   while (auto reservation = v.space.reserve_nodes(1, ReserveClass::reclaiming, v.running)) {
     v.space.allocate_node(reservation.value(), v.running);
@@ -133,11 +133,11 @@ TEST_CASE("a full volume has nodes for its data in single blocks, and blocks for
   CHECK(commits >= v.space.metadata_reserve() / kNodeSize / 4);
 }
 
-TEST_CASE("space comes back: chunks too, all but one of each kind") {
+TEST_CASE("freed space comes back, and empty chunks are removed except one of each kind") {
   Volume v({256 * kMiB}, 8 * kMiB);
   const uint64_t before = v.space.usage().unallocated_bytes;
   const uint64_t filled = v.fill();
-  // But for what metadata may come to need, twice.
+  // The rest is for metadata that may be needed later, and dup counts twice.
   CHECK(v.space.usage().unallocated_bytes < 2 * (v.space.metadata_reserve() + filled / 21));
   v.commit();
   v.free_all();
@@ -233,7 +233,7 @@ TEST_CASE("a volume of 16 TiB: little time, little memory") {
   }
   CHECK(mallinfo2().uordblks + mallinfo2().hblkhd < heap + 4 * kMiB);
 
-  // The same with every chunk in the table: nothing is loaded that is not needed.
+  // The same with all chunks in the table: only the needed ones are loaded.
   auto chunks = std::make_shared<ChunkList>();
   for (uint64_t i = 0; i < 1000; ++i) {
     chunks->push_back(
@@ -264,16 +264,13 @@ TEST_CASE("an allocation that only a frozen range could serve waits for the thaw
   Freeze freeze = v.space.freeze(range);
   v.space.free_data(range, birth, v.running);
   v.commit();
-  std::atomic<bool> done = false;
-  Result<LogicalRange> got = Error(Errc::io_error);
-  auto task = v.runtime.spawn("writer", [&] {
-    got = v.space.allocate_data(4096, v.running, ReserveClass::reclaiming);
-    done = true;
-  });
-  v.runtime.sleep(std::chrono::milliseconds(50));
-  CHECK_FALSE(done);
-  freeze.thaw();
-  task->join();
+  int waits = 0;
+  v.runtime.on_wait = [&] {
+    ++waits;
+    freeze.thaw();
+  };
+  const auto got = v.space.allocate_data(4096, v.running, ReserveClass::reclaiming);
+  CHECK(waits == 1);
   REQUIRE(got);
   CHECK(range.overlaps(got.value()));
 }
@@ -290,43 +287,36 @@ TEST_CASE("node reservations wait for a thaw too, and a freeze leaves what is re
   }
   CHECK(all.size() >= v.space.metadata_reserve() / kNodeSize);
 
-  // Freezing free nodes has to wait until reservations are given back.
+  // A freeze of free nodes waits until reservations are returned.
   auto extents = device_extents(v.mapper->current()->chunks(), DeviceId(1));
   const DeviceExtent* metadata = nullptr;
   for (const auto& e : extents) {
     if (e.chunk->kind == ChunkKind::metadata) metadata = &e;
   }
   REQUIRE(metadata);
-  std::atomic<bool> frozen = false;
-  Space::FrozenPiece piece;
-  auto freezer = v.runtime.spawn("freezer", [&] {
-    piece = std::move(v.space.freeze_stripe(DeviceId(1), metadata->range).value());
-    frozen = true;
-  });
-  v.runtime.sleep(std::chrono::milliseconds(30));
-  CHECK_FALSE(frozen);
-  const size_t given = metadata->range.length / kNodeSize;
-  REQUIRE(all.size() > given);
-  all.resize(all.size() - given);
-  freezer->join();
+  const size_t returned = metadata->range.length / kNodeSize;
+  REQUIRE(all.size() > returned);
+  int waits = 0;
+  v.runtime.on_wait = [&] {
+    ++waits;
+    all.resize(all.size() - returned);
+  };
+  Space::FrozenPiece piece = std::move(v.space.freeze_stripe(DeviceId(1), metadata->range).value());
+  CHECK(waits == 1);
   CHECK(piece.chunk == metadata->chunk);
   CHECK(piece.range == metadata->range);
 
-  // What is frozen is not handed out, even to the last reserved node.
+  // Frozen nodes are not handed out, not even for the last reservation.
   for (auto& reservation : all) {
     const LogicalOffset at = v.space.allocate_node(reservation, v.running);
     CHECK_FALSE(piece.chunk->range().overlaps({at, kNodeSize}));
   }
-  std::atomic<bool> reserved = false;
-  auto reserver = v.runtime.spawn("reserver", [&] {
-    auto reservation = v.space.reserve_nodes(1, ReserveClass::committing, v.running);
-    reserved = reservation.has_value();
-  });
-  v.runtime.sleep(std::chrono::milliseconds(30));
-  CHECK_FALSE(reserved);
-  piece.freeze.thaw();
-  reserver->join();
-  CHECK(reserved);
+  v.runtime.on_wait = [&] {
+    ++waits;
+    piece.freeze.thaw();
+  };
+  CHECK(v.space.reserve_nodes(1, ReserveClass::committing, v.running));
+  CHECK(waits == 2);
 }
 
 TEST_CASE("freeze_stripe tells what stands there now") {
@@ -442,7 +432,7 @@ struct Mounted {
   std::unique_ptr<Space> space;
 };
 
-TEST_CASE("chunks are loaded on first use, one at a time, and only what the tree leaves is free") {
+TEST_CASE("chunks are loaded on first use, one at a time, and only unrecorded space is free") {
   Mounted m;
   CHECK(m.space->usage().data_used_bytes == 48 * kMiB);
   CHECK(m.tree.loads == 0);
@@ -457,7 +447,7 @@ TEST_CASE("chunks are loaded on first use, one at a time, and only what the tree
   CHECK(m.tree.loads == 4);
 }
 
-TEST_CASE("frees while a chunk is being loaded are neither lost nor double") {
+TEST_CASE("frees while a chunk is being loaded are counted once") {
   Mounted m;
   const int when = GENERATE(0, 1, 20, 60);
   int pauses = 0;
@@ -567,7 +557,7 @@ TEST_CASE("threads allocate, free and commit while chunks load: no block is hand
   CHECK(got >= 1000);
 }
 
-TEST_CASE("freeze_free gives what nobody has, and keeps it from all until the thaw") {
+TEST_CASE("freeze_free returns free ranges only, and nothing in them is allocated until the thaw") {
   Volume v({256 * kMiB}, 16 * kMiB);
   const auto take = [&](uint64_t bytes) {
     const auto range = v.space.allocate_data(bytes, v.running);
@@ -600,7 +590,7 @@ TEST_CASE("freeze_free gives what nobody has, and keeps it from all until the th
     uint64_t bytes = 0;
     for (const LogicalRange& piece : pieces.ranges) bytes += piece.length;
     CHECK(bytes == chunk.length - 4 * kMiB);
-    CHECK(v.space.freeze_free(chunk, kBlockSize).ranges.empty());  // frozen by us
+    CHECK(v.space.freeze_free(chunk, kBlockSize).ranges.empty());  // all is frozen now
     const LogicalRange elsewhere = take(kMiB);
     CHECK_FALSE(touches(pieces, elsewhere));
     v.space.cancel_data(elsewhere);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the tests of chunks, mapper and space share: devices without bytes, chunks of all profiles.
+// Shared by the tests of chunks, mapper and space: devices without bytes, chunks of all profiles.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,8 @@ class NoDevice final : public Device {
   uint64_t size_;
 };
 
-/// One task; what would wait calls `on_wait` instead, which has to bring about what is waited for.
+/// For tests with one task. Instead of waiting it calls `on_wait`, which must cause what is waited
+/// for, in one call or several.
 class ScriptedRuntime final : public Runtime {
  public:
   std::function<void()> on_wait;
@@ -67,7 +68,7 @@ class ScriptedRuntime final : public Runtime {
   };
 };
 
-/// A mapper on `device_bytes` large devices (from devid 1) with `chunks`.
+/// A mapper with `chunks` on devices of these sizes (devids from 1).
 inline std::unique_ptr<Mapper> make_mapper(Runtime& runtime, std::vector<uint64_t> device_bytes,
                                            std::shared_ptr<const ChunkList> chunks = nullptr) {
   auto devices = std::make_shared<Map::Devices>();
@@ -112,7 +113,8 @@ inline std::shared_ptr<const Chunk> make_chunk(
   return chunk;
 }
 
-/// One of each; adjacent in the logical address space, device 1 is in all.
+/// One chunk of each profile. They are adjacent in the logical address space, and each has a stripe
+/// on device 1.
 inline std::vector<std::shared_ptr<const Chunk>> chunks_of_all_profiles() {
   return {make_chunk(Profile::single, 0, kMiB, {{1, 10}}),
           make_chunk(Profile::dup, kMiB, kMiB, {{1, 20}, {1, 30}}),

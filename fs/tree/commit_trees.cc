@@ -208,7 +208,7 @@ Result<void> Transactions::reserve_for_usage(Txn& txn, size_t records) {
 /// Changes nothing if it fails. REQUIRES: the lock.
 Result<size_t> Transactions::write_usage(Txn& txn) {
   const Tree& tree = extent_tree_;
-  std::vector<alloc::Space::UsageChange> stale, recorded;
+  std::vector<alloc::UsageChange> stale, recorded;
   for (const auto& change : volume_.space().usage_changes()) {
     ChunkUsageOnDisk wanted{};
     wanted.used_bytes = change.used_bytes;
