@@ -163,6 +163,7 @@ class FakeHost final : public Host {
     }
     if (before_finish_commit) before_finish_commit();
     TRY(volume_.finish_commit(sealed, {}));
+    volume_.free_removed(sealed);
     fatal_ = false;
     return closing;
   }

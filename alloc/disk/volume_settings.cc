@@ -36,4 +36,18 @@ Result<void> check_chunk_size(uint64_t bytes) {
                            human_size(kMinChunkSize), human_size(kMaxChunkSize)));
 }
 
+uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices) {
+  uint64_t total = 0, smallest = UINT64_MAX;
+  for (const DeviceEntry& entry : devices) {
+    total += entry.size_bytes;
+    smallest = std::min(smallest, entry.size_bytes - kFirstChunkOffset);
+  }
+  uint64_t size = std::max<uint64_t>(4 << 20, std::bit_ceil(total / 1024));
+  // Smaller if the smallest device would have less than 8 chunks, but not so small that the table
+  // gets long.
+  const uint64_t min = std::max(kMinChunkSize, std::bit_ceil(total / 4096));
+  while (size > min && size * 8 > smallest) size /= 2;
+  return std::min(size, kMaxChunkSize);
+}
+
 }  // namespace moltfs::alloc

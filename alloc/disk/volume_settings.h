@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "alloc/base/error.h"
+#include "alloc/disk/superblock.h"
 
 namespace moltfs::alloc {
 
@@ -19,5 +21,10 @@ Result<void> check_label(std::string_view label);
 bool is_valid_chunk_size(uint64_t bytes);
 /// Error: invalid_argument with a sentence if `bytes` is not a valid chunk size.
 Result<void> check_chunk_size(uint64_t bytes);
+
+/// The chunk size of a new volume on these devices, in bytes: a power of two, so large that the
+/// chunk table of a big volume stays short, and so small that a small volume has chunks of both
+/// kinds.
+uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices);
 
 }  // namespace moltfs::alloc

@@ -40,5 +40,19 @@ TEST_CASE("chunk sizes: powers of two within the limits") {
         "chunk size 3: it must be a power of two from 1.0 MiB to 1.0 TiB");
 }
 
+TEST_CASE("the default chunk size grows with the volume and suits its smallest device") {
+  const auto size_for = [](std::vector<uint64_t> sizes) {
+    std::vector<DeviceEntry> entries;
+    for (uint64_t size : sizes) entries.push_back({DeviceId(1), Uuid(), size, ""});
+    return default_chunk_size(entries);
+  };
+  constexpr uint64_t MiB = 1024 * 1024, GiB = 1024 * MiB, TiB = 1024 * GiB;
+  CHECK(size_for({64 * MiB}) == 4 * MiB);
+  CHECK(size_for({16 * MiB, 64 * MiB}) == 1 * MiB);
+  CHECK(size_for({10 * GiB}) == 16 * MiB);
+  CHECK(size_for({16 * TiB}) == 16 * GiB);
+  CHECK(size_for({16 * TiB, 64 * MiB}) >= 4 * GiB);
+}
+
 }  // namespace
 }  // namespace moltfs::alloc

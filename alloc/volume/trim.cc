@@ -25,7 +25,7 @@ Result<uint64_t> trim(Volume& volume, const TrimRequest& request) {
     for (uint64_t at = first; at < last;) {
       const uint64_t length = std::min(kWindowBytes, last - at);
       const LogicalRange window{chunk->start + (at - position), length};
-      const auto pieces = volume.space().freeze_free(window, request.least);
+      const auto pieces = volume.space().freeze_free(window, request.min_bytes);
       discarded += volume.discard(pieces.ranges);
       at += length;
     }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Trimming: discarding what is free within data chunks, for fstrim(8).
+// Trimming: discarding the free space within data chunks, for fstrim(8).
 //
-// What lies in no chunk needs none: mkfs, the commit that removes a chunk and the start of a
-// replace have discarded it. A window at a time is frozen (Space::freeze_free), so writers go on
-// elsewhere, a discard and a write of the same block never meet, and a window of the copier is
-// passed over. Nodes are left alone: metadata chunks are few, and what is free in them is soon used
-// again.
+// Space outside of chunks needs no trimming: mkfs, the commit that removed a chunk, or the start of
+// a replace has discarded it. One window at a time is frozen (Space::freeze_free). So writers go on
+// elsewhere, no block is discarded and written at the same time, and what the copier has frozen is
+// skipped. Nodes are not trimmed: metadata chunks are few, and their free space is soon used again.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +14,13 @@
 namespace moltfs::alloc {
 
 struct TrimRequest {
-  /// A part of the data chunks, laid end to end; bytes.
+  /// Which part to trim, in bytes: a range of the sequence of all data chunks.
   uint64_t start = 0, length = ~uint64_t{0};
-  uint64_t least = 0;  ///< shorter pieces are left alone
+  uint64_t min_bytes = 0;  ///< shorter pieces are not discarded
 };
 
-/// (waits) Bytes discarded. Errors: not_supported (no device takes discards), read_only,
-/// invalid_argument (`start` lies beyond the volume, or less than a block is asked for).
+/// (waits) Returns the bytes that were discarded. Errors: not_supported (no device takes discards),
+/// read_only, invalid_argument (`start` lies beyond the volume, or `length` is less than a block).
 Result<uint64_t> trim(Volume& volume, const TrimRequest& request);
 
 }  // namespace moltfs::alloc

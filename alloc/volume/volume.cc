@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Volume: its running state, the switching of maps, and what is only passed on.
+// Volume: its running state, and the maps of a replace.
 #include "alloc/volume/volume.h"
 
 #include <algorithm>
 
 #include "alloc/base/assert.h"
 #include "alloc/disk/format.h"
-#include "alloc/volume/volume_impl.h"
 
 namespace moltfs::alloc {
 
@@ -27,246 +26,150 @@ Space::Geometry geometry_of(const Superblock& superblock, const std::vector<Devi
   return geometry;
 }
 
-/// `label` as it can be recorded.
-std::string recordable_label(const std::string& label) {
-  return label.substr(0, std::min(label.find('\0'), kMaxLabelBytes));
-}
-
 }  // namespace
 
-Volume::Impl::Impl(Runtime& the_runtime, DeviceOpener& the_opener, bool is_read_only,
-                   Superblock superblock, std::vector<DeviceEntry> the_entries,
-                   Map::Devices devices, ChunkList chunks)
-    : runtime(the_runtime),
-      opener(the_opener),
-      engine(the_opener.engine()),
-      read_only(is_read_only),
-      mapper(the_runtime, first_map(std::move(chunks), std::move(devices))),
-      space(the_runtime, mapper, geometry_of(superblock, the_entries), superblock.next_logical),
-      window(the_runtime),
-      delayed(the_runtime),
-      log_id(the_runtime.random() | 1),
-      durable(std::move(superblock)),
-      label(recordable_label(durable.label)),
-      entries(std::move(the_entries)),
-      pending_swap(durable.pending_swap) {}
+Volume::Volume(Runtime& runtime, DeviceOpener& opener, bool read_only, Superblock superblock,
+               std::vector<DeviceEntry> entries, Map::Devices devices, ChunkList chunks)
+    : runtime_(runtime),
+      opener_(opener),
+      engine_(opener.engine()),
+      read_only_(read_only),
+      mapper_(runtime, first_map(std::move(chunks), std::move(devices))),
+      space_(runtime, mapper_, geometry_of(superblock, entries), superblock.next_logical),
+      window_(runtime),
+      buffer_(runtime),
+      log_id_(runtime.random() | 1),
+      durable_(std::move(superblock)),
+      label_(durable_.label),
+      entries_(std::move(entries)),
+      pending_swap_(durable_.pending_swap) {}
 
-Space::Sealed Volume::Impl::seal(Generation closing) {
-  Space::Sealed sealed = space.seal(closing);
-  if (CommitHook* the_hook = hook()) the_hook->on_seal(closing);
-  std::lock_guard lock(mutex);
-  if (swap_request && !swap_request->sealed) swap_request->sealed = closing;
-  sealed.swaps = swap_request.has_value();
-  return sealed;
+Error Volume::located(Error error, DeviceId device, uint64_t offset) {
+  error.device = device;
+  error.offset = offset;
+  return error;
 }
 
-void Volume::Impl::arm(DeviceId source, std::shared_ptr<Device> target,
-                       std::shared_ptr<const DuplicationRule> rule) {
-  auto devices = mapper.current()->shared_devices();
-  auto device = devices->find(source);
-  ASSERT(device != devices->end());
-  // Before the map: a chunk that is made under it must fit both.
-  space.set_device_end(
-      source, round_down(std::min(device->second->size_bytes(), target->size_bytes()), kBlockSize));
-  write_delayed();  // what is written now need not be duplicated, and copied once more
-  duplicated_bytes = 0;
-  const Duplication duplication{source, std::move(target), std::move(rule)};
-  mapper.update([&](const Map& map) {
-    return std::make_shared<const Map>(map.shared_chunks(), map.shared_devices(), duplication);
-  });
-  mapper.drain();
+// ---- State
+
+Superblock Volume::superblock() const {
+  std::lock_guard lock(mutex_);
+  return durable_;
 }
 
-void Volume::Impl::disarm_soon() {
-  window.spoil();
-  std::optional<DeviceId> source;
-  mapper.update([&](const Map& map) {
-    if (map.duplication()) source = map.duplication()->source;
-    return std::make_shared<const Map>(map.shared_chunks(), map.shared_devices(), std::nullopt);
-  });
-  if (source) space.set_device_end(*source, 0);
+std::vector<DeviceEntry> Volume::devices() const {
+  std::lock_guard lock(mutex_);
+  return entries_;
 }
 
-void Volume::Impl::put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Device> target) {
-  mapper.update([&](const Map& map) {
-    auto devices = std::make_shared<Map::Devices>(map.devices());
-    (*devices)[entry.devid] = target;
-    return std::make_shared<const Map>(map.shared_chunks(), std::move(devices), std::nullopt);
-  });
-  space.set_device_end(entry.devid, entry.size_bytes);
-  std::lock_guard lock(mutex);
-  for (DeviceEntry& e : entries) {
-    if (e.devid == entry.devid) e = entry;
-  }
-  pending_swap.reset();
+std::shared_ptr<Device> Volume::device(DeviceId id) const {
+  const auto map = mapper_.current();
+  const auto found = map->devices().find(id);
+  return found == map->devices().end() ? nullptr : found->second;
 }
 
-std::optional<SwapRequest> Volume::Impl::take_swap_request(Generation closing) {
-  std::lock_guard lock(mutex);
-  if (!swap_request || swap_request->sealed != closing) return std::nullopt;
-  return std::exchange(swap_request, std::nullopt);
+void Volume::set_label(const std::string& label) {
+  std::lock_guard lock(mutex_);
+  label_ = label.substr(0, std::min(label.find('\0'), kMaxLabelBytes));
 }
 
-void Volume::Impl::report_target_fault(IoOp op, const Error& error) {
-  if (CommitHook* the_hook = hook()) the_hook->target_fault(op, error);
-}
-
-Superblock Volume::Impl::next_superblock() const {
-  std::lock_guard lock(mutex);
-  Superblock next = durable;
+/// The durable superblock with the running label, devices and pending swap. Everything else is set
+/// by the commit.
+Superblock Volume::next_superblock() const {
+  std::lock_guard lock(mutex_);
+  Superblock next = durable_;
   next.incompatible_features |= format::kFeatureFsyncLog;
-  next.log_id = log_id;
-  next.label = label;
-  next.devices = entries;
-  next.pending_swap = pending_swap;
+  next.log_id = log_id_;
+  next.label = label_;
+  next.devices = entries_;
+  next.pending_swap = pending_swap_;
   next.predecessor.reset();
   next.successor.reset();
   return next;
 }
 
-// ---- Volume
-
-Volume::Volume(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Volume::~Volume() = default;
-
-Runtime& Volume::runtime() {
-  return impl_->runtime;
-}
-DeviceOpener& Volume::opener() {
-  return impl_->opener;
-}
-IoEngine& Volume::engine() {
-  return impl_->engine;
-}
-Mapper& Volume::mapper() {
-  return impl_->mapper;
-}
-Space& Volume::space() {
-  return impl_->space;
-}
-bool Volume::read_only() const {
-  return impl_->read_only;
-}
-
-Superblock Volume::superblock() const {
-  std::lock_guard lock(impl_->mutex);
-  return impl_->durable;
-}
-
-std::vector<DeviceEntry> Volume::devices() const {
-  std::lock_guard lock(impl_->mutex);
-  return impl_->entries;
-}
-
-std::shared_ptr<Device> Volume::device(DeviceId id) const {
-  auto map = impl_->mapper.current();
-  auto found = map->devices().find(id);
-  return found == map->devices().end() ? nullptr : found->second;
-}
-
-void Volume::set_label(std::string label) {
-  std::lock_guard lock(impl_->mutex);
-  impl_->label = recordable_label(label);
-}
-
-void Volume::set_hook(CommitHook* hook) {
-  impl_->hook_ = hook;
-}
-
-Result<void> Volume::write(const MapGuard& guard, std::span<const LogicalWrite> writes) {
-  return impl_->write(guard, writes);
-}
-
-Result<void> Volume::write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
-                                 uint64_t owner) {
-  return impl_->write_later(guard, writes, owner);
-}
-
-std::optional<Error> Volume::take_write_failure(std::optional<uint64_t> owner) {
-  return impl_->take_write_failure(owner);
-}
-
-Result<void> Volume::read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy) {
-  return impl_->read(guard, at, into, copy);
-}
-void Volume::read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy) {
-  impl_->read_batch(guard, reads, copy);
-}
-
-unsigned Volume::copies_at(const MapGuard& guard, LogicalOffset at) const {
-  const Chunk* chunk = guard.map().chunk_of({at, 1});
-  return chunk == nullptr ? 0 : chunk->copies;
-}
-
-Result<void> Volume::repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes,
-                            unsigned copy) {
-  return impl_->repair(guard, at, bytes, copy);
-}
-
-Space::Sealed Volume::seal(Generation closing) {
-  return impl_->seal(closing);
-}
-
-const FoundLog& Volume::found_log() const {
-  return impl_->found_log;
-}
-
-Generation Volume::first_generation() const {
-  const Generation durable = superblock().generation;
-  return durable + (impl_->found_log.batches.empty() ? 1 : kReplayStep);
-}
-
-std::optional<LogChain> Volume::log_on(Generation base) const {
-  return impl_->log_on(base);
-}
-
-Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
-  return impl_->write_log(writes, flush_first);
-}
-
-uint64_t Volume::commit_overhead_bytes() const {
-  return impl_->overhead_bytes;
-}
-uint64_t Volume::target_overhead_bytes() const {
-  return impl_->target_overhead_bytes;
-}
-uint64_t Volume::duplicated_bytes() const {
-  return impl_->duplicated_bytes;
-}
+// ---- Duplication
 
 void Volume::arm(DeviceId source, std::shared_ptr<Device> target,
                  std::shared_ptr<const DuplicationRule> rule) {
-  impl_->arm(source, std::move(target), std::move(rule));
+  const auto devices = mapper_.current()->shared_devices();
+  const auto device = devices->find(source);
+  ASSERT(device != devices->end());
+  // Before the map is published: a chunk that is made under it must fit both devices.
+  space_.set_device_end(
+      source, round_down(std::min(device->second->size_bytes(), target->size_bytes()), kBlockSize));
+  drain_buffer();  // what is written before arming need not be duplicated and then copied again
+  duplicated_bytes_ = 0;
+  const Duplication duplication{source, std::move(target), std::move(rule)};
+  mapper_.update([&](const Map& map) {
+    return std::make_shared<const Map>(map.shared_chunks(), map.shared_devices(), duplication);
+  });
+  mapper_.drain();
 }
 
 void Volume::disarm() {
-  impl_->disarm_soon();
-  impl_->mapper.drain();
+  disarm_soon();
+  mapper_.drain();
 }
 
 void Volume::disarm_soon() {
-  impl_->disarm_soon();
+  window_.spoil();
+  std::optional<DeviceId> source;
+  mapper_.update([&](const Map& map) {
+    if (map.duplication()) source = map.duplication()->source;
+    return std::make_shared<const Map>(map.shared_chunks(), map.shared_devices(), std::nullopt);
+  });
+  if (source) space_.set_device_end(*source, 0);
 }
+
+/// Tells the hook. REQUIRES: no lock is held, no window is open.
+void Volume::report_target_fault(IoOp op, const Error& error) {
+  if (CommitHook* hook = hook_) hook->target_fault(op, error);
+}
+
+// ---- The swap
 
 void Volume::set_pending_swap(std::optional<Superblock::Succession> swap) {
   if (swap) swap->path = recordable_path(swap->path);
-  std::lock_guard lock(impl_->mutex);
-  impl_->pending_swap = std::move(swap);
+  std::lock_guard lock(mutex_);
+  pending_swap_ = std::move(swap);
 }
 
 void Volume::request_swap(DeviceId source, DeviceEntry target,
                           std::function<void(const SwapOutcome&)> outcome) {
   target.devid = source;
   target.path = recordable_path(target.path);
-  std::lock_guard lock(impl_->mutex);
-  impl_->swap_request = SwapRequest{source, std::move(target), std::move(outcome), std::nullopt};
+  std::lock_guard lock(mutex_);
+  swap_request_ = SwapRequest{source, std::move(target), std::move(outcome), std::nullopt};
 }
 
 bool Volume::withdraw_swap() {
   std::optional<SwapRequest> request;  // destroyed after the lock
-  std::lock_guard lock(impl_->mutex);
-  request.swap(impl_->swap_request);
+  std::lock_guard lock(mutex_);
+  request.swap(swap_request_);
   return request.has_value();
+}
+
+/// Takes the request that was sealed with `closing`, if there is one.
+std::optional<SwapRequest> Volume::take_swap_request(Generation closing) {
+  std::lock_guard lock(mutex_);
+  if (!swap_request_ || swap_request_->sealed != closing) return std::nullopt;
+  return std::exchange(swap_request_, std::nullopt);
+}
+
+/// Step c of a swap, after the window was closed.
+void Volume::put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Device> target) {
+  mapper_.update([&](const Map& map) {
+    auto devices = std::make_shared<Map::Devices>(map.devices());
+    (*devices)[entry.devid] = target;
+    return std::make_shared<const Map>(map.shared_chunks(), std::move(devices), std::nullopt);
+  });
+  space_.set_device_end(entry.devid, entry.size_bytes);
+  std::lock_guard lock(mutex_);
+  for (DeviceEntry& e : entries_) {
+    if (e.devid == entry.devid) e = entry;
+  }
+  pending_swap_.reset();
 }
 
 }  // namespace moltfs::alloc

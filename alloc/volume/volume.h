@@ -1,48 +1,55 @@
 // SPDX-License-Identifier: MIT
-// A volume: its devices, chunks, mapper, space and superblocks, tied together. What fs and replace
-// stand on.
+// A volume: its devices, chunks, mapper, space and superblocks. The base of fs and of replace.
 //
-// Life of a commit, seen from here (fs/tree/transaction.cc drives it):
-//   1. fs closes its transaction and, in the same critical section, calls seal().
-//   2. fs writes its nodes through write().
-//   3. finish_commit(): delayed writes -> chunk table if it changed -> flush of all devices, target included ->
-//      superblock copy 0 on all members -> flush -> copy 1. From the second flush on the commit is
-//      durable: pinned space is released, the device extents of removed chunks are discarded and
-//      free. Copy 1 is made durable by the next commit's first flush, before copy 0 is touched.
-// Whatever fails on a member in 2 or 3 is fatal: the caller turns the filesystem read-only.
-// Whatever fails on the target only goes to the CommitHook (R8).
+// Life of a commit, as the volume sees it (fs/tree drives it):
+//   1. fs closes its transaction and calls seal() in the same critical section.
+//   2. fs writes its nodes with write().
+//   3. finish_commit(): buffered writes -> chunk table, if it changed -> flush of all devices, the
+//      target included -> superblock copy 0 on all members -> flush -> copy 1. The second flush
+//      makes the commit durable. The next commit's first flush makes copy 1 durable, before that
+//      commit touches copy 0.
+//   4. fs tells those who wait for the commit.
+//   5. free_removed(): discards the device extents of the removed chunks, then frees them and the
+//      pinned space (space.h S1, S4).
+// A failure on a member in 2 or 3 is fatal: the caller makes the filesystem read-only. A failure on
+// the target goes to the CommitHook only (R8). Step 5 does not fail.
 //
-// Swap (finish of a replace): the engine calls request_swap(); the next finish_commit() that comes
-// from a seal after that call writes a new chunk table, to the target as well, flushes, and then
-//   a. opens the window: from here to c a writer whose write to the source or to the target fails
-//      waits for the outcome; asks the hook whether duplication still stands,
-//   b. writes the target's superblock as member devid N, flushes, reads both copies back, compares,
-//   c. *the swap is done*: publishes the plain map with the target as devid N,
-//   d. writes the other members' superblocks, and the source's with role "replaced".
+// Swap (the end of a replace). The engine calls request_swap(). The next commit that is sealed
+// after that call writes a new chunk table, to the target as well, flushes, and then:
+//   a. It opens the window: from here to c a writer whose write to the source or to the target
+//      fails waits for the outcome. It asks the hook whether duplication still stands.
+//   b. It writes the target's superblock as member devid N, flushes, reads both copies back and
+//      compares them.
+//   c. *The swap is done*: it publishes the plain map, in which the target is devid N.
+//   d. It writes the superblocks of the other members, and the source's with role "replaced".
 //
 //   none --request_swap--> requested --seal--> sealed --a--> open --c--> done
 //                                                  \           \--(b or a write failed)--> failed
 //                                                   \--(no target, its flush failed)------> failed
 //
-// After c the target is the member and the source is nobody: under a map of before c a failed write
-// to the target is made once more (only then it is an I/O error), one to the source is tolerated.
-// If the swap fails it is the other
-// way round, and a write to the target that failed within the window makes it fail: so no fault of
-// the target before c is ever seen by a user.
+// After step c the target is member N, and the source is no longer part of the volume. Writes that
+// still use a map from before c then follow these rules: a failed write to the target is repeated
+// once, and only the second failure is an I/O error; a failed write to the source is ignored. If
+// the swap fails, the source is still the member: a failed write to the source is an I/O error, and
+// a failed write to the target only goes to the hook. A write to the target that fails within the
+// window makes the swap fail. So users never see a fault of the target that happens before c.
 //
-// A crash before b is durable leaves the source valid, after it the target: the commit before had
-// `pending_swap` set, so whoever opens the source looks at the target first, and the target's
-// superblock names its `predecessor`, so whoever opens the target looks at the source.
-// If b fails the commit goes on as an ordinary one on the source, without `pending_swap`: its
-// generation is the same as the one that the target may bear, and between a superblock with
-// `predecessor` and one without the latter wins. When that is durable the target's superblock is
-// set back to role "target" (and wiped if that fails too).
+// A crash before b is durable leaves the source valid; a crash after it, the target. The commit
+// before set `pending_swap`, so opening the source also reads the target's superblock. The target's
+// superblock names its `predecessor`, so opening the target also reads the source's.
+// If b fails, the commit goes on as an ordinary commit on the source, without `pending_swap`. The
+// target may have a superblock of the same generation; of two such superblocks the one without
+// `predecessor` counts. When the commit is durable, the target's superblock gets the role "target"
+// again (or is wiped, if that fails too).
 //
-// Concurrency: methods are safe from any task. No lock is held across I/O.
+// Concurrency: all methods may be called by any task, and no lock is held across I/O. The one
+// committer calls steps 1 to 5 in order. When the volume is destroyed no call may be under way.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -55,6 +62,7 @@
 #include "alloc/disk/superblock.h"
 #include "alloc/space/map.h"
 #include "alloc/space/space.h"
+#include "alloc/volume/volume_swap.h"
 #include "alloc/volume/write_buffer.h"
 
 namespace moltfs::alloc {
@@ -70,143 +78,202 @@ struct LogicalRead {
   Result<void> result = ok();  ///< set by read_batch
 };
 
-/// What the replace engine does during commits and on faults of the target. All calls but
-/// target_fault come from the one committer, in this order.
+/// What the replace engine does during commits and when the target fails. The committer makes all
+/// calls but target_fault, in this order.
 class CommitHook {
  public:
   virtual ~CommitHook() = default;
-  /// In fs's critical section: memory only. What is finished now may be recorded by this commit.
+  /// In the critical section of fs: memory only. This commit may record what is finished now.
   virtual void on_seal(Generation closing) = 0;
-  /// After the flush of all devices; `target_flushed`: there is a target and its flush (and all
-  /// its writes before) succeeded. Returns the replace payload for the superblock (R5).
+  /// After the flush of all devices. `target_flushed`: there is a target, and its flush and all
+  /// writes to it before have succeeded. Returns the replace payload for the superblock (R5).
   virtual std::vector<std::byte> on_flushed(Generation closing, bool target_flushed) = 0;
-  /// The commit is durable.
+  /// The commit is durable. Nothing that it freed can be reused yet.
   virtual void on_durable(Generation closed) = 0;
-  /// A write, flush or superblock write of the target failed. Called before the user's write
-  /// returns. Must not do I/O. REQUIRES: no lock held.
+  /// A write, flush or superblock write of the target has failed. Called before the user's write
+  /// returns. Must not do I/O. REQUIRES: no lock is held.
   virtual void target_fault(IoOp op, const Error& error) = 0;
-  /// True if every write since arming has reached the target. Asked at step a of a swap; from a
-  /// true answer on, target_fault is not called until the swap's outcome is known.
+  /// True if every write since arming has reached the target. Asked in step a of a swap. After the
+  /// answer true, target_fault is not called until the outcome of the swap is known.
   virtual bool duplication_stands() = 0;
-};
-
-struct SwapOutcome {
-  bool done = false;
-  std::string reason;  ///< if not done
 };
 
 class Volume {
  public:
   struct CreateOptions {
     std::string label;
-    uint64_t chunk_size = 0;  ///< 0: chosen from the volume's size
+    uint64_t chunk_size = 0;  ///< bytes; 0: chosen from the volume's size
     Profile data_profile = Profile::single, metadata_profile = Profile::dup;
   };
-  /// For mkfs: takes the opened devices and makes an empty volume in memory; the first commit
-  /// writes it. Errors: device_too_small with a sentence.
+  /// For mkfs: takes opened devices and makes an empty volume in memory. The first commit writes
+  /// it. Errors, with a sentence: device_too_small, invalid_argument.
   static Result<std::unique_ptr<Volume>> create(Runtime& runtime, DeviceOpener& opener,
                                                 std::vector<std::shared_ptr<Device>> devices,
                                                 const CreateOptions& options);
 
   struct OpenOptions {
     bool read_only = false;
-    std::vector<std::string> hints;  ///< -o device=PATH: looked at for missing members, target
-    bool abandon_swap = false;       ///< go on with the source though a pending target is lost
-    bool ignore_log = false;         ///< as if nothing were in the fsync log; REQUIRES: read_only
-    bool search = true;              ///< look among opener.candidates() for missing members
+    std::vector<std::string> hints;  ///< -o device=PATH: where members or the target may be found
+    bool abandon_swap = false;       ///< go on with the source if a pending target is missing
+    bool ignore_log = false;         ///< ignore the fsync log; REQUIRES: read_only
+    bool search = true;              ///< search opener.candidates() for missing members
   };
-  /// Opens `paths` and whatever other members the newest superblock names. Errors, each with a
+  /// Opens `paths` and the other members that the newest superblock names. Errors, each with a
   /// sentence that names the path: not_found, device_in_use, bad_superblock (no moltfs),
   /// replaced_device ("... was replaced by uuid U (PATH) ..."), bad_target (an unfinished target),
-  /// missing_device, unsupported_feature, bad_chunk_table, device_too_small (device shorter than
-  /// recorded).
+  /// missing_device, unsupported_feature, bad_chunk_table, device_too_small (the device is shorter
+  /// than recorded).
   static Result<std::unique_ptr<Volume>> open(Runtime& runtime, DeviceOpener& opener,
                                               std::vector<std::string> paths,
                                               const OpenOptions& options);
-  ~Volume();
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
 
-  // ---- What it is.
-  Runtime& runtime();
-  DeviceOpener& opener();
-  IoEngine& engine();
-  Mapper& mapper();
-  Space& space();
-  bool read_only() const;
-  /// The newest durable superblock (device fields: of the first member).
+  // ---- Parts and state.
+  Runtime& runtime() { return runtime_; }
+  DeviceOpener& opener() { return opener_; }
+  IoEngine& engine() { return engine_; }
+  Mapper& mapper() { return mapper_; }
+  Space& space() { return space_; }
+  bool read_only() const { return read_only_; }
+  /// The newest durable superblock. Its device fields are those of the first member.
   Superblock superblock() const;
   std::vector<DeviceEntry> devices() const;
   std::shared_ptr<Device> device(DeviceId id) const;  ///< null if there is none
-  void set_label(std::string label);                  ///< durable with the next commit
-  void set_hook(CommitHook* hook);                    ///< null: none
+  /// Durable with the next commit. A label that cannot be recorded is cut.
+  void set_label(const std::string& label);
+  void set_hook(CommitHook* hook) { hook_ = hook; }  ///< null: none
 
-  // ---- I/O by logical address. `guard` must be younger than the allocation of the range.
-  MapGuard acquire_map() { return mapper().acquire(); }
-  /// All copies of all writes, and the target's, in parallel. A failure on the target goes to the
-  /// hook; on a member it is returned.
+  // ---- I/O by logical address (volume_io.cc). Take the guard after the range was allocated.
+  MapGuard acquire_map() { return mapper_.acquire(); }
+  /// Writes all copies, and those on the target, in parallel. A failure on the target goes to the
+  /// hook; a failure on a member is returned.
   Result<void> write(const MapGuard& guard, std::span<const LogicalWrite> writes);
-  /// The same, now or later (delayed_writes.h). `guard` is to be held until the writes are recorded
-  /// in a transaction. `owner`: who is to be told if it fails later, by take_write_failure().
-  Result<void> write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
-                           uint64_t owner);
-  /// Why a delayed write for `owner` (nothing: for any) failed on a member; told once.
+  /// The same, but the bytes may stay in the write buffer for a while (write_buffer.h). Hold
+  /// `guard` until the writes are recorded in a transaction. `owner` is an inode number: if a write
+  /// fails later, take_write_failure(owner) returns the error.
+  Result<void> write_buffered(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                              uint64_t owner);
+  /// Why a buffered write of `owner` (nothing: of any owner) has failed on a member. Each failure
+  /// is returned once.
   std::optional<Error> take_write_failure(std::optional<uint64_t> owner);
-  /// One copy. Errors: io_error and the like with devid and offset; bad_chunk_table.
+  /// Reads one copy. Errors: io_error and the like with devid and offset; bad_chunk_table.
   Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
-  /// One copy of each, in parallel.
+  /// Reads one copy of each, in parallel.
   void read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy);
   unsigned copies_at(const MapGuard& guard, LogicalOffset at) const;  ///< 0: no such chunk
-  /// True if a member takes discards.
+  /// True if a member supports discards.
   bool can_discard() const;
-  /// Discards ranges that are free and frozen, on the target, too, where devices take it; what
-  /// fails is let be. Returns the bytes discarded on members.
+  /// Discards ranges that are free and frozen, on all devices that support it, the target included.
+  /// Failures are ignored. Returns the bytes that were discarded on members.
   uint64_t discard(std::span<const LogicalRange> ranges);
-  /// Rewrites one copy with right bytes. REQUIRES: `at` is frozen and still what it was.
+  /// Overwrites one copy, which is bad. REQUIRES: the range is frozen, and `bytes` are its content.
   Result<void> repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes, unsigned copy);
 
-  // ---- Commit.
+  // ---- Commit (volume_commit.cc).
   Space::Sealed seal(Generation closing);
+  /// Returns when the commit is durable and on_durable has returned. Nothing is free yet.
   Result<void> finish_commit(const Space::Sealed& sealed, std::vector<std::byte> fs_payload);
-  // ---- The fsync log (fsync_log.h).
-  /// What the log held when the volume was opened; its chunks are in the map.
-  const FoundLog& found_log() const;
+  /// Discards what the commit removed, then frees it. Call it once after each finish_commit() that
+  /// has succeeded, before the next seal(). A device that fails to discard only keeps old bytes.
+  void free_removed(const Space::Sealed& sealed);
+
+  // ---- The fsync log (log_batch.h, volume_log.cc).
+  /// What the log held when the volume was opened. The map has its chunks.
+  const FoundLog& found_log() const { return found_log_; }
   /// The number of this mount's first transaction (L4).
   Generation first_generation() const;
-  /// The empty chain on the durable superblock or on the one of the commit that was sealed last.
-  /// Nothing if there is no log on that superblock.
+  /// An empty chain on the superblock of generation `base`: the durable one, or that of the commit
+  /// that was sealed last. Nothing if there is no log on it.
   std::optional<LogChain> log_on(Generation base) const;
-  /// Writes batches to the members that carry the log, together with all delayed writes; then all
-  /// members are flushed, and between the two, if `flush_first`. False: a delayed write has failed
-  /// (since the volume was opened), so the batches may name data that is not there. Any error is one of a member.
+  /// Writes the batches to the members that carry the log, and all buffered writes with them. Then
+  /// flushes all members. With `flush_first` it writes the buffered writes and flushes once more
+  /// before. False: a buffered write has failed since the volume was opened, so the batches may
+  /// name data that is not on the devices. Errors are those of a member.
   Result<bool> write_log(std::span<const LogWrite> writes, bool flush_first);
-  /// Bytes that commits and the log wrote beside mapped writes, all devices.
-  uint64_t commit_overhead_bytes() const;
-  /// That part of it which went to targets.
-  uint64_t target_overhead_bytes() const;
 
   // ---- Replace.
-  /// Publishes a map with duplication of devid `source` to `target` (R1); waits for older guards.
+  /// Publishes a map with duplication of devid `source` to `target` (R1). Waits for older guards.
   void arm(DeviceId source, std::shared_ptr<Device> target,
            std::shared_ptr<const DuplicationRule> rule);
-  /// Publishes the plain map; waits for older guards.
+  /// Publishes the plain map. Waits for older guards: after that nothing writes to the target.
   void disarm();
-  /// Publishes the plain map; does not wait. For target_fault.
+  /// Publishes the plain map and does not wait. For target_fault.
   void disarm_soon();
-  /// From the next commit on superblocks carry this (nothing: cleared).
+  /// Sets `pending_swap` in the superblocks of later commits. Nothing: clears it.
   void set_pending_swap(std::optional<Superblock::Succession> swap);
-  /// See the head of this file. `outcome` is called by the committer once it is known.
+  /// See the head of this file. The committer calls `outcome` when the outcome is known.
   void request_swap(DeviceId source, DeviceEntry target,
                     std::function<void(const SwapOutcome&)> outcome);
-  /// Takes a request back that no commit has come upon yet; false if there is none such. For an
-  /// engine that stops.
+  /// Withdraws the request. False if there is none, or if a commit has already taken it.
   bool withdraw_swap();
   /// Bytes of mapped writes that went to the target since arm().
-  uint64_t duplicated_bytes() const;
-
-  class Impl;  // volume_impl.h
+  uint64_t duplicated_bytes() const { return duplicated_bytes_; }
 
  private:
-  explicit Volume(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  class Commit;  // volume_commit.cc
+  using Requests = boost::container::small_vector<IoRequest, 8>;
+  /// Mapped writes: the first requests write the segments, one each. Other requests may follow.
+  struct Plan {
+    boost::container::small_vector<Segment, 8> segments;
+    Requests requests;
+    void add(const Segment& segment, ConstBytes bytes);
+    Result<void> add(const Map& map, const LogicalWrite& write);
+  };
+  struct Failures;
+
+  /// `superblock`: the durable one (generation 0: none is durable yet). `entries`: the devices as
+  /// they are now. `devices`: the same devices, opened.
+  Volume(Runtime& runtime, DeviceOpener& opener, bool read_only, Superblock superblock,
+         std::vector<DeviceEntry> entries, Map::Devices devices, ChunkList chunks);
+
+  /// `error` with the place where it happened.
+  static Error located(Error error, DeviceId device, uint64_t offset);
+
+  Result<void> run_writes(const Map& map, Plan& plan);
+  Result<void> judge_writes(const Map& map, Plan& plan);
+  static Failures failures_of(const Map& map, std::span<const Segment> segments,
+                              std::span<const IoRequest> requests);
+  Result<void> repeat_on_target(std::span<const Segment> segments, std::span<IoRequest> requests);
+
+  void drain_buffer();
+  void write_batch(const WriteBuffer::Batch& batch);
+  Plan plan_batch(const Map& map, const WriteBuffer::Batch& batch) const;
+  void end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
+                 const Result<void>& written);
+  void find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch);
+
+  void find_log();
+  FoundLog read_log_from(Device& device);
+  Result<void> flush_members(const Map& map);
+
+  Superblock next_superblock() const;
+  std::optional<SwapRequest> take_swap_request(Generation closing);
+  void put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Device> target);
+  void report_target_fault(IoOp op, const Error& error);
+
+  Runtime& runtime_;
+  DeviceOpener& opener_;
+  IoEngine& engine_;
+  const bool read_only_;
+  Mapper mapper_;
+  Space space_;
+  SwapWindow window_;
+  WriteBuffer buffer_;
+  std::atomic<bool> buffered_write_lost_{false};  // since the volume was opened
+  std::atomic<uint64_t> duplicated_bytes_{0};
+  std::atomic<CommitHook*> hook_{nullptr};
+  const uint64_t log_id_;  // of the superblocks that this mount writes
+  FoundLog found_log_;     // set when the volume is opened
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  Superblock durable_;
+  std::string label_;
+  std::vector<DeviceEntry> entries_;  // by devid, as the devices are now
+  std::optional<Superblock::Succession> pending_swap_;
+  std::optional<SwapRequest> swap_request_;
+  std::map<uint64_t, Error> write_failures_;  // of buffered writes, by owner
 };
 
 }  // namespace moltfs::alloc

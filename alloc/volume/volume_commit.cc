@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// One commit: chunk table, flush, swap if asked for, superblocks; then what it made free.
+// Volume: one commit. Chunk table, flush, the swap if one was requested, superblocks; then what the
+// commit made free.
 //
-// Which write may be lost when, in the order of things (G is the commit, G-1 the one before):
-//   chunk table   goes to the slot that G-1 does not name; durable with the first flush.
-//   first flush   makes everything of G durable, and copy 1 of G-1, before copy 0 is touched: so
-//                 while copy 0 is torn, copy 1 tells of G-1.
-//   copy 0        durable with the second flush: G is durable. Nothing before that depends on it.
-//   copy 1        not flushed here. Until the next commit's first flush it may be torn or be that
-//                 of G-1: then copy 0 counts, which is whole. A device that is closed for good (the
-//                 source of a swap, mkfs) is flushed.
+// Which writes a crash may lose, in the order of the steps (G is the commit, G-1 the one before):
+//   chunk table   goes to the slot that G-1 does not name. Durable with the first flush.
+//   first flush   makes everything of G durable, and copy 1 of G-1, before copy 0 is touched. So
+//                 while copy 0 is torn, copy 1 holds G-1.
+//   copy 0        durable with the second flush: then G is durable. Nothing before depends on it.
+//   copy 1        not flushed here. Until the next commit's first flush it may be torn or hold G-1.
+//                 Copy 0 is whole then, and counts. A device that is not used any more (the source
+//                 of a swap, mkfs) is flushed.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -19,15 +20,13 @@
 #include "alloc/base/uuid.h"
 #include "alloc/disk/chunk_table.h"
 #include "alloc/disk/format.h"
-#include "alloc/volume/volume_impl.h"
+#include "alloc/volume/volume.h"
 
 namespace moltfs::alloc {
 
-namespace {
-
-class Commit {
+class Volume::Commit {
  public:
-  Commit(Volume::Impl& volume, const Space::Sealed& sealed, std::vector<std::byte> fs_payload);
+  Commit(Volume& volume, const Space::Sealed& sealed, std::vector<std::byte> fs_payload);
   Result<void> run();
 
  private:
@@ -35,8 +34,6 @@ class Commit {
     DeviceId devid;
     Device* device;
   };
-  using Map = alloc::Map;
-
   Result<void> make_durable();
   Result<void> write_chunk_table();
   Result<void> flush_devices();
@@ -49,46 +46,46 @@ class Commit {
   Result<void> write_target_superblock(Device& target, const Superblock& superblock);
   void retire_source();
   void demote_target();
-  void discard_removed();
   void publish();
 
   std::vector<Member> members() const;
   Result<void> run_on_members(std::span<const Member> on, std::vector<IoRequest>& requests);
-  void count(const Device* device, uint64_t bytes);
 
-  Volume::Impl& volume_;
+  Volume& volume_;
   const Space::Sealed& sealed_;
   std::optional<SwapRequest> swap_;
   Superblock next_;
-  std::optional<Uuid> announced_;  // pending_swap of the commit before
-  bool first_ = false;             // of the volume's life
+  std::optional<Uuid> announced_;  // target of the pending_swap of the commit before
+  bool first_ = false;             // the first commit of the volume's life
   bool target_flushed_ = false, table_on_target_ = false;
 
-  // Set by try_swap. The outcome, and the devices on both sides.
+  // Set by try_swap():
   bool swapped_ = false;
-  std::string swap_reason_;
-  std::optional<Error> swap_fault_;          // of the target, to be told to the hook
-  std::shared_ptr<Device> source_, target_;  // target_: its superblock may say "member"
-  Superblock::Succession successor_;         // what the source's superblock is to say
+  std::string swap_reason_;          // why not
+  std::optional<Error> swap_fault_;  // of the target; the hook must be told
+  std::shared_ptr<Device> source_;
+  std::shared_ptr<Device> target_;    // its superblock may have the role "member"
+  Superblock::Succession successor_;  // for the source's superblock
   Uuid source_uuid_;
 };
 
-Commit::Commit(Volume::Impl& volume, const Space::Sealed& sealed, std::vector<std::byte> fs_payload)
+Volume::Commit::Commit(Volume& volume, const Space::Sealed& sealed,
+                       std::vector<std::byte> fs_payload)
     : volume_(volume),
       sealed_(sealed),
       swap_(volume.take_swap_request(sealed.generation)),
       next_(volume.next_superblock()) {
   first_ = next_.generation.value == 0;
   {
-    std::lock_guard lock(volume.mutex);
-    if (volume.durable.pending_swap) announced_ = volume.durable.pending_swap->uuid;
+    std::lock_guard lock(volume.mutex_);
+    if (volume.durable_.pending_swap) announced_ = volume.durable_.pending_swap->uuid;
   }
   next_.generation = sealed.generation;
   next_.next_logical = sealed.next_logical;
   next_.fs_payload = std::move(fs_payload);
 }
 
-Result<void> Commit::run() {
+Result<void> Volume::Commit::run() {
   auto result = make_durable();
   if (swap_ && !swapped_ && swap_reason_.empty()) {
     swap_failed("the commit failed: " + result.error().message());
@@ -97,17 +94,16 @@ Result<void> Commit::run() {
   if (swapped_) retire_source();
   if (swap_fault_) volume_.report_target_fault(IoOp::write, *swap_fault_);
   if (result) {
-    discard_removed();
-    volume_.space.committed(sealed_);
+    volume_.space_.made_durable(sealed_);
     publish();
-    if (CommitHook* hook = volume_.hook()) hook->on_durable(sealed_.generation);
+    if (CommitHook* hook = volume_.hook_) hook->on_durable(sealed_.generation);
   }
   if (swap_ && swap_->outcome) swap_->outcome({swapped_, swap_reason_});
   return result;
 }
 
-Result<void> Commit::make_durable() {
-  volume_.write_delayed();
+Result<void> Volume::Commit::make_durable() {
+  volume_.drain_buffer();
   TRY(write_chunk_table());
   TRY(flush_devices());
   ask_replace();
@@ -115,36 +111,28 @@ Result<void> Commit::make_durable() {
   return write_superblocks();
 }
 
-std::vector<Commit::Member> Commit::members() const {
+std::vector<Volume::Commit::Member> Volume::Commit::members() const {
   std::vector<Member> all;
-  for (const auto& [devid, device] : volume_.mapper.current()->devices()) {
+  for (const auto& [devid, device] : volume_.mapper_.current()->devices()) {
     all.push_back({devid, device.get()});
   }
   return all;
 }
 
-void Commit::count(const Device* device, uint64_t bytes) {
-  volume_.overhead_bytes += bytes;
-  const auto map = volume_.mapper.current();
-  const bool to_target = target_ ? device == target_.get()
-                                 : map->duplication() && device == map->duplication()->target.get();
-  if (to_target) volume_.target_overhead_bytes += bytes;
-}
-
-/// Runs one request for each member of `on`; the first failure, located.
-Result<void> Commit::run_on_members(std::span<const Member> on, std::vector<IoRequest>& requests) {
+/// Runs one request for each member of `on`. Returns the first failure, with its place.
+Result<void> Volume::Commit::run_on_members(std::span<const Member> on,
+                                            std::vector<IoRequest>& requests) {
   ASSERT(requests.size() == on.size());
-  volume_.engine.run(requests);
+  volume_.engine_.run(requests);
   for (size_t i = 0; i < requests.size(); ++i) {
     const IoRequest& request = requests[i];
     if (!request.result) return located(request.result.error(), on[i].devid, request.offset);
-    if (request.op == IoOp::write) count(request.device, request.length);
   }
   return ok();
 }
 
-/// A swap always writes it: the target has none yet.
-Result<void> Commit::write_chunk_table() {
+/// Not written if nothing has changed. A swap always writes it: the target has none yet.
+Result<void> Volume::Commit::write_chunk_table() {
   if (!first_ && !sealed_.chunks_changed && !swap_) return ok();
   TRY(auto blob, encode_chunk_table(*sealed_.chunks, next_.volume,
                                     {next_.devices, sealed_.next_logical, sealed_.generation}));
@@ -161,12 +149,11 @@ Result<void> Commit::write_chunk_table() {
   for (const Member& member : on) {
     requests.push_back(IoRequest::make_write(member.device, offset, padded.span()));
   }
-  const auto map = volume_.mapper.current();
+  const auto map = volume_.mapper_.current();
   if (swap_ && map->duplication()) {
     Device& target = *map->duplication()->target;
-    auto written = volume_.engine.write(target, offset, padded.span());
+    auto written = volume_.engine_.write(target, offset, padded.span());
     if (written) {
-      count(&target, padded.size());
       table_on_target_ = true;
     } else {
       volume_.report_target_fault(IoOp::write,
@@ -176,15 +163,15 @@ Result<void> Commit::write_chunk_table() {
   return run_on_members(on, requests);
 }
 
-Result<void> Commit::flush_devices() {
-  const auto map = volume_.mapper.current();
+Result<void> Volume::Commit::flush_devices() {
+  const auto map = volume_.mapper_.current();
   const auto on = members();
   std::vector<IoRequest> requests;
   for (const Member& member : on) requests.push_back(IoRequest::make_flush(member.device));
   if (map->duplication()) {
     requests.push_back(IoRequest::make_flush(map->duplication()->target.get()));
   }
-  volume_.engine.run(requests);
+  volume_.engine_.run(requests);
   if (map->duplication()) {
     const IoRequest& of_target = requests.back();
     if (of_target.result) {
@@ -200,15 +187,15 @@ Result<void> Commit::flush_devices() {
   return ok();
 }
 
-void Commit::ask_replace() {
-  CommitHook* hook = volume_.hook();
+void Volume::Commit::ask_replace() {
+  CommitHook* hook = volume_.hook_;
   if (hook == nullptr) return;
   next_.replace_payload = hook->on_flushed(sealed_.generation, target_flushed_);
   ASSERT(next_.replace_payload.size() <= format::kMaxReplacePayload);
 }
 
-/// Copy 0 on all, flush, copy 1 on all; see the head of this file.
-Result<void> Commit::write_superblocks() {
+/// Copy 0 on all members, flush, copy 1 on all. See the head of this file.
+Result<void> Volume::Commit::write_superblocks() {
   TRY(write_copies(0));
   const auto on = members();
   std::vector<IoRequest> flushes;
@@ -219,8 +206,8 @@ Result<void> Commit::write_superblocks() {
   return run_on_members(on, flushes);
 }
 
-Result<void> Commit::write_copies(unsigned copy) {
-  const auto map = volume_.mapper.current();
+Result<void> Volume::Commit::write_copies(unsigned copy) {
+  const auto map = volume_.mapper_.current();
   std::vector<Member> on;
   std::vector<AlignedBuffer> buffers;
   std::vector<IoRequest> requests;
@@ -241,18 +228,18 @@ Result<void> Commit::write_copies(unsigned copy) {
 
 // ---- The swap (volume.h, steps a to d)
 
-void Commit::swap_failed(std::string reason) {
+void Volume::Commit::swap_failed(std::string reason) {
   swap_reason_ = std::move(reason);
-  // The source is to win against a target that may bear the same generation.
+  // The target's superblock may have the same generation, and the source's must win.
   next_.pending_swap.reset();
-  std::lock_guard lock(volume_.mutex);
-  volume_.pending_swap.reset();
+  std::lock_guard lock(volume_.mutex_);
+  volume_.pending_swap_.reset();
 }
 
-void Commit::try_swap() {
+void Volume::Commit::try_swap() {
   if (announced_ != swap_->target.uuid) return swap_failed("no commit before has announced it");
   if (!table_on_target_ || !target_flushed_) return swap_failed("the target failed");
-  auto map = volume_.mapper.current();
+  auto map = volume_.mapper_.current();
   if (!map->duplication() || map->duplication()->source != swap_->source) {
     return swap_failed("duplication is off");
   }
@@ -276,12 +263,12 @@ void Commit::try_swap() {
       validate_chunks(*sealed_.chunks, {swapped.devices, next_.next_logical, sealed_.generation});
   if (!fits) return swap_failed(fits.error().message());
 
-  volume_.window.open(target);
-  // Asked within the window: whoever switched duplication off earlier shows here, and whoever does
-  // it from now on spoils the window.
+  volume_.window_.open(target);
+  // Within the window: duplication that was switched off earlier shows here, and a task that
+  // switches it off from now on spoils the window.
   std::string reason;
-  CommitHook* hook = volume_.hook();
-  if (!volume_.mapper.current()->duplication() ||
+  CommitHook* hook = volume_.hook_;
+  if (!volume_.mapper_.current()->duplication() ||
       (hook != nullptr && !hook->duplication_stands())) {
     reason = "duplication broke";
   } else {
@@ -290,12 +277,12 @@ void Commit::try_swap() {
     if (!written) {
       swap_fault_ = located(written.error(), swap_->source, kSuperblockOffsets[0]);
       reason = "the target's superblock: " + written.error().message();
-    } else if (!volume_.window.close_done()) {
+    } else if (!volume_.window_.close_done()) {
       reason = "a write to the target failed";
     }
   }
   if (!reason.empty()) {
-    volume_.window.close_failed();
+    volume_.window_.close_failed();
     return swap_failed(std::move(reason));
   }
   swapped_ = true;
@@ -303,33 +290,31 @@ void Commit::try_swap() {
   volume_.put_target_in_place(swap_->target, std::move(target));
 }
 
-Result<void> Commit::write_target_superblock(Device& target, const Superblock& superblock) {
-  TRY(auto size, encode(superblock));
-  TRY(write_superblock(volume_.engine, target, superblock));
-  count(&target, 2 * size.size());
-  return verify_superblock(volume_.engine, target, superblock);
+Result<void> Volume::Commit::write_target_superblock(Device& target, const Superblock& superblock) {
+  TRY(write_superblock(volume_.engine_, target, superblock));
+  return verify_superblock(volume_.engine_, target, superblock);
 }
 
-/// The source says by whom it was replaced. It may be broken; the target's superblock counts
-/// anyway.
-void Commit::retire_source() {
+/// Writes into the source's superblock which device has replaced it. The source may be broken; the
+/// target's superblock counts anyway.
+void Volume::Commit::retire_source() {
   Superblock replaced = next_;
   replaced.role = DeviceRole::replaced;
   replaced.device = source_uuid_;
   replaced.devid = swap_->source;
   replaced.successor = successor_;
-  auto written = write_superblock(volume_.engine, *source_, replaced);
-  if (written) written = volume_.engine.flush(*source_);
+  auto written = write_superblock(volume_.engine_, *source_, replaced);
+  if (written) written = volume_.engine_.flush(*source_);
   if (!written) {
     log_warning("{}: could not be marked as replaced: {}", source_->path(),
                 written.error().message());
   }
 }
 
-/// The swap failed after the target's superblock was begun, and the source's is durable. A target
-/// that fails now and then must not lose its place by that, hence more than one attempt; one that
-/// cannot be written at all is wiped, if that works.
-void Commit::demote_target() {
+/// The swap failed after the target's superblock was begun, and the source's superblock is durable.
+/// Makes the target a target again. It tries more than once, so that a target with a passing fault
+/// keeps its place. If all attempts fail, it tries to wipe the target's superblocks.
+void Volume::Commit::demote_target() {
   constexpr unsigned kAttempts = 3;
   Superblock demoted = next_;
   demoted.role = DeviceRole::target;
@@ -337,54 +322,65 @@ void Commit::demote_target() {
   demoted.device = swap_->target.uuid;
   Result<void> written = ok();
   for (unsigned attempt = 0; attempt < kAttempts; ++attempt) {
-    written = write_superblock(volume_.engine, *target_, demoted);
-    if (written) written = volume_.engine.flush(*target_);
+    written = write_superblock(volume_.engine_, *target_, demoted);
+    if (written) written = volume_.engine_.flush(*target_);
     if (written) return;
   }
-  written = wipe_superblocks(volume_.engine, *target_);
+  written = wipe_superblocks(volume_.engine_, *target_);
   if (!written) {
     log_warning("{}: its superblock could not be taken back after a failed swap: {}",
                 target_->path(), written.error().message());
   }
 }
 
-// ---- Afterwards
-
-/// Best effort: a device that fails to discard keeps old bytes, no more.
-void Commit::discard_removed() {
-  const auto map = volume_.mapper.current();
-  std::vector<IoRequest> requests;
-  auto add = [&requests](Device* device, const Stripe& stripe, uint64_t length) {
-    if (!device->can_discard()) return;
-    requests.push_back(IoRequest::make_discard(device, stripe.offset.value, length));
-  };
-  for (const auto& chunk : sealed_.removed) {
-    for (const Stripe& stripe : chunk->stripes) {
-      auto device = map->devices().find(stripe.device);
-      if (device == map->devices().end()) continue;
-      add(device->second.get(), stripe, chunk->stripe_length());
-      if (map->duplication() && map->duplication()->source == stripe.device) {
-        add(map->duplication()->target.get(), stripe, chunk->stripe_length());
-      }
-    }
-  }
-  if (!requests.empty()) volume_.engine.run(requests);
-}
-
-void Commit::publish() {
+void Volume::Commit::publish() {
   next_.role = DeviceRole::member;
   next_.devid = next_.devices.front().devid;
   next_.device = next_.devices.front().uuid;
   next_.successor.reset();
-  std::lock_guard lock(volume_.mutex);
-  volume_.durable = next_;
+  std::lock_guard lock(volume_.mutex_);
+  volume_.durable_ = next_;
 }
 
-}  // namespace
+// ---- Volume
+
+Space::Sealed Volume::seal(Generation closing) {
+  Space::Sealed sealed = space_.seal(closing);
+  if (CommitHook* hook = hook_) hook->on_seal(closing);
+  std::lock_guard lock(mutex_);
+  if (swap_request_ && !swap_request_->sealed) swap_request_->sealed = closing;
+  sealed.swaps = swap_request_.has_value();
+  return sealed;
+}
 
 Result<void> Volume::finish_commit(const Space::Sealed& sealed, std::vector<std::byte> fs_payload) {
-  if (impl_->read_only) return Error(Errc::read_only);
-  return Commit(*impl_, sealed, std::move(fs_payload)).run();
+  if (read_only_) return Error(Errc::read_only);
+  return Commit(*this, sealed, std::move(fs_payload)).run();
+}
+
+void Volume::free_removed(const Space::Sealed& sealed) {
+  {
+    // The guard keeps the devices in use: disarm() waits for these discards.
+    const MapGuard guard = acquire_map();
+    const Map& map = guard.map();
+    std::vector<IoRequest> requests;
+    const auto add = [&requests](Device* device, const Stripe& stripe, uint64_t length) {
+      if (!device->can_discard()) return;
+      requests.push_back(IoRequest::make_discard(device, stripe.offset.value, length));
+    };
+    for (const auto& chunk : sealed.removed) {
+      for (const Stripe& stripe : chunk->stripes) {
+        const auto device = map.devices().find(stripe.device);
+        if (device == map.devices().end()) continue;
+        add(device->second.get(), stripe, chunk->stripe_length());
+        if (map.duplication() && map.duplication()->source == stripe.device) {
+          add(map.duplication()->target.get(), stripe, chunk->stripe_length());
+        }
+      }
+    }
+    if (!requests.empty()) engine_.run(requests);
+  }
+  space_.committed(sealed);
 }
 
 }  // namespace moltfs::alloc

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Reads and writes by logical address, and what their failures mean.
+// Volume: reads, writes and discards by logical address, and what their failures mean.
+#include <algorithm>
+
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
-#include "alloc/volume/volume_impl.h"
+#include "alloc/volume/volume.h"
 
 namespace moltfs::alloc {
 
@@ -13,13 +15,17 @@ std::span<IoRequest> span_of(Requests& requests) {
   return {requests.data(), requests.size()};
 }
 
-/// The first failure on each of: the target, the device that the target is to replace, the rest.
-struct Failures {
+}  // namespace
+
+// ---- Writing
+
+/// The first failure on the target, on the source that it is to replace, and on other members.
+struct Volume::Failures {
   std::optional<Error> target, source, member;
 };
 
-Failures failures_of(const Map& map, std::span<const Segment> segments,
-                     std::span<const IoRequest> requests) {
+Volume::Failures Volume::failures_of(const Map& map, std::span<const Segment> segments,
+                                     std::span<const IoRequest> requests) {
   Failures failures;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].result) continue;
@@ -35,15 +41,13 @@ Failures failures_of(const Map& map, std::span<const Segment> segments,
   return failures;
 }
 
-}  // namespace
-
-/// The target became the member after writes to it had failed and before anybody knew of them:
-/// they are made once more. Only what fails then is an error of a member.
-Result<void> Volume::Impl::repeat_on_target(std::span<const Segment> segments,
-                                            std::span<IoRequest> requests) {
+/// The target became the member after writes to it had failed and before anybody was told. Repeats
+/// these writes: only a second failure is an error of a member.
+Result<void> Volume::repeat_on_target(std::span<const Segment> segments,
+                                      std::span<IoRequest> requests) {
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].result || !segments[i].to_target) continue;
-    engine.run({&requests[i], 1});
+    engine_.run({&requests[i], 1});
     if (!requests[i].result) {
       return located(requests[i].result.error(), segments[i].devid, segments[i].offset.value);
     }
@@ -51,28 +55,29 @@ Result<void> Volume::Impl::repeat_on_target(std::span<const Segment> segments,
   return ok();
 }
 
-/// Judges what failed of a plan that was carried out: on the target it goes to the hook, on a member
-/// it is returned; which of the two is the member may have to be waited for.
-Result<void> Volume::Impl::judge_writes(const Map& map, Plan& plan) {
+/// Judges the failures of a plan that was carried out. A failure on the target goes to the hook,
+/// one on a member is returned. While a swap is being decided, waits until it is known which of the
+/// two devices is the member.
+Result<void> Volume::judge_writes(const Map& map, Plan& plan) {
   const std::span<const Segment> segments(plan.segments.data(), plan.segments.size());
   const std::span<IoRequest> requests = span_of(plan.requests).first(segments.size());
   uint64_t to_target = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (segments[i].to_target && requests[i].result) to_target += segments[i].length;
   }
-  duplicated_bytes += to_target;
+  duplicated_bytes_ += to_target;
 
   Failures failures = failures_of(map, segments, requests);
   if (failures.target || failures.source) {
     const Device* target = map.duplication()->target.get();
-    if (window.target_is_member(target, failures.target.has_value())) {
+    if (window_.target_is_member(target, failures.target.has_value())) {
       if (failures.target) {
         TRY(repeat_on_target(segments, requests));
       }
     } else {
       if (failures.target) {
         report_target_fault(IoOp::write, *failures.target);
-        window.end_report();
+        window_.end_report();
       }
       if (failures.source) return *failures.source;
     }
@@ -81,63 +86,85 @@ Result<void> Volume::Impl::judge_writes(const Map& map, Plan& plan) {
   return ok();
 }
 
-Result<void> Volume::Impl::run_writes(const Map& map, Plan& plan) {
-  engine.run(span_of(plan.requests));
+Result<void> Volume::run_writes(const Map& map, Plan& plan) {
+  engine_.run(span_of(plan.requests));
   return judge_writes(map, plan);
 }
 
-void Volume::Impl::Plan::add(const Segment& segment, ConstBytes bytes) {
+void Volume::Plan::add(const Segment& segment, ConstBytes bytes) {
   segments.push_back(segment);
   requests.push_back(IoRequest::make_write(segment.device, segment.offset.value,
                                            bytes.subspan(segment.buffer_offset, segment.length)));
 }
 
-Result<void> Volume::Impl::Plan::add(const Map& map, const LogicalWrite& write) {
+Result<void> Volume::Plan::add(const Map& map, const LogicalWrite& write) {
   TRY(auto places, map.for_write({write.at, write.bytes.size()}));
   for (const Segment& segment : places) add(segment, write.bytes);
   return ok();
 }
 
-Result<void> Volume::Impl::write(const MapGuard& guard, std::span<const LogicalWrite> writes) {
-  if (read_only) return Error(Errc::read_only);
+Result<void> Volume::write(const MapGuard& guard, std::span<const LogicalWrite> writes) {
+  if (read_only_) return Error(Errc::read_only);
   Plan plan;
   for (const LogicalWrite& write : writes) {
-    delayed.displace({write.at, write.bytes.size()});
+    buffer_.displace({write.at, write.bytes.size()});
     TRY(plan.add(guard.map(), write));
   }
   return run_writes(guard.map(), plan);
 }
 
-// ---- Delayed writes
+Result<void> Volume::repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes,
+                            unsigned copy) {
+  if (read_only_) return Error(Errc::read_only);
+  const Map& map = guard.map();
+  TRY(auto places, map.for_read({at, bytes.size()}, copy));
+  Plan plan;
+  for (const Segment& place : places) {
+    plan.add(place, bytes);
+    // R1 holds for this write, too.
+    const auto& duplication = map.duplication();
+    if (!duplication || place.devid != duplication->source) continue;
+    if (!duplication->rule->duplicates({place.offset, place.length})) continue;
+    Segment twin = place;
+    twin.device = duplication->target.get();
+    twin.to_target = true;
+    plan.add(twin, bytes);
+  }
+  return run_writes(map, plan);
+}
 
-Result<void> Volume::Impl::write_later(const MapGuard& guard, std::span<const LogicalWrite> writes,
-                                       uint64_t owner) {
-  if (read_only) return Error(Errc::read_only);
+// ---- Buffered writes
+
+Result<void> Volume::write_buffered(const MapGuard& guard, std::span<const LogicalWrite> writes,
+                                    uint64_t owner) {
+  if (read_only_) return Error(Errc::read_only);
   uint64_t bytes = 0;
   for (const LogicalWrite& write : writes) bytes += write.bytes.size();
   if (bytes > WriteBuffer::kMaxWriteBytes) return this->write(guard, writes);
   for (const LogicalWrite& write : writes) {
-    delayed.displace({write.at, write.bytes.size()});
-    while (!delayed.add(write.at, write.bytes, owner)) {
-      if (const auto batch = delayed.take()) write_batch(*batch);
+    buffer_.displace({write.at, write.bytes.size()});
+    while (!buffer_.add(write.at, write.bytes, owner)) {
+      if (const auto batch = buffer_.take()) write_batch(*batch);
     }
   }
   return ok();
 }
 
-void Volume::Impl::write_delayed() {
-  if (const auto batch = delayed.take()) write_batch(*batch);
-  delayed.wait_for_taken();
+/// Writes everything that is in the buffer, and waits for batches that other tasks are writing.
+/// Failures on a member are kept for take_write_failure().
+void Volume::drain_buffer() {
+  if (const auto batch = buffer_.take()) write_batch(*batch);
+  buffer_.wait_for_taken();
 }
 
-void Volume::Impl::write_batch(const WriteBuffer::Batch& batch) {
-  const MapGuard guard = mapper.acquire();
+void Volume::write_batch(const WriteBuffer::Batch& batch) {
+  const MapGuard guard = mapper_.acquire();
   Plan plan = plan_batch(guard.map(), batch);
   end_batch(guard, batch, run_writes(guard.map(), plan));
 }
 
-/// Neighbours go in one request. Where there is no chunk any more nothing is to be kept.
-Volume::Impl::Plan Volume::Impl::plan_batch(const Map& map, const WriteBuffer::Batch& batch) const {
+/// Neighbours go in one request. Writes to a chunk that was removed are dropped.
+Volume::Plan Volume::plan_batch(const Map& map, const WriteBuffer::Batch& batch) const {
   Plan plan;
   LogicalWrite run;
   const auto end_run = [&] {
@@ -161,14 +188,14 @@ Volume::Impl::Plan Volume::Impl::plan_batch(const Map& map, const WriteBuffer::B
   return plan;
 }
 
-void Volume::Impl::end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
-                             const Result<void>& written) {
+void Volume::end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
+                       const Result<void>& written) {
   if (!written) find_lost(guard, batch);
-  delayed.done(batch);
+  buffer_.done(batch);
 }
 
-/// Something has failed: which? Each is tried once more by itself, and its owner remembered.
-void Volume::Impl::find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch) {
+/// A part of the batch has failed. Repeats each write alone, to find out which owners lost data.
+void Volume::find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch) {
   for (const WriteBuffer::Write& write : batch.writes) {
     if (guard.map().chunk_of({write.at, write.bytes.size()}) == nullptr) continue;
     Plan plan;
@@ -177,28 +204,28 @@ void Volume::Impl::find_lost(const MapGuard& guard, const WriteBuffer::Batch& ba
     if (again) continue;
     log_error("inode {}: {} bytes are lost: {}", write.owner, write.bytes.size(),
               again.error().message());
-    content_lost = true;
-    std::lock_guard lock(mutex);
-    write_failures.emplace(write.owner, again.error());
+    buffered_write_lost_ = true;
+    std::lock_guard lock(mutex_);
+    write_failures_.emplace(write.owner, again.error());
   }
 }
 
-std::optional<Error> Volume::Impl::take_write_failure(std::optional<uint64_t> owner) {
-  std::lock_guard lock(mutex);
-  const auto found = owner ? write_failures.find(*owner) : write_failures.begin();
-  if (found == write_failures.end()) return std::nullopt;
+std::optional<Error> Volume::take_write_failure(std::optional<uint64_t> owner) {
+  std::lock_guard lock(mutex_);
+  const auto found = owner ? write_failures_.find(*owner) : write_failures_.begin();
+  if (found == write_failures_.end()) return std::nullopt;
   const Error error = found->second;
   if (owner) {
-    write_failures.erase(found);
+    write_failures_.erase(found);
   } else {
-    write_failures.clear();
+    write_failures_.clear();
   }
   return error;
 }
 
 // ---- Reading
 
-void Volume::Impl::read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy) {
+void Volume::read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy) {
   struct Origin {
     LogicalRead* read;
     Segment segment;
@@ -219,13 +246,13 @@ void Volume::Impl::read_batch(const MapGuard& guard, std::span<LogicalRead> read
   };
   for (LogicalRead& read : reads) {
     read.result = ok();
-    if (delayed.empty()) {
+    if (buffer_.empty()) {
       add(read, read.at, read.into);
     } else {
-      for (const auto& part : delayed.read(read.at, read.into)) add(read, part.at, part.into);
+      for (const auto& part : buffer_.read(read.at, read.into)) add(read, part.at, part.into);
     }
   }
-  engine.run(span_of(requests));
+  engine_.run(span_of(requests));
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].result) continue;
     const Segment& segment = origins[i].segment;
@@ -234,31 +261,45 @@ void Volume::Impl::read_batch(const MapGuard& guard, std::span<LogicalRead> read
   }
 }
 
-Result<void> Volume::Impl::read(const MapGuard& guard, LogicalOffset at, Bytes into,
-                                unsigned copy) {
+Result<void> Volume::read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy) {
   LogicalRead one{at, into};
   read_batch(guard, {&one, 1}, copy);
   return one.result;
 }
 
-Result<void> Volume::Impl::repair(const MapGuard& guard, LogicalOffset at, ConstBytes bytes,
-                                  unsigned copy) {
-  if (read_only) return Error(Errc::read_only);
-  const Map& map = guard.map();
-  TRY(auto places, map.for_read({at, bytes.size()}, copy));
-  Plan plan;
-  for (const Segment& place : places) {
-    plan.add(place, bytes);
-    // R1 holds for this write, too.
-    const auto& duplication = map.duplication();
-    if (!duplication || place.devid != duplication->source) continue;
-    if (!duplication->rule->duplicates({place.offset, place.length})) continue;
-    Segment twin = place;
-    twin.device = duplication->target.get();
-    twin.to_target = true;
-    plan.add(twin, bytes);
+unsigned Volume::copies_at(const MapGuard& guard, LogicalOffset at) const {
+  const Chunk* chunk = guard.map().chunk_of({at, 1});
+  return chunk == nullptr ? 0 : chunk->copies;
+}
+
+// ---- Discarding
+
+bool Volume::can_discard() const {
+  const auto map = mapper_.current();
+  return std::any_of(map->devices().begin(), map->devices().end(),
+                     [](const auto& device) { return device.second->can_discard(); });
+}
+
+uint64_t Volume::discard(std::span<const LogicalRange> ranges) {
+  const MapGuard guard = acquire_map();
+  std::vector<IoRequest> requests;
+  std::vector<bool> on_member;  // for each request
+  for (const LogicalRange& range : ranges) {
+    const auto segments = guard.map().for_write(range);
+    if (!segments) continue;
+    for (const Segment& segment : segments.value()) {
+      if (!segment.device->can_discard()) continue;
+      requests.push_back(
+          IoRequest::make_discard(segment.device, segment.offset.value, segment.length));
+      on_member.push_back(!segment.to_target);
+    }
   }
-  return run_writes(map, plan);
+  engine_.run(requests);
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (requests[i].result && on_member[i]) bytes += requests[i].length;
+  }
+  return bytes;
 }
 
 }  // namespace moltfs::alloc

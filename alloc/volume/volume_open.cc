@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Making a volume, and opening one: which devices are its members, and which superblock counts.
+// Volume: creating and opening. Which devices are the members, and which superblock counts.
 //
-// Opening gathers superblocks of one volume until nothing more is named: first the devices offered,
-// then whatever the newest member superblock names (members, the target of a pending swap, the
-// predecessor of a swap just done), found by recorded path, hints and candidates, always checked by
-// uuid. The newest *member* superblock counts; of equal ones that without `predecessor` (volume.h:
-// the swap had failed). So it does not matter which device was offered first, or at all.
+// Opening collects superblocks of one volume until no further device is named. It begins with the
+// devices that the user named. Then it finds the devices that the newest member superblock names:
+// members, the target of a pending swap, and the predecessor of a swap just done. It tries the
+// recorded paths, the hints and all candidates, and always compares the uuid. The newest *member*
+// superblock counts; of two equally new ones the one without `predecessor` (the swap had failed,
+// see volume.h). So the result does not depend on which members the user named.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,7 +18,9 @@
 #include "alloc/base/size_text.h"
 #include "alloc/base/uuid.h"
 #include "alloc/disk/chunk_table.h"
-#include "alloc/volume/volume_impl.h"
+#include "alloc/disk/peek.h"
+#include "alloc/disk/volume_settings.h"
+#include "alloc/volume/volume.h"
 
 namespace moltfs::alloc {
 
@@ -35,11 +38,12 @@ class Opening {
   Opening(DeviceOpener& opener, const Volume::OpenOptions& options)
       : opener_(opener), options_(options) {}
 
-  /// A device that the user named. Errors: see Volume::open.
+  /// Adds a device that the user named. Errors: see Volume::open.
   Result<void> offer(const std::string& path);
-  /// Finds what the newest superblock names; decides which one counts.
+  /// Finds the devices that the newest superblock names, and decides which superblock counts.
   void gather();
-  /// Members complete, nobody superseded, sizes as recorded. REQUIRES: gather() was called.
+  /// Checks that all members are there, that none was replaced, and that none is shorter than
+  /// recorded. REQUIRES: gather() was called.
   Result<void> check();
   Result<ChunkList> read_chunks() const;
 
@@ -51,7 +55,7 @@ class Opening {
  private:
   struct Found {
     std::string path;
-    std::shared_ptr<Device> device;  ///< null: only looked at so far
+    std::shared_ptr<Device> device;  ///< null: its superblock was read, but it is not claimed
     Superblock superblock;
     bool offered = false;
   };
@@ -62,7 +66,7 @@ class Opening {
   };
 
   Result<std::shared_ptr<Device>> open_exclusively(const std::string& path);
-  std::optional<Superblock> look_at(const std::string& path);
+  std::optional<Superblock> peek(const std::string& path);
   void find(const Named& named);
   bool find_at(const std::string& path, const Named& named);
   std::vector<Named> named_by(const Superblock& superblock) const;
@@ -77,8 +81,8 @@ class Opening {
   DeviceOpener& opener_;
   const Volume::OpenOptions& options_;
   std::vector<Found> found_;
-  std::set<Uuid> looked_for_;
-  std::map<std::string, std::optional<Superblock>> looked_at_;
+  std::set<Uuid> searched_;
+  std::map<std::string, std::optional<Superblock>> peeked_;
   std::optional<std::vector<std::string>> candidates_;
   Superblock truth_;
   std::vector<DeviceEntry> entries_;
@@ -156,23 +160,18 @@ std::vector<Opening::Named> Opening::named_by(const Superblock& sb) const {
   return all;
 }
 
-/// The superblock of whatever is at `path`, looked at without claiming it; nothing if there is
-/// none.
-std::optional<Superblock> Opening::look_at(const std::string& path) {
-  auto [entry, is_new] = looked_at_.try_emplace(path);
-  if (!is_new) return entry->second;
-  DeviceOpener::Options how;
-  how.read_only = true;
-  how.exclusive = false;
-  auto device = opener_.open(path, how);
-  if (!device) return std::nullopt;
-  auto superblock = read_superblock(opener_.engine(), *device.value());
-  if (superblock) entry->second = std::move(superblock).value();
+/// The superblock of the device at `path`, which is not claimed. Nothing if there is none.
+std::optional<Superblock> Opening::peek(const std::string& path) {
+  auto [entry, is_new] = peeked_.try_emplace(path);
+  if (is_new) {
+    auto superblock = peek_superblock(opener_, path);
+    if (superblock) entry->second = std::move(superblock).value();
+  }
   return entry->second;
 }
 
 bool Opening::find_at(const std::string& path, const Named& named) {
-  const auto seen = look_at(path);
+  const auto seen = peek(path);
   if (!seen || seen->volume != found_.front().superblock.volume || seen->device != named.uuid) {
     return false;
   }
@@ -197,7 +196,7 @@ void Opening::gather() {
   for (bool more = true; more;) {
     more = false;
     for (const Named& named : named_by(newest()->superblock)) {
-      if (found(named.uuid) != nullptr || !looked_for_.insert(named.uuid).second) continue;
+      if (found(named.uuid) != nullptr || !searched_.insert(named.uuid).second) continue;
       find(named);
       more = true;
     }
@@ -214,7 +213,7 @@ Error Opening::missing(const DeviceEntry& entry) const {
                   entry.path.empty() ? "(path not recorded)" : entry.path));
 }
 
-/// A swap may be half done: both of its devices must have been looked at.
+/// A swap may be half done: the superblocks of both devices must have been read.
 Result<void> Opening::check_swap() const {
   if (const auto& pending = truth_.pending_swap) {
     if (found(pending->uuid) == nullptr && !options_.abandon_swap) {
@@ -235,7 +234,8 @@ Result<void> Opening::check_swap() const {
   return ok();
 }
 
-/// Offered devices that are no members, says the superblock that counts.
+/// Refuses devices that the user named and that are not members, according to the superblock that
+/// counts. Accepts the other device of a swap that was interrupted.
 Result<void> Opening::check_superseded() const {
   for (const Found& f : found_) {
     const Superblock& sb = f.superblock;
@@ -261,11 +261,11 @@ Result<void> Opening::check_superseded() const {
   return ok();
 }
 
-/// Opens a member that was only looked at so far.
+/// Opens a member of which only the superblock was read.
 Result<std::shared_ptr<Device>> Opening::claim(const Found& f) {
   if (f.device) return f.device;
   TRY(auto device, open_exclusively(f.path));
-  // Only from here on nobody else writes to it.
+  // Before it was claimed, others may have written to it.
   auto again = read_superblock(opener_.engine(), *device);
   if (!again) return about(f.path, again.error());
   if (again.value() == f.superblock) return device;
@@ -290,7 +290,7 @@ Result<void> Opening::take_members() {
     devices_[entry.devid] = std::move(device);
     entries_.push_back(std::move(entry));
   }
-  found_.clear();  // whatever is no member is closed
+  found_.clear();  // closes the devices that are not members
   return ok();
 }
 
@@ -340,17 +340,9 @@ Result<void> check_devices_for_create(const std::vector<std::shared_ptr<Device>>
 }
 
 Result<void> check_create_options(const Volume::CreateOptions& options, size_t device_count) {
-  if (options.chunk_size != 0 &&
-      (!std::has_single_bit(options.chunk_size) || options.chunk_size < kMinChunkSize ||
-       options.chunk_size > kMaxChunkSize)) {
-    return Error(
-        Errc::invalid_argument,
-        fmt::format("chunk size {}: it must be a power of two from {} to {}", options.chunk_size,
-                    human_size(kMinChunkSize), human_size(kMaxChunkSize)));
-  }
-  if (options.label.size() > kMaxLabelBytes || options.label.find('\0') != std::string::npos) {
-    return Error(Errc::invalid_argument,
-                 fmt::format("the label is longer than {} bytes", kMaxLabelBytes));
+  TRY(check_label(options.label));
+  if (options.chunk_size != 0) {
+    TRY(check_chunk_size(options.chunk_size));
   }
   for (Profile profile : {options.data_profile, options.metadata_profile}) {
     const size_t needed = profile == Profile::raid10                              ? 4
@@ -365,19 +357,6 @@ Result<void> check_create_options(const Volume::CreateOptions& options, size_t d
 }
 
 }  // namespace
-
-uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices) {
-  uint64_t total = 0, smallest = UINT64_MAX;
-  for (const DeviceEntry& entry : devices) {
-    total += entry.size_bytes;
-    smallest = std::min(smallest, entry.size_bytes - kFirstChunkOffset);
-  }
-  uint64_t size = std::max<uint64_t>(4 << 20, std::bit_ceil(total / 1024));
-  // A small device among big ones must not make the table long.
-  const uint64_t least = std::max(kMinChunkSize, std::bit_ceil(total / 4096));
-  while (size > least && size * 8 > smallest) size /= 2;
-  return std::min(size, kMaxChunkSize);
-}
 
 Result<std::unique_ptr<Volume>> Volume::create(Runtime& runtime, DeviceOpener& opener,
                                                std::vector<std::shared_ptr<Device>> devices,
@@ -403,9 +382,8 @@ Result<std::unique_ptr<Volume>> Volume::create(Runtime& runtime, DeviceOpener& o
   superblock.chunk_size =
       options.chunk_size != 0 ? options.chunk_size : default_chunk_size(superblock.devices);
   auto entries = superblock.devices;
-  return std::unique_ptr<Volume>(
-      new Volume(std::make_unique<Impl>(runtime, opener, false, std::move(superblock),
-                                        std::move(entries), std::move(by_devid), ChunkList())));
+  return std::unique_ptr<Volume>(new Volume(runtime, opener, false, std::move(superblock),
+                                            std::move(entries), std::move(by_devid), ChunkList()));
 }
 
 Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& opener,
@@ -423,12 +401,13 @@ Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& ope
   superblock.role = DeviceRole::member;
   superblock.devid = superblock.devices.front().devid;
   superblock.device = superblock.devices.front().uuid;
-  // Devices may have grown since: more chunks of the old size would make the table too long.
+  // If devices have grown, chunks of the old size could make the table too long.
   superblock.chunk_size = std::max(superblock.chunk_size, default_chunk_size(opening.entries()));
-  auto impl = std::make_unique<Impl>(runtime, opener, options.read_only, std::move(superblock),
-                                     opening.entries(), opening.devices(), std::move(chunks));
-  if (!options.ignore_log) impl->find_log();
-  return std::unique_ptr<Volume>(new Volume(std::move(impl)));
+  std::unique_ptr<Volume> volume(new Volume(runtime, opener, options.read_only,
+                                            std::move(superblock), opening.entries(),
+                                            opening.devices(), std::move(chunks)));
+  if (!options.ignore_log) volume->find_log();
+  return volume;
 }
 
 }  // namespace moltfs::alloc

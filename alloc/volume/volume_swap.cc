@@ -25,7 +25,7 @@ bool SwapWindow::close_done() {
 }
 
 void SwapWindow::close_failed() {
-  std::shared_ptr<Device> target;  // may be closed here, after the lock
+  std::shared_ptr<Device> target;  // released after the lock: that may close the device
   std::unique_lock lock(mutex_);
   ASSERT(state_ == State::open);
   state_ = State::closed;

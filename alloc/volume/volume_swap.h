@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The window of a swap: what a write that fails on the source or on the target means while it is
-// being decided which of the two is the member (volume.h, steps a to c).
+// The window of a swap (volume.h, steps a to c). It decides what a failed write to the source or to
+// the target means while it is not yet known which of the two is the member.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "alloc/base/error.h"
 #include "alloc/base/runtime.h"
@@ -15,14 +16,17 @@
 
 namespace moltfs::alloc {
 
-struct SwapOutcome;
+struct SwapOutcome {
+  bool done = false;
+  std::string reason;  ///< if not done
+};
 
-/// What the engine asked for with Volume::request_swap().
+/// What Volume::request_swap() was called with.
 struct SwapRequest {
   DeviceId source;
   DeviceEntry target;
   std::function<void(const SwapOutcome&)> outcome;
-  std::optional<Generation> sealed;  ///< the commit that is to carry it out
+  std::optional<Generation> sealed;  ///< the commit that will carry it out
 };
 
 class SwapWindow {
@@ -30,22 +34,22 @@ class SwapWindow {
   explicit SwapWindow(Runtime& runtime)
       : decided_(runtime.make_wait_queue()), reported_(runtime.make_wait_queue()) {}
 
-  // ---- The committer.
-  /// From now on failing writers wait. Returns when no report of an earlier fault is under way.
+  // ---- Called by the committer.
+  /// From now on writers that fail wait. Returns when all reports of earlier faults have ended.
   void open(std::shared_ptr<Device> target);
-  /// Decides: the target is the member. False (and the window stays open) if it has been spoilt.
+  /// Decides that the target is the member. False if the window was spoilt: then it stays open.
   bool close_done();
-  /// Decides: the source stays.
+  /// Decides that the source stays the member.
   void close_failed();
 
-  // ---- Everybody else.
+  // ---- Called by any task.
   /// A write under a map that duplicates to `target` has failed, on the target (`target_failed`) or
   /// on the source. Waits if the window for this target is open. True: the target is the member
-  /// now. False: the source is, and if target_failed the caller has begun a report: it tells the
-  /// hook and then calls end_report().
+  /// now. False: the source is; if target_failed, a report has begun: the caller must tell the hook
+  /// and then call end_report().
   bool target_is_member(const Device* target, bool target_failed);
   void end_report();
-  /// Duplication is being switched off: a swap that is not decided yet must fail.
+  /// Duplication is being switched off: if a swap is not decided yet, it must fail.
   void spoil();
 
  private:
@@ -55,7 +59,7 @@ class SwapWindow {
   State state_ = State::closed;  // guarded by mutex_, as all below
   bool spoilt_ = false;
   unsigned reports_ = 0;
-  std::shared_ptr<Device> target_;  // of the open window, or of the last swap that was done
+  std::shared_ptr<Device> target_;  // of the open window, or of the last swap that succeeded
 };
 
 }  // namespace moltfs::alloc

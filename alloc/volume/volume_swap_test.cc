@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Tests of duplication and of the swap: what faults and crashes at each step leave behind.
+// Duplication and the swap, with faults and crashes at each step.
 #include "alloc/volume/volume_swap.h"
+
+#include <thread>
 
 #include "alloc/space/space_test_util.h"
 #include "alloc/volume/volume_test_util.h"
@@ -12,7 +14,7 @@ using namespace moltfs::alloc::test;
 
 namespace {
 
-/// A volume on mem:a and mem:b whose mem:a is being replaced by mem:t: armed, copied, announced.
+/// A volume on mem:a and mem:b. mem:a is being replaced by mem:t: armed and copied.
 struct Replace {
   Bench bench;
   FakeEngine engine;
@@ -80,7 +82,7 @@ TEST_CASE("while armed every write for the source goes to the target, reads do n
   REQUIRE(holds(*r.volume, r.new_data, 2).value());
   REQUIRE(r.target.device->counters().reads == reads);
 
-  // A repair is such a write, too.
+  // A repair is a write, too.
   auto guard = r.volume->acquire_map();
   const auto place = guard.map().for_read({r.old_data, 65536}, 0).value().front();
   REQUIRE(place.devid == DeviceId(1));
@@ -121,7 +123,7 @@ TEST_CASE("faults of the target go to the hook, once for each batch, and never s
   r.check_data(*r.volume);
 }
 
-TEST_CASE("a smaller target bounds new chunks while armed") {
+TEST_CASE("while a smaller target is armed, new chunks end within it") {
   Replace r(32 * MiB);
   while (r.volume->space().allocate_data(MiB, Generation(3))) {
   }
@@ -131,6 +133,37 @@ TEST_CASE("a smaller target bounds new chunks while armed") {
   while (r.volume->space().allocate_data(MiB, Generation(3))) {
   }
   REQUIRE(r.volume->space().last_extent_end(DeviceId(1)) > 32 * MiB);
+}
+
+TEST_CASE("disarming waits for discards on the target that are under way") {
+  Replace r;
+  // Chunks on the source that are empty at the next commit.
+  std::vector<LogicalRange> ranges;
+  for (int i = 0; i < 4; ++i) {
+    ranges.push_back(r.volume->space().allocate_data(MiB, Generation(3)).value());
+    r.volume->space().record_data(ranges.back());
+  }
+  for (const auto& range : ranges) {
+    r.volume->space().free_data(range, Generation(3), Generation(3));
+  }
+  std::unique_ptr<Task> disarmer;
+  std::atomic<bool> disarmed{false};
+  bool waited = false;
+  r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op != IoOp::discard || request.device->path() != "mem:t" || disarmer) return ok();
+    disarmer = r.bench.runtime.spawn("disarmer", [&] {
+      r.volume->disarm();
+      disarmed = true;
+    });
+    while (!disarmed && r.bench.runtime.waiting() == 0) std::this_thread::yield();
+    waited = !disarmed;
+    return ok();
+  });
+  REQUIRE(commit(*r.volume, 3));
+  REQUIRE(disarmer);
+  disarmer->join();
+  CHECK(waited);
+  r.bench.devices.set_hook(nullptr);
 }
 
 TEST_CASE("a swap puts the target in the source's place") {
@@ -250,7 +283,7 @@ TEST_CASE("the k-th request to the target fails during a swap") {
       auto result = r.swap();
       REQUIRE(r.outcome);
       if (!r.outcome->done) {
-        // Nobody notices but the engine.
+        // Only the engine notices.
         ++not_done;
         REQUIRE(result);
         REQUIRE(!r.outcome->reason.empty());
@@ -259,7 +292,7 @@ TEST_CASE("the k-th request to the target fails during a swap") {
         r.check_data(*r.volume);
       }
       r.close();
-      // Exactly one of both is the member, whichever is offered.
+      // Exactly one of the two is the member, whichever device is named.
       for (const std::string path : {"mem:a", "mem:t", "mem:b"}) {
         auto volume = r.bench.open({path});
         const std::string expected = r.outcome->done ? "mem:t" : "mem:a";
@@ -297,7 +330,7 @@ TEST_CASE("the k-th request to the source fails during a swap") {
     });
     auto result = r.swap();
     REQUIRE(r.outcome);
-    // Up to the first flush the source is a member; afterwards nobody.
+    // Up to the first flush the source is a member; after that it is not needed.
     REQUIRE(result.has_value() == r.outcome->done);
     const bool done = r.outcome->done;
     r.close();
@@ -309,7 +342,7 @@ TEST_CASE("the k-th request to the source fails during a swap") {
   }
 }
 
-TEST_CASE("a crash at any step of a swap leaves one member, whichever is offered") {
+TEST_CASE("a crash at any step of a swap leaves one member, whichever device is named") {
   // Two histories: the swap succeeds; the target's superblock cannot be read back.
   for (bool readback_fails : {false, true}) {
     Replace r;
@@ -376,7 +409,7 @@ TEST_CASE("an announced swap whose target is lost") {
     options.hints = {"mem:moved"};
     REQUIRE(r.bench.open({"mem:a"}, options));
   }
-  SECTION("gone: said how to go on, and so it goes on") {
+  SECTION("gone: the error says how to go on, and that works") {
     r.bench.devices.remove("mem:t");
     auto volume = r.bench.open({"mem:a"});
     REQUIRE(volume.error() == Errc::missing_device);
@@ -395,7 +428,7 @@ TEST_CASE("an announced swap whose target is lost") {
   }
 }
 
-TEST_CASE("a source that was never told is superseded") {
+TEST_CASE("a source whose superblock does not say that it was replaced is still recognized") {
   // The source's last writes fail: its superblock still says member, with the swap announced.
   Replace r;
   r.announce();
@@ -411,7 +444,7 @@ TEST_CASE("a source that was never told is superseded") {
     REQUIRE(r.path_of_first(*volume.value()) == "mem:t");
     REQUIRE(volume.value()->superblock().generation == Generation(5));
   }
-  // An older picture of it, from before the announcement, is refused beside the new device.
+  // With an older superblock, from before the announcement, it is refused beside the new device.
   Superblock old =
       read_superblock(r.bench.devices.engine(), *r.bench.devices.open("mem:a", {}).value()).value();
   old.pending_swap.reset();
@@ -422,13 +455,13 @@ TEST_CASE("a source that was never told is superseded") {
   REQUIRE(both.error().message().find("mem:a was replaced by") != std::string::npos);
 }
 
-TEST_CASE("the window: who fails while it is open waits for the outcome") {
+TEST_CASE("the window: a writer that fails while it is open waits for the outcome") {
   ScriptedRuntime runtime;
   SwapWindow window(runtime);
   auto target = std::make_shared<NoDevice>(64 * MiB);
   auto other = std::make_shared<NoDevice>(64 * MiB);
 
-  SECTION("no window: the source is the member; a report holds up the opening") {
+  SECTION("no window: the source is the member, and open() waits for the end of a report") {
     REQUIRE(!window.target_is_member(target.get(), true));
     bool waited = false;
     runtime.on_wait = [&] {
@@ -452,7 +485,7 @@ TEST_CASE("the window: who fails while it is open waits for the outcome") {
     window.end_report();
     REQUIRE(!window.target_is_member(target.get(), false));
   }
-  SECTION("a failed write to the source is forgiven if the swap is done") {
+  SECTION("a failed write to the source is ignored if the swap is done") {
     window.open(target);
     runtime.on_wait = [&] { REQUIRE(window.close_done()); };
     REQUIRE(window.target_is_member(target.get(), false));
@@ -468,12 +501,12 @@ TEST_CASE("the window: who fails while it is open waits for the outcome") {
   }
 }
 
-TEST_CASE("a write to the target that fails within the window is waited for and never surfaces") {
+TEST_CASE("a write to the target that fails within the window makes the swap fail, not the write") {
   Replace r;
   r.announce();
   std::unique_ptr<Task> writer;
   Result<void> written = ok();
-  std::atomic<bool> writer_failed{false};
+  bool writer_failed = false;
   auto guard = r.volume->acquire_map();
   auto bytes = pattern(2);
   const LogicalWrite write{r.new_data, bytes.span()};
@@ -489,13 +522,13 @@ TEST_CASE("a write to the target that fails within the window is waited for and 
       writer = r.bench.runtime.spawn("writer", [&] {
         written = r.volume->write(guard, {&write, 1});
       });
-      while (!writer_failed) r.bench.runtime.sleep(std::chrono::milliseconds(1));
-      r.bench.runtime.sleep(std::chrono::milliseconds(50));  // until it waits in the window
+      while (r.bench.runtime.waiting() == 0) std::this_thread::yield();  // in the window
     }
     return ok();
   });
   REQUIRE(r.swap());
   writer->join();
+  REQUIRE(writer_failed);
   REQUIRE(!r.outcome->done);
   REQUIRE(r.outcome->reason == "a write to the target failed");
   REQUIRE(written);

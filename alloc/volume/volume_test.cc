@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests of Volume: making, opening, I/O by logical address, commits, and their failures.
+// Volume: creating, opening, I/O by logical address, commits, and their failures.
 #include "alloc/volume/volume.h"
 
-#include "alloc/volume/volume_impl.h"
 #include "alloc/volume/volume_test_util.h"
 #include "test/support/catch.h"
 
@@ -30,7 +29,7 @@ std::vector<LogicalOffset> make_volume(Bench& bench, std::vector<std::string> pa
 
 }  // namespace
 
-TEST_CASE("a volume is made, written, opened again") {
+TEST_CASE("a volume is created, written and opened again") {
   Bench bench({{"mem:a", 64 * MiB}});
   auto at = make_volume(bench, {"mem:a"});
   auto volume = bench.open({"mem:a"});
@@ -77,10 +76,17 @@ TEST_CASE("the chunk table is written only when it changed, into the other slot"
   const auto first = volume->superblock().chunk_table;
   REQUIRE(commit(*volume, 2));
   REQUIRE(volume->superblock().chunk_table == first);
-  // Each commit without a new chunk writes two superblocks of one block.
-  const auto before = volume->commit_overhead_bytes();
+  // A commit without a new chunk writes two superblocks of one block, nothing else.
+  std::vector<uint64_t> offsets;
+  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op != IoOp::write) return ok();
+    REQUIRE(request.length == kBlockSize);
+    offsets.push_back(request.offset);
+    return ok();
+  });
   REQUIRE(commit(*volume, 3));
-  REQUIRE(volume->commit_overhead_bytes() == before + 2 * kBlockSize);
+  bench.devices.set_hook(nullptr);
+  REQUIRE(offsets == std::vector<uint64_t>{kSuperblockOffsets[0], kSuperblockOffsets[1]});
   while (volume->space().usage().data_chunk_bytes < 8 * MiB) {
     (void)volume->space().allocate_data(MiB, Generation(4)).value();
   }
@@ -90,7 +96,7 @@ TEST_CASE("the chunk table is written only when it changed, into the other slot"
   REQUIRE(second.generation == Generation(4));
 }
 
-TEST_CASE("the chunk table is read from another member if it rots on one") {
+TEST_CASE("the chunk table is read from another member if it is damaged on one") {
   Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
   auto at = make_volume(bench, {"mem:a", "mem:b"});
   const auto slot = bench.open({"mem:a"}).value()->superblock().chunk_table.slot;
@@ -135,7 +141,7 @@ TEST_CASE("members are found by path, hint and search, in any order") {
   REQUIRE(volume.value()->devices()[1].path == "mem:moved");
 }
 
-TEST_CASE("a member that lags by a commit is a member") {
+TEST_CASE("a member whose superblock is one commit older is still a member") {
   Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
   make_volume(bench, {"mem:a", "mem:b"});
   auto old_b = bench.devices.disk("mem:b").clone();
@@ -151,7 +157,7 @@ TEST_CASE("a member that lags by a commit is a member") {
   }
 }
 
-TEST_CASE("devices that do not fit are refused with a sentence") {
+TEST_CASE("devices that do not fit are refused with a sentence that names them") {
   Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}, {"mem:empty", 64 * MiB}});
   make_volume(bench, {"mem:a"});
   auto refused = [&](std::vector<std::string> paths) {
@@ -190,7 +196,7 @@ TEST_CASE("devices that do not fit are refused with a sentence") {
     REQUIRE(mentions(error, "60.0 MiB"));
     REQUIRE(mentions(error, "64.0 MiB"));
   }
-  SECTION("written for reading only") {
+  SECTION("write-protected") {
     bench.devices.write_protect("mem:a", true);
     REQUIRE(refused({"mem:a"}) == Errc::device_read_only);
     Volume::OpenOptions read_only;
@@ -201,7 +207,7 @@ TEST_CASE("devices that do not fit are refused with a sentence") {
   }
 }
 
-TEST_CASE("a device that has grown is used as far as it goes") {
+TEST_CASE("a device that has grown is used up to its new size") {
   Bench bench({{"mem:a", 64 * MiB}});
   make_volume(bench, {"mem:a"});
   auto longer = std::make_shared<moltfs::test::MemoryDisk>(100 * MiB + 512, 512);
@@ -216,7 +222,7 @@ TEST_CASE("a device that has grown is used as far as it goes") {
   REQUIRE(volume->superblock().devices.front().size_bytes == 100 * MiB);
 }
 
-TEST_CASE("what cannot be a volume is refused") {
+TEST_CASE("create refuses devices and options that do not fit") {
   Bench bench({{"mem:tiny", 8 * MiB}, {"mem:small", 32 * MiB}, {"mem:a", 64 * MiB}});
   REQUIRE(bench.create({"mem:tiny"}).error() == Errc::device_too_small);
   REQUIRE(bench.create({"mem:small"}).error() == Errc::device_too_small);
@@ -232,21 +238,7 @@ TEST_CASE("what cannot be a volume is refused") {
   REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
 }
 
-TEST_CASE("chunk sizes") {
-  auto size_for = [](std::vector<uint64_t> sizes) {
-    std::vector<DeviceEntry> entries;
-    for (uint64_t size : sizes) entries.push_back({DeviceId(1), Uuid(), size, ""});
-    return default_chunk_size(entries);
-  };
-  constexpr uint64_t GiB = 1024 * MiB, TiB = 1024 * GiB;
-  CHECK(size_for({64 * MiB}) == 4 * MiB);
-  CHECK(size_for({16 * MiB, 64 * MiB}) == 1 * MiB);
-  CHECK(size_for({10 * GiB}) == 16 * MiB);
-  CHECK(size_for({16 * TiB}) == 16 * GiB);
-  CHECK(size_for({16 * TiB, 64 * MiB}) >= 4 * GiB);
-}
-
-TEST_CASE("a volume of 16 TiB is made with few writes") {
+TEST_CASE("a volume of 16 TiB is created with few writes") {
   Bench bench({{"mem:a", uint64_t{16} << 40}});
   auto at = make_volume(bench, {"mem:a"});
   REQUIRE(bench.devices.disk("mem:a").stored_bytes() < 2 * MiB);
@@ -274,7 +266,7 @@ TEST_CASE("I/O errors of members are returned with their place") {
   REQUIRE(volume->read(guard, at[0], buffer.span(), 5).error() == Errc::not_found);
 }
 
-TEST_CASE("the k-th request fails: making a volume") {
+TEST_CASE("the k-th request fails: creating a volume") {
   bool failed = true;
   for (unsigned k = 1; failed; ++k) {
     REQUIRE(k < 100);
@@ -375,7 +367,48 @@ TEST_CASE("discards follow the commit that removed a chunk") {
   REQUIRE(volume->space().usage().data_chunk_bytes <= 4 * MiB);
 }
 
-TEST_CASE("small writes wait in memory until the next commit; reads get them from there") {
+TEST_CASE("a commit is durable before its discards, and frees space after them") {
+  Bench bench({{"mem:a", 64 * MiB}});
+  auto volume = bench.create({"mem:a"}).value();
+  FakeEngine engine;
+  engine.volume = volume.get();
+  volume->set_hook(&engine);
+  std::vector<LogicalRange> ranges;
+  while (volume->space().usage().data_chunk_bytes < 12 * MiB) {
+    ranges.push_back(volume->space().allocate_data(MiB, Generation(1)).value());
+    volume->space().record_data(ranges.back());
+  }
+  REQUIRE(commit(*volume, 1));
+  for (const auto& range : ranges) volume->space().free_data(range, Generation(1), Generation(2));
+  REQUIRE(commit(*volume, 2));
+
+  const auto sealed = volume->seal(Generation(3));
+  REQUIRE(sealed.removed.size() >= 2);
+  const uint64_t before = volume->space().usage().unallocated_bytes;
+  unsigned discards = 0;
+  bool freed_too_early = false;
+  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    if (request.op != IoOp::discard) return ok();
+    ++discards;
+    freed_too_early |= volume->space().usage().unallocated_bytes != before;  // S4
+    return ok();
+  });
+  engine.calls.clear();
+  REQUIRE(volume->finish_commit(sealed, {}));
+  CHECK(engine.calls.back() == "durable");
+  CHECK(volume->superblock().generation == Generation(3));
+  CHECK(volume->space().committed_chunks() == sealed.chunks);
+  CHECK(discards == 0);
+  CHECK(volume->space().usage().unallocated_bytes == before);
+  volume->free_removed(sealed);
+  CHECK(discards >= 2);
+  CHECK_FALSE(freed_too_early);
+  CHECK(volume->space().usage().unallocated_bytes >= before + 8 * MiB);
+  bench.devices.set_hook(nullptr);
+}
+
+TEST_CASE(
+    "small writes stay in the write buffer until the next commit; reads get them from there") {
   Bench bench({{"mem:a", 64 * MiB}});
   auto at = make_volume(bench, {"mem:a"});
   auto volume = bench.open({"mem:a"}).value();
@@ -395,7 +428,7 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     auto range = volume->space().allocate_data(bytes.size(), Generation(3)).value();
     auto guard = volume->acquire_map();
     const LogicalWrite write{range.start, bytes.span()};
-    REQUIRE(volume->write_later(guard, {&write, 1}, owner));
+    REQUIRE(volume->write_buffered(guard, {&write, 1}, owner));
     volume->space().record_data(range);
     return range.start;
   };
@@ -434,7 +467,7 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     REQUIRE(volume->write_log({}, true).value());
     REQUIRE(writes == 2);
   }
-  SECTION("with the fsync log, though their chunk was made a moment ago") {
+  SECTION("with the fsync log, even if their chunk was made a moment ago") {
     std::optional<LogicalOffset> late;
     bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       if (request.op != IoOp::flush || late) return ok();
@@ -446,7 +479,7 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     REQUIRE(volume->write_log({}, true).value());
     REQUIRE(on_device(*late, 6));
   }
-  SECTION("what fails is told to its owner, once, and no log names it") {
+  SECTION("a failure is reported to its owner once, and write_log returns false") {
     bad_offset = volume->mapper().current()->for_write({b, kBlockSize}).value()[0].offset.value;
     bad_place = true;
     REQUIRE(!volume->write_log({}, false).value());
@@ -461,7 +494,7 @@ TEST_CASE("small writes wait in memory until the next commit; reads get them fro
     bad_offset = 0;
     REQUIRE(!volume->take_write_failure(std::nullopt));
   }
-  SECTION("nothing is kept for a chunk that is gone") {
+  SECTION("writes to a chunk that was removed are dropped") {
     volume->space().free_data({a, 65536}, Generation(3), Generation(3));
     volume->space().free_data({b, 65536}, Generation(3), Generation(3));
     REQUIRE(commit(*volume, 3));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the tests of Volume share: a bench of memory devices, volumes with some data on them, and a
-// hook that stands for the replace engine.
+// Shared by the tests of Volume: memory devices, volumes with some data, and a hook that acts as
+// the replace engine.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,8 @@ namespace moltfs::alloc::test {
 
 inline constexpr uint64_t MiB = 1024 * 1024;
 
-/// As the replace engine does: payload by generation, faults counted and duplication switched off.
+/// Acts as the replace engine: the payload is the generation; a fault of the target is counted and
+/// switches duplication off.
 class FakeEngine final : public CommitHook {
  public:
   Volume* volume = nullptr;
@@ -46,8 +47,54 @@ class FakeEngine final : public CommitHook {
   }
 };
 
+/// A real runtime that counts the tasks that wait.
+class CountingRuntime final : public Runtime {
+ public:
+  /// Tasks in wait queues of this runtime.
+  unsigned waiting() const { return waiting_; }
+
+  Nanoseconds now() override { return real_.now(); }
+  timespec wall_clock() override { return real_.wall_clock(); }
+  std::unique_ptr<WaitQueue> make_wait_queue() override {
+    return std::make_unique<Queue>(*this, real_.make_wait_queue());
+  }
+  void sleep(Nanoseconds duration) override { real_.sleep(duration); }
+  std::unique_ptr<Task> spawn(std::string name, std::function<void()> body) override {
+    return real_.spawn(std::move(name), std::move(body));
+  }
+  uint64_t random() override { return real_.random(); }
+  uint64_t current_task() override { return real_.current_task(); }
+
+ private:
+  class Queue final : public WaitQueue {
+   public:
+    Queue(CountingRuntime& runtime, std::unique_ptr<WaitQueue> real)
+        : runtime_(runtime), real_(std::move(real)) {}
+    using WaitQueue::wait;
+    void wait(std::unique_lock<std::mutex>& lock) override {
+      ++runtime_.waiting_;
+      real_->wait(lock);
+      --runtime_.waiting_;
+    }
+    bool wait_for(std::unique_lock<std::mutex>& lock, Nanoseconds timeout) override {
+      ++runtime_.waiting_;
+      const bool woken = real_->wait_for(lock, timeout);
+      --runtime_.waiting_;
+      return woken;
+    }
+    void notify_one() override { real_->notify_one(); }
+    void notify_all() override { real_->notify_all(); }
+
+   private:
+    CountingRuntime& runtime_;
+    std::unique_ptr<WaitQueue> real_;
+  };
+  RealRuntime real_;
+  std::atomic<unsigned> waiting_{0};
+};
+
 struct Bench {
-  RealRuntime runtime;
+  CountingRuntime runtime;
   moltfs::test::MemoryDevices devices;
 
   explicit Bench(std::map<std::string, uint64_t> sizes) {
@@ -69,7 +116,7 @@ struct Bench {
   }
 };
 
-/// A block of 64 KiB that tells which it is.
+/// 64 KiB that differ for each seed.
 inline AlignedBuffer pattern(uint8_t seed) {
   AlignedBuffer buffer(65536);
   for (size_t i = 0; i < buffer.size(); ++i) buffer.data()[i] = std::byte(seed + i / 4096 * 16);
@@ -96,10 +143,12 @@ inline Result<bool> holds(Volume& volume, LogicalOffset at, uint8_t seed) {
 
 inline Result<void> commit(Volume& volume, uint64_t generation) {
   auto sealed = volume.seal(Generation(generation));
-  return volume.finish_commit(sealed, {std::byte{42}, std::byte(generation)});
+  TRY(volume.finish_commit(sealed, {std::byte{42}, std::byte(generation)}));
+  volume.free_removed(sealed);
+  return ok();
 }
 
-/// What a copier does in the end: the target has all device extents of the source.
+/// Copies all device extents of the source to the target, as a copier does.
 inline void copy_all(Bench& bench, Volume& volume, const std::string& from, const std::string& to) {
   for (const auto& entry : volume.devices()) {
     if (entry.path != from) continue;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Gathering, handing out, and who reads what from memory.
+// The write buffer: adding, taking and reading writes.
 #include "alloc/volume/write_buffer.h"
 
 #include <algorithm>
@@ -58,7 +58,7 @@ std::optional<WriteBuffer::Batch> WriteBuffer::take() {
 }
 
 void WriteBuffer::done(const Batch& batch) {
-  std::shared_ptr<Memory> memory;  // freed after the lock
+  std::shared_ptr<Memory> memory;  // freed after the lock is released
   std::lock_guard lock(mutex_);
   const auto found = taken_.find(batch.number);
   ASSERT(found != taken_.end());
@@ -80,18 +80,18 @@ std::vector<WriteBuffer::Part> WriteBuffer::read(LogicalOffset at, Bytes into) c
   std::lock_guard lock(mutex_);
   const LogicalOffset end = end_of(at, into);
   LogicalOffset reached = at;
-  const auto leave_out = [&](LogicalOffset until) {
+  const auto add_rest_until = [&](LogicalOffset until) {
     if (reached < until) rest.push_back({reached, into.subspan(reached - at, until - reached)});
   };
   for (auto slot = first_overlapping(at); slot != slots_.end() && slot->first < end; ++slot) {
     const LogicalOffset from = std::max(at, slot->first);
     const LogicalOffset until = std::min(end, end_of(slot->first, slot->second.bytes));
-    leave_out(from);
+    add_rest_until(from);
     std::memcpy(into.data() + (from - at), slot->second.bytes.data() + (from - slot->first),
                 until - from);
     reached = until;
   }
-  leave_out(end);
+  add_rest_until(end);
   return rest;
 }
 
@@ -110,7 +110,7 @@ void WriteBuffer::displace(LogicalRange range) {
   count_.store(slots_.size(), std::memory_order_release);
 }
 
-/// Leaves of `slot` what lies outside of `range`.
+/// Keeps the parts of `slot` outside `range`.
 void WriteBuffer::forget(Slots::const_iterator slot, LogicalRange range) {
   const LogicalOffset at = slot->first;
   const Slot old = slot->second;

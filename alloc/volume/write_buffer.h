@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: MIT
-// Small writes of content that wait in memory for company.
+// The write buffer: small writes of file data are collected in memory and written together.
 //
-// A program that makes many small files, or writes here and there, would wait for a device with
-// each write. So small ones are gathered in a batch and go to the devices together, neighbours in
-// one request: when the batch is full, with the next batch of the fsync log, or with the next
-// commit. Until then reads get them from here. As these writes are recorded in the trees at once:
+// A program that makes many small files, or writes to many places, would wait for a device with
+// each write. So small writes are collected in a batch. The batch goes to the devices at once, with
+// neighbouring writes in one request: when it is full, with the next batch of the fsync log, or
+// with the next commit. Until then reads get the bytes from the buffer. Buffered writes are
+// recorded in the trees at once. Therefore:
 //
-// D1 A commit, and a batch of the fsync log, is made durable only after everything that was here
-//    when its transaction was closed (when the batch was composed) has been written.
-// D2 Places that got a new owner are not written any more: what was freed in the transaction it was
-//    born in may be handed out again, and what waited for that place must not come after the new
-//    owner's bytes. Whoever writes to a place calls displace() first.
-// D3 The map is looked at when they are written, and a writer holds its map guard from before it
-//    adds them until they are recorded. So what is recorded from the arming of a replace on goes to
-//    the target as well (R2), and what was recorded before is on the source when arming is done.
+// D1 A commit is made durable only after everything has been written that was in the buffer when
+//    its transaction was closed. The same holds for a batch of the fsync log and the moment when it
+//    was composed.
+// D2 A buffered write is dropped when its place gets a new owner. Space that is freed in the
+//    transaction in which it was born may be handed out again, and the old bytes must not be
+//    written after the new owner's. Before any write to a place, call displace().
+// D3 The map is read when a batch is written. A writer takes its map guard before it adds a write,
+//    and holds it until the write is recorded. So a write that is recorded after a replace was
+//    armed also goes to the target (R2), and a write that was recorded before is on the source when
+//    arming is done.
 //
-// A write that fails on a member is remembered for its owner (a file), and told to the next fsync
-// of it, as the kernel's filesystems do; the blocks do not match their checksums, so no reader ever
-// takes something else for them.
+// If a write fails on a member, this is remembered for its owner (an inode), and the owner's next
+// fsync returns the error, as in the kernel's filesystems. The blocks do not match their checksums,
+// so readers never get wrong bytes.
 #pragma once
 
 #include <atomic>
@@ -39,13 +42,13 @@ namespace moltfs::alloc {
 class WriteBuffer {
  public:
   static constexpr uint64_t kBatchBytes = 1 << 20;
-  /// What is longer than this gains nothing by waiting.
+  /// A longer write gains nothing from the buffer.
   static constexpr uint64_t kMaxWriteBytes = 64 * 1024;
 
   explicit WriteBuffer(Runtime& runtime) : changed_(runtime.make_wait_queue()) {}
 
-  /// Copies `bytes`, to be written at `at`. False: the batch has no room for them. REQUIRES: at
-  /// most kMaxWriteBytes; displace() was called.
+  /// Copies `bytes`, which will be written at `at`. False if the batch has no room for them.
+  /// REQUIRES: at most kMaxWriteBytes; displace() was called.
   bool add(LogicalOffset at, ConstBytes bytes, uint64_t owner);
 
   struct Write {
@@ -53,26 +56,27 @@ class WriteBuffer {
     ConstBytes bytes;
     uint64_t owner = 0;
   };
-  /// What the caller is to write, ascending. Valid until done().
+  /// The writes that the caller must make, ascending. Valid until done().
   struct Batch {
     uint64_t number = 0;
     std::vector<Write> writes;
   };
-  /// All that is here and nobody is about to write. Nothing: there is none.
+  /// Takes everything that no other caller has taken. Nothing if there is none.
   std::optional<Batch> take();
-  /// The writes of a batch have ended; from now on they are read from the devices.
+  /// The writes of a batch have ended. From now on readers get them from the devices.
   void done(const Batch& batch);
-  /// (waits) Until all that was taken before the call is done.
+  /// (waits) Waits until all batches that were taken before the call are done.
   void wait_for_taken();
 
   struct Part {
     LogicalOffset at;
     Bytes into;
   };
-  /// Fills what is here; the rest is to be read from devices.
+  /// Copies what is in the buffer. Returns the parts that must be read from the devices.
   std::vector<Part> read(LogicalOffset at, Bytes into) const;
 
-  /// (waits) D2: forgets what waits for the range; waits for what is being written there.
+  /// (waits) D2: drops the buffered writes to the range, and waits for those that a taken batch is
+  /// writing there.
   void displace(LogicalRange range);
 
   bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
@@ -94,13 +98,13 @@ class WriteBuffer {
   bool is_taken(const Slot& slot) const { return slot.memory != open_; }
 
   mutable std::mutex mutex_;
-  const std::unique_ptr<WaitQueue> changed_;  // a batch is done
+  const std::unique_ptr<WaitQueue> changed_;  // notified when a batch is done
   std::atomic<size_t> count_{0};              // of slots_
   // Guarded by mutex_:
-  Slots slots_;  // by their place; do not overlap
+  Slots slots_;  // by place; they do not overlap
   std::shared_ptr<Memory> open_;
   std::map<uint64_t, std::shared_ptr<Memory>> taken_;  // by number
-  uint64_t last_number_ = 0;                           // open_ has it, if there is one
+  uint64_t last_number_ = 0;                           // the number of open_, if there is one
 };
 
 }  // namespace moltfs::alloc

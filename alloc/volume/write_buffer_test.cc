@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Tests of WriteBuffer: what is read from memory, what is handed out, what is displaced (D2).
+// WriteBuffer: what is read from memory, what is taken, what is displaced (D2).
 #include "alloc/volume/write_buffer.h"
 
 #include <random>
-#include <thread>
 
+#include "alloc/space/space_test_util.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;
@@ -15,9 +15,9 @@ namespace {
 constexpr uint64_t kOwner = 7;
 
 AlignedBuffer blocks(uint64_t count, uint8_t value) {
-  AlignedBuffer buffer(count * kBlockSize);
-  std::fill(buffer.data(), buffer.data() + buffer.size(), std::byte{value});
-  return buffer;
+  AlignedBuffer filled(count * kBlockSize);
+  std::fill(filled.data(), filled.data() + filled.size(), std::byte{value});
+  return filled;
 }
 
 LogicalOffset block(uint64_t number) {
@@ -31,16 +31,16 @@ bool all(ConstBytes bytes, uint8_t value) {
 
 }  // namespace
 
-TEST_CASE("what is delayed is read from memory, the rest is left to the devices") {
+TEST_CASE("buffered bytes are read from memory, the rest is left to the devices") {
   RealRuntime runtime;
-  WriteBuffer delayed(runtime);
-  REQUIRE(delayed.empty());
-  REQUIRE(delayed.add(block(10), blocks(2, 1).span(), kOwner));
-  REQUIRE(delayed.add(block(13), blocks(1, 2).span(), kOwner));
-  REQUIRE(!delayed.empty());
+  WriteBuffer buffer(runtime);
+  REQUIRE(buffer.empty());
+  REQUIRE(buffer.add(block(10), blocks(2, 1).span(), kOwner));
+  REQUIRE(buffer.add(block(13), blocks(1, 2).span(), kOwner));
+  REQUIRE(!buffer.empty());
 
   AlignedBuffer into = blocks(6, 99);
-  const auto rest = delayed.read(block(9), into.span());
+  const auto rest = buffer.read(block(9), into.span());
   REQUIRE(rest.size() == 3);
   REQUIRE(rest[0].at == block(9));
   REQUIRE(rest[0].into.data() == into.data());
@@ -52,53 +52,53 @@ TEST_CASE("what is delayed is read from memory, the rest is left to the devices"
   REQUIRE(all(into.span().subspan(4 * kBlockSize, kBlockSize), 2));
 
   AlignedBuffer one = blocks(1, 99);
-  REQUIRE(delayed.read(block(11), one.span()).empty());
+  REQUIRE(buffer.read(block(11), one.span()).empty());
   REQUIRE(all(one.span(), 1));
-  REQUIRE(delayed.read(block(12), one.span()).size() == 1);
+  REQUIRE(buffer.read(block(12), one.span()).size() == 1);
 }
 
 TEST_CASE("a batch is read from memory until it is done") {
   RealRuntime runtime;
-  WriteBuffer delayed(runtime);
-  REQUIRE(!delayed.take());
-  REQUIRE(delayed.add(block(5), blocks(1, 1).span(), kOwner));
-  REQUIRE(delayed.add(block(3), blocks(1, 2).span(), 8));
-  const auto batch = delayed.take();
+  WriteBuffer buffer(runtime);
+  REQUIRE(!buffer.take());
+  REQUIRE(buffer.add(block(5), blocks(1, 1).span(), kOwner));
+  REQUIRE(buffer.add(block(3), blocks(1, 2).span(), 8));
+  const auto batch = buffer.take();
   REQUIRE(batch);
-  REQUIRE(!delayed.take());
+  REQUIRE(!buffer.take());
   REQUIRE(batch->writes.size() == 2);
   REQUIRE(batch->writes[0].at == block(3));
   REQUIRE(batch->writes[0].owner == 8);
   REQUIRE(all(batch->writes[1].bytes, 1));
   AlignedBuffer one = blocks(1, 99);
-  REQUIRE(delayed.read(block(5), one.span()).empty());
-  // What comes meanwhile goes into the next.
-  REQUIRE(delayed.add(block(6), blocks(1, 3).span(), kOwner));
-  delayed.done(*batch);
-  REQUIRE(delayed.read(block(5), one.span()).size() == 1);
-  REQUIRE(delayed.read(block(6), one.span()).empty());
+  REQUIRE(buffer.read(block(5), one.span()).empty());
+  // Later writes go into the next batch.
+  REQUIRE(buffer.add(block(6), blocks(1, 3).span(), kOwner));
+  buffer.done(*batch);
+  REQUIRE(buffer.read(block(5), one.span()).size() == 1);
+  REQUIRE(buffer.read(block(6), one.span()).empty());
 }
 
 TEST_CASE("a full batch takes no more") {
   RealRuntime runtime;
-  WriteBuffer delayed(runtime);
+  WriteBuffer buffer(runtime);
   const uint64_t each = WriteBuffer::kMaxWriteBytes / kBlockSize;
   uint64_t at = 0;
-  while (delayed.add(block(at), blocks(each, 1).span(), kOwner)) at += each;
+  while (buffer.add(block(at), blocks(each, 1).span(), kOwner)) at += each;
   REQUIRE(at * kBlockSize == WriteBuffer::kBatchBytes);
-  const auto batch = delayed.take();
+  const auto batch = buffer.take();
   REQUIRE(batch->writes.size() == at / each);
-  REQUIRE(delayed.add(block(at), blocks(1, 1).span(), kOwner));
-  delayed.done(*batch);
+  REQUIRE(buffer.add(block(at), blocks(1, 1).span(), kOwner));
+  buffer.done(*batch);
 }
 
-TEST_CASE("D2: a new owner of a place makes what waits for it forgotten") {
+TEST_CASE("D2: buffered writes are dropped when their place gets a new owner") {
   RealRuntime runtime;
-  WriteBuffer delayed(runtime);
-  REQUIRE(delayed.add(block(10), blocks(8, 1).span(), kOwner));
-  delayed.displace({block(12), 2 * kBlockSize});
-  REQUIRE(delayed.add(block(12), blocks(1, 2).span(), 8));
-  const auto batch = delayed.take();
+  WriteBuffer buffer(runtime);
+  REQUIRE(buffer.add(block(10), blocks(8, 1).span(), kOwner));
+  buffer.displace({block(12), 2 * kBlockSize});
+  REQUIRE(buffer.add(block(12), blocks(1, 2).span(), 8));
+  const auto batch = buffer.take();
   REQUIRE(batch->writes.size() == 3);
   REQUIRE(batch->writes[0].at == block(10));
   REQUIRE(batch->writes[0].bytes.size() == 2 * kBlockSize);
@@ -106,39 +106,42 @@ TEST_CASE("D2: a new owner of a place makes what waits for it forgotten") {
   REQUIRE(all(batch->writes[1].bytes, 2));
   REQUIRE(batch->writes[2].at == block(14));
   REQUIRE(batch->writes[2].bytes.size() == 4 * kBlockSize);
-  delayed.done(*batch);
-  REQUIRE(delayed.empty());
+  buffer.done(*batch);
+  REQUIRE(buffer.empty());
 }
 
-TEST_CASE("D2: and waits for what is being written there; so does wait_for_taken") {
-  RealRuntime runtime;
-  WriteBuffer delayed(runtime);
-  REQUIRE(delayed.add(block(10), blocks(4, 1).span(), kOwner));
-  const auto batch = delayed.take();
-  std::atomic<int> through{0};
-  std::thread displacer([&] {
-    delayed.displace({block(13), kBlockSize});
-    ++through;
-  });
-  std::thread waiter([&] {
-    delayed.wait_for_taken();
-    ++through;
-  });
-  delayed.displace({block(14), kBlockSize});  // does not concern it
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  REQUIRE(through == 0);
-  REQUIRE(delayed.add(block(20), blocks(1, 2).span(), kOwner));
-  delayed.done(*batch);
-  displacer.join();
-  waiter.join();  // not for what came later
-  REQUIRE(through == 2);
+TEST_CASE("D2: displace and wait_for_taken wait for a batch that is being written") {
+  test::ScriptedRuntime runtime;
+  WriteBuffer buffer(runtime);
+  REQUIRE(buffer.add(block(10), blocks(4, 1).span(), kOwner));
+  const auto batch = buffer.take();
+  buffer.displace({block(14), kBlockSize});  // outside: does not wait
+  int waits = 0;
+  runtime.on_wait = [&] {
+    ++waits;
+    if (waits == 1) {
+      // A wake for nothing, and a write that comes later: both do not end the waiting.
+      REQUIRE(buffer.add(block(20), blocks(1, 2).span(), kOwner));
+    } else {
+      buffer.done(*batch);
+    }
+  };
+  SECTION("displace") {
+    buffer.displace({block(13), kBlockSize});
+  }
+  SECTION("wait_for_taken") {
+    buffer.wait_for_taken();  // the later write is not taken
+  }
+  REQUIRE(waits == 2);
+  AlignedBuffer one = blocks(1, 99);
+  REQUIRE(buffer.read(block(20), one.span()).empty());
 }
 
 TEST_CASE("random adds, displacements, batches and reads agree with a model") {
   for (unsigned seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);
     RealRuntime runtime;
-    WriteBuffer delayed(runtime);
+    WriteBuffer buffer(runtime);
     constexpr uint64_t kBlocks = 64;
     std::vector<uint8_t> content(kBlocks, 0), device(kBlocks, 0);
     uint8_t value = 0;
@@ -153,31 +156,31 @@ TEST_CASE("random adds, displacements, batches and reads agree with a model") {
                 static_cast<uint8_t>(write.bytes[i * kBlockSize]);
           }
         }
-        delayed.done(*taken);
+        buffer.done(*taken);
         taken.reset();
       };
       switch (random() % 4) {
         case 0: {  // a place gets new content
           if (taken) finish();
           ++value;
-          delayed.displace({block(first), count * kBlockSize});
-          if (!delayed.add(block(first), blocks(count, value).span(), kOwner)) {
-            taken = delayed.take();
+          buffer.displace({block(first), count * kBlockSize});
+          if (!buffer.add(block(first), blocks(count, value).span(), kOwner)) {
+            taken = buffer.take();
             finish();
-            REQUIRE(delayed.add(block(first), blocks(count, value).span(), kOwner));
+            REQUIRE(buffer.add(block(first), blocks(count, value).span(), kOwner));
           }
           std::fill_n(content.begin() + static_cast<long>(first), count, value);
           break;
         }
         case 1:
-          if (!taken) taken = delayed.take();
+          if (!taken) taken = buffer.take();
           break;
         case 2:
           if (taken) finish();
           break;
         default: {
           AlignedBuffer into = blocks(count, 255);
-          for (const auto& part : delayed.read(block(first), into.span())) {
+          for (const auto& part : buffer.read(block(first), into.span())) {
             for (uint64_t i = 0; i < part.into.size() / kBlockSize; ++i) {
               part.into[i * kBlockSize] = std::byte{device[part.at.value / kBlockSize + i]};
             }
@@ -188,6 +191,6 @@ TEST_CASE("random adds, displacements, batches and reads agree with a model") {
         }
       }
     }
-    if (taken) delayed.done(*taken);
+    if (taken) buffer.done(*taken);
   }
 }

@@ -94,7 +94,7 @@ Result<void> BlockWriter::write(std::span<const BlockSpan> spans, const RangeExt
   const auto writes = describe_writes(spans);
   alloc::Volume& volume = context_.transactions.volume();
   guard_ = volume.acquire_map();
-  return volume.write_later(guard_, writes, ino_.value);
+  return volume.write_buffered(guard_, writes, ino_.value);
 }
 
 Result<void> BlockWriter::preallocate(std::span<const FileRange> holes) {

@@ -139,6 +139,7 @@ Result<void> Transactions::run_commit() {
   auto written = write_nodes(volume_, nodes);
   if (written) {
     written = volume_.finish_commit(closed.value().sealed, std::move(closed.value().payload));
+    if (written) volume_.free_removed(closed.value().sealed);
   }
   if (!written) {
     return fail(fmt::format("the commit of generation {}", generation.value), written.error());
