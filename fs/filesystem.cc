@@ -298,10 +298,10 @@ Result<Statistics> Filesystem::statistics() {
 Result<void> Filesystem::reclaim() {
   if (reclaimer_.busy()) reclaimer_.wait_idle();
   if (space().pinned_bytes() == 0) return ok();
-  TRY(context_.transactions.commit());
+  TRY(context_.transactions.commit_and_free());
   // The commit can leave chunks empty, which only a later commit gives back.
   for (int i = 0; i < 2 && space().pinned_bytes() >= kWorthACommit; ++i) {
-    TRY(context_.transactions.commit(true));
+    TRY(context_.transactions.commit_and_free(true));
   }
   return ok();
 }

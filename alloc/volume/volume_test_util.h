@@ -63,7 +63,6 @@ class CountingRuntime final : public Runtime {
     return real_.spawn(std::move(name), std::move(body));
   }
   uint64_t random() override { return real_.random(); }
-  uint64_t current_task() override { return real_.current_task(); }
 
  private:
   class Queue final : public WaitQueue {

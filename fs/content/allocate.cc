@@ -64,7 +64,7 @@ Result<void> preallocate(FilesystemContext& context, InodeNumber ino, FileRange 
     for (const FileRange& hole : holes) wanted += hole.end - hole.first;
     alloc::Space& space = context.transactions.volume().space();
     if (wanted > space.usage().available_bytes && space.pinned_bytes() > 0) {
-      TRY(context.transactions.commit());
+      TRY(context.transactions.commit_and_free());
     }
     if (wanted > space.usage().available_bytes) return Errc::no_space;
   }

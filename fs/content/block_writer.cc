@@ -150,7 +150,7 @@ Result<void> BlockWriter::allocate(std::span<const FileRange> ranges, bool unwri
     }
     const bool may_help = result.error() == Errc::no_space && space.pinned_bytes() > 0;
     if (!may_help || attempt == kAllocationAttempts) return result;
-    TRY(context_.transactions.commit());
+    TRY(context_.transactions.commit_and_free());
   }
   std::sort(extents_.begin(), extents_.end(),
             [](const New& a, const New& b) { return a.extent.file_offset < b.extent.file_offset; });

@@ -142,7 +142,7 @@ Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode,
   const uint64_t whole = round_up(size, kBlockSize);
   if (result || !(result.error() == Errc::no_space) || whole >= inode.size) return result;
   TRY(shrink(context, inode, whole, update));
-  TRY(context.transactions.commit());
+  TRY(context.transactions.commit_and_free());
   TRY(auto now, read_file_inode(context, inode.ino));
   return shrink(context, now, size, update);
 }

@@ -128,6 +128,13 @@ Result<Generation> Transactions::commit(bool always) {
   return wanted;
 }
 
+Result<Generation> Transactions::commit_and_free(bool always) {
+  TRY(const Generation done, commit(always));
+  std::unique_lock lock(mutex_);
+  while (freeing_) commit_ended_->wait(lock);
+  return done;
+}
+
 Result<void> Transactions::run_commit() {
   auto closed = close();
   if (!closed) {
@@ -139,22 +146,28 @@ Result<void> Transactions::run_commit() {
   auto written = write_nodes(volume_, nodes);
   if (written) {
     written = volume_.finish_commit(closed.value().sealed, std::move(closed.value().payload));
-    if (written) volume_.free_removed(closed.value().sealed);
   }
   if (!written) {
     return fail(fmt::format("the commit of generation {}", generation.value), written.error());
   }
 
+  {
+    std::lock_guard lock(mutex_);
+    durable_ = generation;
+    secured_ = std::max(secured_, state_->changes_closed);
+    log_ = std::move(next_log_);
+    listen();
+    closed_nodes_ = 0;
+    for (const auto& [address, node] : nodes) state_->cache.mark_clean(*node);
+    closed.value().nodes.clear();
+    state_->cache.evict();
+    publish();
+    freeing_ = true;
+    commit_ended_->notify_all();  // tasks that only need it durable do not wait for the discards
+  }
+  volume_.free_removed(closed.value().sealed);
   std::lock_guard lock(mutex_);
-  durable_ = generation;
-  secured_ = std::max(secured_, state_->changes_closed);
-  log_ = std::move(next_log_);
-  listen();
-  closed_nodes_ = 0;
-  for (const auto& [address, node] : nodes) state_->cache.mark_clean(*node);
-  closed.value().nodes.clear();
-  state_->cache.evict();
-  publish();
+  freeing_ = false;
   return ok();
 }
 

@@ -211,7 +211,7 @@ Result<void> Transactions::wait_and_reserve(const Budget& budget, Txn& txn) {
     if (reserved.error().code != Errc::no_space) return reserved.error();
     if (commits < kMaxCommitsForSpace && volume_.space().pinned_bytes() > 0) {
       ++commits;
-      auto committed = commit();
+      auto committed = commit_and_free();
       if (!committed && committed.error().code != Errc::no_space) return Error(Errc::read_only);
     } else if (waits++ >= kMaxWaitsForSpace || !wait_for_writer(ended_before)) {
       return reserved.error();

@@ -20,6 +20,8 @@
 //      immutable. (If many usage records changed, they are first written in sections of their own.)
 //   2. Write the closed nodes in large batches through the mapper, under one map guard.
 //   3. Volume::finish_commit. Now the commit is durable: waiters wake, its nodes may be evicted.
+//   4. Volume::free_removed discards and frees what the commit removed. After this the space can be
+//      allocated and the next commit can begin.
 // An error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
 // write() returns read_only, and every later commit() returns io_error with that reason, also to
 // callers that were already waiting. This state is permanent; reads still work. no_space in step 1
@@ -112,6 +114,8 @@ class Transactions {
   /// begins and ends after the call (one already running does not count). Errors: io_error (fatal),
   /// read_only, no_space.
   Result<Generation> commit(bool always = false);
+  /// The same, but returns only when the space that the commit made free can be allocated.
+  Result<Generation> commit_and_free(bool always = false);
 
   /// Makes all changes made before the call durable, through the fsync log or by a commit. Errors:
   /// as of commit().
@@ -223,6 +227,7 @@ class Transactions {
   uint64_t closed_nodes_ = 0;  // of the running commit, not written yet
   std::optional<std::string> fatal_;
   bool committing_ = false;
+  bool freeing_ = false;  // the running commit is durable, but free_removed() has not returned
   unsigned writers_ = 0;  // that hold a reservation
   uint64_t writes_ended_ = 0;
   Callback pressure_;

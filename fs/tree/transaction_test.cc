@@ -4,6 +4,7 @@
 #include "alloc/base/uuid.h"
 
 #include <atomic>
+#include <future>
 #include <random>
 #include <set>
 
@@ -458,6 +459,54 @@ TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") 
   t.commit();
   REQUIRE(!has_record(emptied));
   REQUIRE(has_record(std::next(used.begin())->first));
+}
+
+TEST_CASE("waiters of a commit do not wait for its discards, unless they need the space") {
+  TestVolume t;
+  const auto usage = [&] { return t.volume->space().usage(); };
+  std::vector<LogicalRange> ranges;
+  while (usage().data_chunk_bytes < 16 * kMiB) {
+    ranges.push_back(t.volume->space().allocate_data(kMiB, t.txns->running()).value());
+    t.volume->space().record_data(ranges.back());
+  }
+  t.commit();
+  for (const auto& range : ranges) {
+    t.volume->space().free_data(range, t.txns->durable(), t.txns->running());
+  }
+  REQUIRE(t.txns->commit(true));  // the chunks are empty now; the next commit removes them
+  const uint64_t before = usage().unallocated_bytes;
+
+  std::promise<void> discarding, discard;
+  std::atomic<bool> first{true};
+  const std::shared_future<void> discard_now = discard.get_future().share();
+  t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
+    if (r.op != alloc::IoOp::discard) return ok();
+    if (first.exchange(false)) discarding.set_value();
+    discard_now.wait();
+    return ok();
+  });
+  auto committer = std::async(std::launch::async, [&] { return t.txns->commit(true); });
+  discarding.get_future().wait();
+  const Generation durable = t.txns->durable();
+  auto waiter = std::async(std::launch::async, [&] { return t.txns->commit(); });
+  auto freed_when_told = std::async(std::launch::async, [&] {
+    return t.txns->commit_and_free().has_value() && usage().unallocated_bytes > before;
+  });
+  const bool told = waiter.wait_for(std::chrono::seconds(10)) == std::future_status::ready;
+  const bool told_too_early =
+      freed_when_told.wait_for(std::chrono::milliseconds(50)) == std::future_status::ready;
+  const bool freed = usage().unallocated_bytes != before;
+  // Reads and writes go on meanwhile.
+  const bool written = t.put(1, "one").has_value();
+  discard.set_value();
+  CHECK(told);
+  CHECK(committer.get().value() == durable);
+  CHECK(waiter.get().value() == durable);
+  CHECK(written);
+  CHECK_FALSE(freed);
+  CHECK_FALSE(told_too_early);
+  CHECK(freed_when_told.get());
+  t.devices.set_hook({});
 }
 
 TEST_CASE("a full volume refuses to grow, lets go, and grows again") {
