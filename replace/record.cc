@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/utf8.h"
 #include "alloc/disk/format.h"
 
 namespace moltfs::replace {
@@ -135,7 +136,7 @@ std::string describe(const Record& record) {
   if (facts.state == State::none) return text;
   auto device = [](const alloc::DeviceEntry& d) {
     return fmt::format("devid {} uuid {} size {} path {}", d.devid.value, d.uuid.to_string(),
-                       d.size_bytes, d.path);
+                       d.size_bytes, printable(d.path));
   };
   text += fmt::format("source           {}\n", device(facts.source));
   text += fmt::format("target           {}\n", device(facts.target));

@@ -47,7 +47,13 @@ NAMESPACE = {
     "fs/tool": "moltfs::fs::tool",
 }
 # Inner namespaces that a folder may add.
-INNER_NAMESPACES = {"alloc/disk": ["format"], "fs": ["le"], "fs/tree": ["le"], "fs/check": ["checking"]}
+INNER_NAMESPACES = {
+    "alloc/disk": ["format"],
+    "fs": ["le"],
+    "fs/tree": ["le"],
+    "fs/check": ["checking"],
+    "fs/tool": ["CLI"],  # forward declarations of CLI11's classes
+}
 
 # One of these in each layer, always with the same meaning.
 COMMON_NAMES = {"format"}

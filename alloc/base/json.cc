@@ -10,33 +10,11 @@
 #include <cmath>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/utf8.h"
 
 namespace moltfs {
 
 namespace {
-
-/// Length of the valid UTF-8 sequence at the front of `text`, which is not empty; 0 if there is
-/// none. The ranges are those of table 3-7 of the Unicode standard.
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  const size_t length = lead < 0x80   ? 1
-                        : lead < 0xC2 ? 0
-                        : lead < 0xE0 ? 2
-                        : lead < 0xF0 ? 3
-                        : lead < 0xF5 ? 4
-                                      : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  }
-  // Overlong forms, surrogates, and code points above U+10FFFF.
-  if (lead == 0xE0 && byte(1) < 0xA0) return 0;
-  if (lead == 0xED && byte(1) >= 0xA0) return 0;
-  if (lead == 0xF0 && byte(1) < 0x90) return 0;
-  if (lead == 0xF4 && byte(1) >= 0x90) return 0;
-  return length;
-}
 
 void write_string(std::string& out, std::string_view text) {
   out += '"';

@@ -11,6 +11,7 @@
 #include "alloc/base/codec.h"
 #include "alloc/base/load.h"
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "alloc/disk/format.h"
 #include "alloc/disk/superblock.h"
 #include "alloc/disk/volume_settings.h"
@@ -378,10 +379,10 @@ std::string describe(const Superblock& sb) {
     out += fmt::format("{:<22}{}\n", name, value);
   };
   auto succession = [](const Superblock::Succession& s) {
-    return fmt::format("devid {} by {} ({})", s.devid.value, s.uuid.to_string(), s.path);
+    return fmt::format("devid {} by {} ({})", s.devid.value, s.uuid.to_string(), printable(s.path));
   };
   line("volume", sb.volume.to_string());
-  line("label", sb.label);
+  line("label", printable(sb.label));
   line("generation", fmt::format("{}", sb.generation.value));
   line("role", fmt::format("{} of devid {}", name_of(sb.role), sb.devid.value));
   line("device", sb.device.to_string());
@@ -398,7 +399,7 @@ std::string describe(const Superblock& sb) {
   for (const DeviceEntry& entry : sb.devices) {
     line(fmt::format("devid {}", entry.devid.value),
          fmt::format("{} {} bytes ({}) {}", entry.uuid.to_string(), entry.size_bytes,
-                     human_size(entry.size_bytes), entry.path));
+                     human_size(entry.size_bytes), printable(entry.path)));
   }
   line("fs payload", fmt::format("{} bytes", sb.fs_payload.size()));
   line("replace payload", fmt::format("{} bytes", sb.replace_payload.size()));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The course of a check.
+// The steps of a check, superblocks, chunk tables, and the walks over the trees.
 #include "fs/check/check.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
+#include "alloc/base/load.h"
 #include "alloc/disk/chunk_table.h"
 #include "fs/check/check_extents.h"
 #include "fs/check/check_inodes.h"
@@ -21,7 +21,7 @@ namespace {
 
 class Check {
  public:
-  /// `replayed`: the trees with what the fsync log brings, if it brings something.
+  /// `replayed`: the trees after the replay of the fsync log, if there is a log.
   Check(alloc::Volume& volume, const CheckOptions& options,
         Result<std::optional<Transactions::Replayed>> replayed)
       : volume_(volume),
@@ -29,18 +29,18 @@ class Check {
         super_(volume.superblock()),
         newest_(super_.generation),
         states_(findings_, lost_) {
-    look_at_log(std::move(replayed));
+    read_log(std::move(replayed));
   }
 
   CheckReport run();
 
  private:
-  void look_at_log(Result<std::optional<Transactions::Replayed>> replayed);
+  void read_log(Result<std::optional<Transactions::Replayed>> replayed);
   void check_superblocks(alloc::Device& device, DeviceId devid);
   void check_chunk_table(alloc::Device& device);
   void check_trees(const FsPayload& payload);
   void walk(TreeId tree, NodesSeen& seen, const std::function<void(const Item&)>& item);
-  void look_at_node(const NodeReading& reading);
+  void check_node(const NodeReading& reading);
   void match_extents();
   void count_work();
   void tell_progress(uint64_t data_bytes);
@@ -49,7 +49,7 @@ class Check {
   alloc::Volume& volume_;
   const CheckOptions& options_;
   const alloc::Superblock super_;
-  Generation newest_;                  // nothing in the trees is born later
+  Generation newest_;                  // nothing in the trees may be born later
   std::optional<FsPayload> replayed_;  // instead of the superblock's
   std::optional<TreeReader> reader_;
   Findings findings_;
@@ -83,15 +83,15 @@ CheckReport Check::run() {
   return std::move(report_);
 }
 
-void Check::look_at_log(Result<std::optional<Transactions::Replayed>> replayed) {
+void Check::read_log(Result<std::optional<Transactions::Replayed>> replayed) {
   TreeReader::Nodes nodes;
   const size_t batches = volume_.found_log().batches.size();
   if (!replayed) {
     findings_.add("fsync log", fmt::format("its {} batches cannot be replayed: {}", batches,
                                            replayed.error().message()));
   } else if (auto& state = replayed.value()) {
-    findings_.note("fsync log", fmt::format("{} batches; what follows is about the trees as the "
-                                            "next mount will find them",
+    findings_.note("fsync log", fmt::format("{} batches; the findings are about the trees after "
+                                            "their replay",
                                             batches));
     newest_ = state->generation;
     replayed_ = state->payload;
@@ -118,13 +118,13 @@ void Check::check_superblocks(alloc::Device& device, DeviceId devid) {
     const CopyPlace place{devid, alloc::kSuperblockOffsets[copy]};
     if (faults[copy]) {
       const std::string what = fmt::format("{} ({})", faults[copy]->message(), describe(place));
-      // A power cut may have torn the copy that was being written (it begins as one of ours), or
-      // have come before copy 1 was first written.
+      // A power cut may have torn the copy that was being written, or have come before copy 1 was
+      // written for the first time.
       const auto& other = copies[1 - copy];
       const bool torn = *faults[copy] == Errc::bad_superblock;
       const bool first = *faults[copy] == Errc::not_found && copy == 1;
       if (other && (torn || (first && other->generation.value == 1))) {
-        findings_.note(where, what + "; the other one is good, the next commit mends this one");
+        findings_.note(where, what + "; the other copy is good, the next commit repairs this one");
       } else {
         findings_.add(where, what);
       }
@@ -137,15 +137,15 @@ void Check::check_superblocks(alloc::Device& device, DeviceId devid) {
     } else if (super.role == alloc::DeviceRole::target && copies[1 - copy] &&
                copies[1 - copy]->role == alloc::DeviceRole::member &&
                copies[1 - copy]->predecessor) {
-      // A power cut within the swap of a replace: one copy already says member.
-      findings_.note(where, "is still that of a replace's target; the next commit mends it");
+      // A power cut during the swap of a replace: the other copy is already that of a member.
+      findings_.note(where, "is still that of a replace's target; the next commit repairs it");
     } else if (super.generation + 1 < super_.generation &&
                super.generation + alloc::kReplayStep != super_.generation) {
-      // Copy 0 of a generation is written only when copy 1 of the one before is durable. (Before a
-      // replay of the fsync log numbers are left out.)
-      findings_.add(
-          where, fmt::format("is of generation {}, the volume of {} ({})", super.generation.value,
-                             super_.generation.value, describe(place)));
+      // Copy 0 of a generation is written only after copy 1 of the generation before is durable.
+      // (Before the fsync log is replayed, kReplayStep generations are skipped.)
+      findings_.add(where,
+                    fmt::format("has generation {}, the volume has {} ({})", super.generation.value,
+                                super_.generation.value, describe(place)));
     }
   }
 }
@@ -186,24 +186,24 @@ void Check::check_trees(const FsPayload& payload) {
 void Check::walk(TreeId tree, NodesSeen& seen, const std::function<void(const Item&)>& item) {
   if (root(tree).node.birth > newest_) {
     findings_.add(std::string(name_of(tree)),
-                  fmt::format("its root was born in generation {}, the superblock is of {}",
+                  fmt::format("its root was born in generation {}, after the superblock's {}",
                               root(tree).node.birth.value, newest_.value));
   }
   TreeReader::Walk how;
-  how.node = [&](const NodeReading& reading) { look_at_node(reading); };
+  how.node = [&](const NodeReading& reading) { check_node(reading); };
   how.item = item;
   how.bad_pointer = [&](const NodeExpectation& expected, NodesSeen::Answer answer) {
     lost_.add(expected);
     findings_.add(std::string(name_of(expected.tree)),
                   answer == NodesSeen::Answer::seen_before
                       ? fmt::format("node {} has two parents", expected.pointer.address.value)
-                      : fmt::format("a node is said to lie at {}, which is no place for one",
+                      : fmt::format("a pointer leads to {}, where no node can be",
                                     expected.pointer.address.value));
   };
   reader_->walk(tree, root(tree), seen, how);
 }
 
-void Check::look_at_node(const NodeReading& reading) {
+void Check::check_node(const NodeReading& reading) {
   const NodeExpectation& expected = reading.expected;
   const std::string where =
       fmt::format("node {} of the {}", expected.pointer.address.value, name_of(expected.tree));
@@ -213,7 +213,7 @@ void Check::look_at_node(const NodeReading& reading) {
   }
   if (!reading.node) {
     lost_.add(expected);
-    findings_.add(where, fmt::format("no copy is good: what it holds, from {} to {}, is lost",
+    findings_.add(where, fmt::format("no copy is good: the items from {} to {} are lost",
                                      describe(expected.lower), describe(expected.upper)));
   } else if (const auto chunk =
                  alloc::find_chunk(volume_.mapper().current()->chunks(), expected.pointer.address);
@@ -238,8 +238,7 @@ void Check::match_extents() {
 
 // ---- Progress
 
-/// The nodes, counted by the inner ones alone, and with `data` the bytes that the usage records
-/// name.
+/// Counts the nodes by reading the inner ones, and with `data` adds the bytes in the usage records.
 void Check::count_work() {
   if (!options_.progress) return;
   NodesSeen seen;
@@ -254,14 +253,12 @@ void Check::count_work() {
   for (TreeId tree : {TreeId::fs, TreeId::extent}) reader_->walk(tree, root(tree), seen, inner);
   if (!options_.data) return;
   const auto add_usage = [&](const Item& item) {
-    ChunkUsageOnDisk value;
-    if (item.value.size() == sizeof(value)) {
-      std::memcpy(&value, item.value.data(), sizeof(value));
-      work_bytes_ += value.used_bytes;
+    if (const auto usage = load_exactly<ChunkUsageOnDisk>(item.value)) {
+      work_bytes_ += usage->used_bytes;
     }
     return true;
   };
-  // Damage is reported later.
+  // Damage is reported by the walk that follows.
   (void)reader_->scan(TreeId::extent, root(TreeId::extent), usage_key(LogicalOffset(0)),
                       usage_key(LogicalOffset(UINT64_MAX)), add_usage);
 }

@@ -1,31 +1,36 @@
 // SPDX-License-Identifier: MIT
-// `moltfs check` as a library function: verifies a volume that is not mounted, writes nothing.
+// `moltfs check` as a library function: verifies a volume that is not mounted. Writes nothing.
 //
-// What is verified: superblocks and chunk table; both trees (every node on every copy: checksum,
-// place, order of keys, level, that parent and child agree); that each node and each data block has
-// one owner; file extents against extent records both ways; the usage records; inodes (mode, size
-// and allocated bytes against extents, link counts against directory entries, parents of
-// directories, no entry without inode, no inode without entry unless an orphan); hashes of names;
-// xattrs; ACLs; with `data`, the checksum of every data block on every copy.
+// What is verified:
+//   - superblocks and chunk tables, on every device;
+//   - both trees, every copy of every node: checksum, address, order of keys, level, and that
+//     parent and child agree;
+//   - each node has one parent, each block of data one owner;
+//   - file extents against extent records, in both directions; usage records;
+//   - inodes: mode; size and allocated bytes against extents; link counts against directory
+//     entries; parents of directories; each entry leads to an inode; each inode has an entry or the
+//     mark of an orphan;
+//   - hashes of names, xattrs, ACLs;
+//   - with `data`: the checksum of every block of data, on every copy.
 //
-// How it goes:
-//   1. The volume is opened for reading only: nothing of transactions, which need whole trees.
-//   2. Superblock copies and chunk tables of all devices.
-//   3. A walk over the fs tree: inodes with all that belongs to them come one after the other
-//      (check_inodes). What several have to do with, links and parents, is kept per inode.
-//   4. A walk over the extent tree (check_extents): records, usage, with `data` the blocks.
-//   5. File extents against records. Both walks have added up hashes of what they saw, in many
-//      buckets; where the sums of a bucket differ, a second walk collects just what is in it
-//      (extent_sums). So memory is bounded whatever the number of extents.
+// Steps:
+//   1. The volume is opened read-only. Transactions are not used: they need undamaged trees.
+//   2. Superblock copies and chunk tables of all devices are read.
+//   3. The fs tree is walked. All items of an inode follow each other (check_items). What concerns
+//      several inodes, links and parents, is collected for each inode (check_inodes).
+//   4. The extent tree is walked: records, usage, and with `data` the blocks (check_extents).
+//   5. File extents are compared with records. Both walks have summed hashes of what they saw into
+//      many buckets. Where the sums of a bucket differ, a second walk collects the elements of that
+//      bucket (extent_sums). So memory is bounded whatever the number of extents.
 //   6. Inode numbers in findings become paths.
 //
-// What a rotten node held is lost to the check: its range of keys is remembered, and nothing that
-// could lie in it is reported as missing.
+// What a damaged node held is unknown. Its range of keys is remembered, and nothing that could have
+// been in it is reported as missing.
 //
-// Memory: a bit for each node there could be, about a hundred bytes for each inode.
+// Memory: one bit for each possible node, about a hundred bytes for each inode.
 //
-// No findings: orphans (the next mount removes them), interrupted truncates with their mark, and
-// what a power cut explains: a superblock copy that is torn while the other is good (a note).
+// Not findings: orphans (the next mount removes them), interrupted truncates that have their mark,
+// and what a power cut explains: one torn superblock copy while the other is good (a note).
 #pragma once
 
 #include <cstdint>
@@ -34,33 +39,19 @@
 #include <vector>
 
 #include "alloc/volume/volume.h"
-#include "fs/filesystem.h"
+#include "fs/check/report.h"
 
 namespace moltfs::fs {
 
 struct CheckOptions {
-  bool data = false;
+  bool data = false;               ///< verify the data, too
   std::vector<std::string> hints;  ///< -o device=PATH
   uint64_t cache_bytes = 256ull << 20;
-  /// Called now and then with how far it is; may be empty.
+  /// Called from time to time with the work done so far, in bytes read; may be empty.
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;
 };
 
-struct Finding {
-  std::string where;  ///< a path ("/home/a/b at 4096"), or a part of the volume ("chunk table")
-  std::string what;   ///< one sentence
-};
-
-struct CheckReport {
-  std::vector<Finding> findings;  ///< at most 1000 are kept; see `finding_count`
-  uint64_t finding_count = 0;
-  std::vector<Finding> notes;  ///< worth knowing, but no errors
-  uint64_t inodes = 0, directories = 0, nodes = 0, extents = 0;
-  uint64_t data_bytes_verified = 0;  ///< all copies
-  bool clean() const { return finding_count == 0; }
-};
-
-/// Errors: what Volume::open gives (the volume cannot be opened at all).
+/// Damage is in the report. Errors: those of Volume::open (the volume cannot be opened at all).
 Result<CheckReport> check(Runtime& runtime, alloc::DeviceOpener& opener,
                           const std::vector<std::string>& paths, const CheckOptions& options);
 

@@ -2,13 +2,13 @@
 // Checking extent records, usage and data.
 #include "fs/check/check_extents.h"
 
-#include "alloc/base/checksum.h"
-
 #include <dirent.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+
+#include "alloc/base/checksum.h"
+#include "alloc/base/load.h"
 
 namespace moltfs::fs::checking {
 namespace {
@@ -43,8 +43,7 @@ ExtentCheck::ExtentCheck(alloc::Volume& volume, Findings& findings, const LostKe
 void ExtentCheck::item(const Item& item) {
   if (item.key.object == kUsageObject && item.key.type == kUsageType) return usage(item);
   if (item.key.type == static_cast<uint8_t>(ItemType::extent_record)) return record(item);
-  findings_.add("extent tree",
-                fmt::format("there is an item {} of unknown kind", describe(item.key)));
+  findings_.add("extent tree", fmt::format("has an item {} of unknown type", describe(item.key)));
 }
 
 // ---- Records and usage
@@ -59,7 +58,7 @@ void ExtentCheck::record(const Item& item) {
   check_place(record);
   if (record.birth > newest_) {
     findings_.add_at(record.inode, record.file_offset,
-                     fmt::format("its extent was born in generation {}, the volume is of {}",
+                     fmt::format("its extent was born in generation {}, after the volume's {}",
                                  record.birth.value, newest_.value));
   }
   sums_.add_record(claim_of(record));
@@ -79,7 +78,7 @@ void ExtentCheck::check_place(const ExtentRecord& record) {
   if (chunk == nullptr || chunk->kind != alloc::ChunkKind::data) {
     findings_.add_at(
         record.inode, record.file_offset,
-        fmt::format("its extent at address {} lies in no data chunk", record.start.value));
+        fmt::format("its extent at address {} is not inside a data chunk", record.start.value));
     return;
   }
   used_[chunk->start] += record.length;
@@ -91,18 +90,16 @@ void ExtentCheck::check_place(const ExtentRecord& record) {
 }
 
 void ExtentCheck::usage(const Item& item) {
-  ChunkUsageOnDisk value;
   const LogicalOffset chunk{item.key.offset};
-  if (item.value.size() != sizeof(value)) {
+  const auto usage = load_exactly<ChunkUsageOnDisk>(item.value);
+  if (!usage) {
     findings_.add("extent tree",
                   fmt::format("the usage record of chunk {} has a wrong size", chunk.value));
   } else if (used_.count(chunk) == 0) {
-    findings_.add(
-        "extent tree",
-        fmt::format("there is a usage record of {}, which is no data chunk", chunk.value));
+    findings_.add("extent tree",
+                  fmt::format("has a usage record of {}, which is not a data chunk", chunk.value));
   } else {
-    std::memcpy(&value, item.value.data(), sizeof(value));
-    recorded_used_[chunk] = value.used_bytes;
+    recorded_used_[chunk] = usage->used_bytes;
   }
 }
 
@@ -153,7 +150,7 @@ void ExtentCheck::read_pending() {
   pending_bytes_ = 0;
 }
 
-/// Runs of blocks with the same fault make one finding.
+/// Consecutive blocks with the same fault make one finding.
 void ExtentCheck::verify(Pending& pending, const alloc::LogicalRead& read, unsigned copy) {
   size_t first = 0;
   Fault fault = Fault::none;
@@ -177,7 +174,7 @@ ExtentCheck::Fault ExtentCheck::verify_block(Pending& pending, size_t index, boo
       !volume_.read(guard_, pending.start + index * kBlockSize, block, copy).has_value()) {
     return Fault::unreadable;
   }
-  return checksum_of(block) == pending.checksums[index] ? Fault::none : Fault::rotten;
+  return checksum_of(block) == pending.checksums[index] ? Fault::none : Fault::mismatch;
 }
 
 void ExtentCheck::report(const Pending& pending, size_t first, size_t count, Fault fault,
@@ -191,8 +188,8 @@ void ExtentCheck::report(const Pending& pending, size_t first, size_t count, Fau
       fmt::format("{} {} ({})", blocks_text(count), what, describe(place.value_or(CopyPlace{}))));
 }
 
-/// E3: what lies behind the end of the file in its last block is zero. Where the data is rotten
-/// that has been said already.
+/// E3: the bytes of the last block after the end of the file are zero. A block that does not match
+/// its checksum has been reported already.
 void ExtentCheck::check_tail(const Pending& pending) {
   const InodeState* state = states_.find(pending.ino);
   if (state == nullptr || state->type != DT_REG || state->is_doomed || state->is_being_cut) return;
@@ -203,7 +200,7 @@ void ExtentCheck::check_tail(const Pending& pending) {
   if (checksum_of(bytes) != pending.checksums[(block - pending.file_offset) / kBlockSize]) return;
   const ConstBytes tail = bytes.subspan(size - block);
   if (std::any_of(tail.begin(), tail.end(), [](std::byte b) { return b != std::byte{0}; })) {
-    findings_.add_at(pending.ino, size, "what lies behind the end of the file is not zero");
+    findings_.add_at(pending.ino, size, "the bytes after the end of the file are not zero");
   }
 }
 
@@ -241,8 +238,7 @@ void ExtentMatch::compare() {
     const bool other_owner = other.ino != claim.ino || other.file_offset != claim.file_offset;
     findings_.add_at(
         claim.ino, claim.file_offset,
-        other_owner ? fmt::format("its extent at address {} belongs to inode {} at {}, says its "
-                                  "record",
+        other_owner ? fmt::format("the record of its extent at address {} names inode {} at {}",
                                   logical.value, other.ino.value, other.file_offset)
                     : fmt::format("its extent at address {} ({} bytes{}) and its record ({} "
                                   "bytes{}) differ",
@@ -257,8 +253,8 @@ void ExtentMatch::compare() {
     if (std::any_of(first, last, is_its)) continue;
     if (lost_.may_hold(TreeId::fs, extent_key(claim.ino, claim.file_offset))) continue;
     findings_.add_at(claim.ino, claim.file_offset,
-                     fmt::format("the file has no extent there, but the record at address {} says "
-                                 "so",
+                     fmt::format("the file has no extent there, but the record at address {} names "
+                                 "it",
                                  logical.value));
   }
 }

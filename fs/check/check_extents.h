@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside check only: the items of the extent tree: records, the usage of chunks, and the blocks
-// themselves.
+// Used by check only: the items of the extent tree (records and the usage of chunks), and the
+// blocks of data.
 #pragma once
 
 #include <map>
@@ -15,16 +15,17 @@ namespace moltfs::fs::checking {
 
 class ExtentCheck {
  public:
-  /// `states`: complete. Nothing is born after `newest`. With `data` the blocks are read.
+  /// `states`: after the walk of the fs tree. Nothing may be born after `newest`. With `data` the
+  /// blocks are read and verified.
   ExtentCheck(alloc::Volume& volume, Findings& findings, const LostKeys& lost,
               const InodeStates& states, ExtentSums& sums, Generation newest, bool data);
 
-  /// The items of the tree, ascending; then end().
+  /// To be called for all items of the tree, ascending; then end().
   void item(const Item& item);
   void end();
-  /// Logical bytes of written extents that were looked at so far.
+  /// Logical bytes of the written extents that were checked so far.
   uint64_t bytes_done() const { return bytes_done_; }
-  /// Bytes of all copies whose checksums are right.
+  /// Bytes that matched their checksums, counting each copy.
   uint64_t bytes_verified() const { return bytes_verified_; }
 
  private:
@@ -36,7 +37,7 @@ class ExtentCheck {
     std::vector<uint64_t> checksums;
     AlignedBuffer buffer;
   };
-  enum class Fault : uint8_t { none, unreadable, rotten };
+  enum class Fault : uint8_t { none, unreadable, mismatch };
 
   void record(const Item& item);
   void usage(const Item& item);
@@ -57,8 +58,8 @@ class ExtentCheck {
   const alloc::MapGuard guard_;
   const Generation newest_;
   LogicalOffset end_of_last_;
-  std::map<LogicalOffset, uint64_t> used_;           // by data chunk: bytes of the records in it
-  std::map<LogicalOffset, uint64_t> recorded_used_;  // what usage records say
+  std::map<LogicalOffset, uint64_t> used_;           // by data chunk: bytes of its extent records
+  std::map<LogicalOffset, uint64_t> recorded_used_;  // by data chunk: bytes in its usage record
   std::vector<Pending> pending_;
   uint64_t pending_bytes_ = 0, bytes_done_ = 0, bytes_verified_ = 0;
 };
@@ -68,7 +69,7 @@ class ExtentMatch {
  public:
   ExtentMatch(Findings& findings, const LostKeys& lost, const ExtentSums& sums)
       : findings_(findings), lost_(lost), sums_(sums) {}
-  // Both trees, in any order; then compare().
+  // To be called for the items of both trees, in any order; then compare().
   void fs_item(const Item& item);
   void extent_item(const Item& item);
   void compare();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Collecting findings.
+// Collecting findings and lost ranges of keys.
 #include "fs/check/check_findings.h"
 
 #include <fmt/format.h>

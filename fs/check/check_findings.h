@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside check only: what was found wrong, collected while it is not known yet what the paths of
-// inodes are; and the ranges of keys that could not be read.
+// Used by check only: findings, collected before the paths of inodes are known, and the ranges of
+// keys that could not be read.
 #pragma once
 
 #include <array>
@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "fs/check/check.h"
+#include "fs/check/report.h"
+#include "fs/inode/inode.h"
+#include "fs/tree/node.h"
 
 namespace moltfs::fs::checking {
 
@@ -18,13 +20,13 @@ class Findings {
   static constexpr size_t kMaxKept = 1000;
 
   void add(std::string where, std::string what);
-  /// Where: the path of the inode, with `offset` "PATH at OFFSET".
+  /// A finding at the path of the inode; with `offset`, at "PATH at OFFSET".
   void add(InodeNumber ino, std::string what) { add_at(ino, std::nullopt, std::move(what)); }
   void add_at(InodeNumber ino, std::optional<uint64_t> offset, std::string what);
   void note(std::string where, std::string what);
 
   uint64_t count() const { return count_; }
-  /// Hands everything over.
+  /// Moves all findings and notes to `report`. `path_of` gives the paths of inodes.
   void move_to(CheckReport& report, const std::function<std::string(InodeNumber)>& path_of);
 
  private:
@@ -40,14 +42,14 @@ class Findings {
   uint64_t count_ = 0;
 };
 
-/// The keys that nodes held which cannot be read.
+/// The ranges of keys of nodes that cannot be read.
 class LostKeys {
  public:
-  /// Neighbours become one range if they come in order.
+  /// Adds the keys of `node`. Adjacent nodes become one range if they are added in order.
   void add(const NodeExpectation& node);
   bool any(TreeId tree) const { return !of(tree).empty(); }
   bool may_hold(TreeId tree, const Key& key) const { return may_hold(tree, key, key); }
-  /// Something in [first, last].
+  /// True if a key in [first, last] may have been in an unreadable node.
   bool may_hold(TreeId tree, const Key& first, const Key& last) const;
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whatever stands on the device, check and dump give an answer.
+// Check and dump answer whatever is on the device.
 #include <random>
 
 #include "fs/check/check_test_util.h"
@@ -12,7 +12,7 @@ using namespace moltfs::fs::test;
 namespace {
 
 /// Everything that reads a volume offline.
-void read_all(Patient& p) {
+void read_all(DamagedVolume& p) {
   (void)p.try_check();
   DumpRequest request;
   request.paths = {"mem:a"};
@@ -33,9 +33,9 @@ struct AnyItem {
 };
 
 std::vector<AnyItem> all_items() {
-  Patient p;
+  DamagedVolume p;
   std::vector<AnyItem> items;
-  p.look([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
+  p.read([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
     for (TreeId tree : {TreeId::fs, TreeId::extent}) {
       NodesSeen seen;
       TreeReader::Walk walk;
@@ -51,12 +51,12 @@ std::vector<AnyItem> all_items() {
 
 }  // namespace
 
-TEST_CASE("bits flip anywhere in what describes the volume") {
+TEST_CASE("random bits of superblocks, chunk tables and nodes are flipped") {
   std::mt19937_64 random(1);
   const uint64_t places[] = {alloc::kSuperblockOffsets[0], alloc::kSuperblockOffsets[1],
                              alloc::kChunkTableOffsets[0], alloc::kChunkTableOffsets[1]};
   for (int life = 0; life < 60; ++life) {
-    Patient p;
+    DamagedVolume p;
     for (int flip = 0; flip < 1 + life % 4; ++flip) {
       const uint64_t at = life % 2 == 0 ? places[random() % 4] + random() % 4096
                                         : alloc::kFirstChunkOffset + random() % (8 << 20);
@@ -69,13 +69,13 @@ TEST_CASE("bits flip anywhere in what describes the volume") {
   }
 }
 
-TEST_CASE("items change under right checksums") {
+TEST_CASE("random items are changed, with valid checksums") {
   std::mt19937_64 random(2);
   const auto items = all_items();
   REQUIRE(items.size() > 2000);
   int found = 0;
   for (int life = 0; life < 150; ++life) {
-    Patient p;
+    DamagedVolume p;
     AnyItem item = items[random() % items.size()];
     switch (random() % 4) {
       case 0:
@@ -101,18 +101,18 @@ TEST_CASE("items change under right checksums") {
     if (!report.value().clean()) ++found;
     read_all(p);
   }
-  CHECK(found > 120);  // of times, owners and the like any value may be right
+  CHECK(found > 120);  // any value of a time or owner is valid
 }
 
-TEST_CASE("superblocks change under right checksums") {
+TEST_CASE("random superblocks, with valid checksums") {
   std::mt19937_64 random(3);
   const auto original = [] {
-    Patient p;
+    DamagedVolume p;
     return must(alloc::read_superblock_copy(p.devices, *must(p.devices.open("mem:a", {})), 0));
   }();
   int found = 0;
   for (int life = 0; life < 200; ++life) {
-    Patient p;
+    DamagedVolume p;
     auto super = original;
     for (int i = 0; i < 2; ++i) {
       super.fs_payload[random() % super.fs_payload.size()] ^= std::byte(1 << random() % 8);
@@ -126,5 +126,5 @@ TEST_CASE("superblocks change under right checksums") {
     if (!report || !report.value().clean()) ++found;
     read_all(p);
   }
-  CHECK(found > 180);  // the next inode number may well be greater
+  CHECK(found > 180);  // a greater next inode number is valid
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Comparing inodes with the directory entries that name them.
+// Comparing inodes with the directory entries that lead to them.
 #include "fs/check/check_inodes.h"
 
 #include <dirent.h>
@@ -41,9 +41,10 @@ void InodeStates::add_entry(InodeNumber directory, const DirEntry& entry) {
     state.entry = entry.cookie;
     state.entry_type = entry.type;
   } else if (state.entry_type != entry.type) {
-    findings_.add(directory, fmt::format("the entry \"{}\" says another type of file than another "
-                                         "entry for the same inode {}",
-                                         entry.name, entry.ino.value));
+    findings_.add(directory,
+                  fmt::format("the entry \"{}\" has another file type than another entry of "
+                              "inode {}",
+                              entry.name, entry.ino.value));
   }
 }
 
@@ -70,7 +71,7 @@ void InodeStates::compare(const FsCounters& counters) {
   if ((root == nullptr || !root->has_item) && !lost_.may_hold(TreeId::fs, inode_key(kRootInode))) {
     findings_.add("/", "there is no root directory");
   } else if (root != nullptr && root->type != 0 && root->type != DT_DIR) {
-    findings_.add("/", "the root is no directory");
+    findings_.add("/", "the root is not a directory");
   }
   find_loops(sorted);
   compare_counters(counters);
@@ -87,9 +88,9 @@ void InodeStates::compare_one(InodeNumber ino, const InodeState& state) {
     }
     return;
   }
-  if (state.type == 0) return;  // known to be damaged
+  if (state.type == 0) return;  // reported already
   if (state.entries > 0 && state.entry_type != state.type) {
-    findings_.add(ino, fmt::format("its directory entry says that it is of type {}, it is of {}",
+    findings_.add(ino, fmt::format("its directory entry has type {}, the inode has {}",
                                    state.entry_type, state.type));
   }
   if (state.is_doomed) {
@@ -113,7 +114,8 @@ void InodeStates::compare_directory(InodeNumber ino, const InodeState& state) {
     if (state.parent != kRootInode.value) {
       findings_.add(ino, fmt::format("its parent is inode {}, not itself", state.parent));
     }
-    if (state.entries > 0) findings_.add(ino, "the root directory has an entry in another one");
+    if (state.entries > 0)
+      findings_.add(ino, "another directory has an entry for the root directory");
   } else if (state.entries == 0) {
     if (all_read) findings_.add(ino, "no directory has an entry for this directory");
   } else if (state.entries > 1) {
@@ -131,7 +133,7 @@ void InodeStates::compare_directory(InodeNumber ino, const InodeState& state) {
 void InodeStates::compare_file(InodeNumber ino, const InodeState& state) {
   if (lost_.any(TreeId::fs) || state.links == state.entries) {
     if (state.links != 0 || lost_.any(TreeId::fs)) return;
-    findings_.add(ino, "has no name and no mark of an orphan");
+    findings_.add(ino, "has neither a name nor the mark of an orphan");
   } else if (state.entries == 0) {
     findings_.add(
         ino, fmt::format("no directory has an entry for it, but it has {} links", state.links));
@@ -152,9 +154,9 @@ void InodeStates::compare_counters(const FsCounters& counters) {
   }
 }
 
-/// Directories that lie in each other but not below the root.
+/// Finds directories that are inside each other but not below the root.
 void InodeStates::find_loops(const std::vector<InodeNumber>& sorted) {
-  std::unordered_set<InodeNumber> known{kRootInode};  // to lead to the root, or to be reported
+  std::unordered_set<InodeNumber> known{kRootInode};  // below the root, or reported
   for (const InodeNumber ino : sorted) {
     std::vector<InodeNumber> way;
     std::unordered_set<InodeNumber> on_way;
@@ -163,7 +165,7 @@ void InodeStates::find_loops(const std::vector<InodeNumber>& sorted) {
       if (state == nullptr || state->type != DT_DIR || state->directory == 0) break;
       if (!on_way.insert(at).second) {
         findings_.add(fmt::format("<inode {}>", at.value),
-                      "this directory lies in itself: no path leads to it");
+                      "this directory is inside itself: no path leads to it");
         break;
       }
       way.push_back(at);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inside check only: what is known of each inode while the fs tree is walked, and what has to hold
+// Used by check only: what is known of each inode while the fs tree is walked, and the rules
 // between inodes: links, parents, types, marks of orphans.
 #pragma once
 
@@ -17,14 +17,14 @@ namespace moltfs::fs::checking {
 
 struct InodeState {
   uint64_t size = 0;
-  uint64_t parent = 0;     ///< directories: as the inode says
-  uint64_t directory = 0;  ///< that holds the first entry for it; 0: none was met
-  uint64_t entry = 0;      ///< key offset of that entry
-  uint32_t links = 0;      ///< as the inode says
-  uint32_t entries = 0;    ///< that name it
+  uint64_t parent = 0;     ///< of a directory, in its inode
+  uint64_t directory = 0;  ///< with the first entry for this inode; 0: none was seen
+  uint64_t entry = 0;      ///< offset in the key of that entry
+  uint32_t links = 0;      ///< in the inode
+  uint32_t entries = 0;    ///< that lead to this inode
   uint32_t subdirectories = 0;
-  uint8_t type = 0;        ///< DT_*; 0: there is no inode item that can be read
-  uint8_t entry_type = 0;  ///< DT_* of the first entry
+  uint8_t type = 0;        ///< DT_*; 0: no valid inode item was seen
+  uint8_t entry_type = 0;  ///< DT_* in the first entry
   bool has_item : 1 = false;
   bool is_doomed : 1 = false;     ///< has a mark of OrphanKind::remove
   bool is_being_cut : 1 = false;  ///< has a mark of OrphanKind::truncate
@@ -34,18 +34,18 @@ class InodeStates {
  public:
   InodeStates(Findings& findings, const LostKeys& lost) : findings_(findings), lost_(lost) {}
 
-  // In the order of keys: marks come before inodes.
+  // To be called in the order of keys: marks of orphans come before inodes.
   void add_mark(InodeNumber ino, OrphanKind kind);
   void add_inode(const Inode& inode);
-  /// There is an inode item, but it makes no sense.
+  /// There is an inode item, but it is not valid.
   void add_damaged_inode(InodeNumber ino) { states_[ino].has_item = true; }
   void add_entry(InodeNumber directory, const DirEntry& entry);
 
-  /// After the walk.
+  /// To be called after the walk: checks the rules between inodes.
   void compare(const FsCounters& counters);
-  /// Null: nothing names it and it does not exist.
+  /// Null if neither the inode nor an entry for it was seen.
   const InodeState* find(InodeNumber ino) const;
-  /// From the root; "<inode 12>" if there is no way to it.
+  /// From the root; "<inode 12>" if no path leads to it.
   std::string path_of(InodeNumber ino, TreeReader& reader, const TreeRoot& fs_root) const;
   uint64_t inode_count() const { return inode_count_; }
   uint64_t directory_count() const { return directory_count_; }

@@ -50,7 +50,7 @@ void ItemCheck::item(const Item& item) {
     case ItemType::extent:
       return extent(item);
     default:
-      complain(fmt::format("has an item of unknown type {}", item.key.type));
+      add_finding(fmt::format("has an item of unknown type {}", item.key.type));
   }
 }
 
@@ -63,7 +63,7 @@ void ItemCheck::mark(const Item& item) {
   const InodeNumber ino{item.key.offset};
   if (item.key.type != static_cast<uint8_t>(ItemType::orphan)) {
     findings_.add("filesystem tree",
-                  fmt::format("there is an item {} of unknown kind", describe(item.key)));
+                  fmt::format("has an item {} of unknown type", describe(item.key)));
     return;
   }
   const auto kind = decode_orphan_mark(item.key, item.value);
@@ -78,13 +78,13 @@ void ItemCheck::inode(const Item& item) {
   object_.has_inode = true;
   const bool possible = object_.ino == kRootInode || object_.ino >= kFirstFreeInode;
   if (item.key.offset != 0 || !possible) {
-    complain(fmt::format("an inode item with the impossible key {}", describe(item.key)));
+    add_finding(fmt::format("has an inode item with an impossible key {}", describe(item.key)));
     states_.add_damaged_inode(object_.ino);
     return;
   }
   auto decoded = decode_inode(object_.ino, item.value);
   if (!decoded) {
-    complain(decoded.error().message());
+    add_finding(decoded.error().message());
     states_.add_damaged_inode(object_.ino);
     return;
   }
@@ -120,8 +120,8 @@ void ItemCheck::xattr(const Item& item) {
   if (!attribute_ || item.key != expected || attribute_->parts == attribute_->part_count) {
     end_attribute();
     if (!is_doomed() && !lost_.may_hold(TreeId::fs, xattr_key(object_.ino, 0), item.key)) {
-      complain(fmt::format("has a part {} of an attribute without the parts before",
-                           xattr_part_of(item.key)));
+      add_finding(fmt::format("has part {} of an attribute without the parts before it",
+                              xattr_part_of(item.key)));
     }
     return;
   }
@@ -133,24 +133,24 @@ void ItemCheck::xattr_head(const Item& item) {
   end_attribute();
   const auto decoded = decode_xattr(item.key, item.value);
   if (!decoded) {
-    complain(decoded.error().message());
+    add_finding(decoded.error().message());
     return;
   }
   const XattrHead& head = decoded.value();
   const std::string name(head.name);
   attribute_ =
       Attribute{item.key, name, head.part_count, 1, head.value_length, head.first_part.size()};
-  if (!is_known_attribute(name)) complain("has an attribute of a wrong name");
+  if (!is_known_attribute(name)) add_finding("has an attribute with an invalid name");
   if ((hash_of(name, hash_seed_) & kXattrHashBits) != (item.key.offset & kXattrHashBits)) {
-    complain(fmt::format("its attribute {} lies under a wrong hash", name));
+    add_finding(fmt::format("its attribute {} is stored under a wrong hash", name));
   }
   if (note_name(xattr_key(object_.ino, item.key.offset & kXattrHashBits), name)) {
-    complain(fmt::format("has the attribute {} twice", name));
+    add_finding(fmt::format("has the attribute {} twice", name));
   }
   if (!object_.inode) return;
   const Inode& inode = *object_.inode;
   if (name.starts_with("user.") && !inode.is_regular() && !inode.is_directory()) {
-    complain(fmt::format("has the attribute {}, which its type does not allow", name));
+    add_finding(fmt::format("has the attribute {}, which its file type does not allow", name));
   }
   check_acl(head);
 }
@@ -161,8 +161,8 @@ void ItemCheck::end_attribute() {
   const Key last{a.first.object, a.first.type, a.first.offset + a.part_count};
   if ((a.parts != a.part_count || a.bytes != a.value_length) &&
       !lost_.may_hold(TreeId::fs, a.first, last)) {
-    complain(fmt::format("its attribute {} has {} bytes in {} parts instead of {} in {}", a.name,
-                         a.bytes, a.parts, a.value_length, a.part_count));
+    add_finding(fmt::format("its attribute {} has {} bytes in {} parts instead of {} in {}", a.name,
+                            a.bytes, a.parts, a.value_length, a.part_count));
   }
   attribute_.reset();
 }
@@ -173,12 +173,12 @@ void ItemCheck::check_acl(const XattrHead& head) {
   const Inode& inode = *object_.inode;
   const auto acl = Acl::parse(head.first_part);
   if (!acl || acl.value().empty()) {
-    complain(fmt::format("its {} does not hold together", head.name));
+    add_finding(fmt::format("its {} is not a valid ACL", head.name));
   } else if (is_default ? !inode.is_directory() : inode.is_symlink()) {
-    complain(fmt::format("has {}, which its type does not allow", head.name));
+    add_finding(fmt::format("has {}, which its file type does not allow", head.name));
   } else if (!is_default && acl.value().mode_bits() != (inode.mode & 0777u)) {
-    complain(fmt::format("its mode is {:o}, its {} says {:o}", inode.mode & 0777u, head.name,
-                         acl.value().mode_bits()));
+    add_finding(fmt::format("its mode is {:o}, its {} says {:o}", inode.mode & 0777u, head.name,
+                            acl.value().mode_bits()));
   }
 }
 
@@ -187,16 +187,16 @@ void ItemCheck::check_acl(const XattrHead& head) {
 void ItemCheck::entry(const Item& item) {
   const auto decoded = decode_entry(item.key, item.value);
   if (!decoded) {
-    complain(decoded.error().message());
+    add_finding(decoded.error().message());
     return;
   }
   const DirEntry& entry = decoded.value();
   const uint64_t offset = entry_offset(entry.name, hash_seed_);
   if (entry.cookie < offset || entry.cookie - offset >= kSlotsPerHash) {
-    complain(fmt::format("its entry \"{}\" lies under a wrong hash", entry.name));
+    add_finding(fmt::format("its entry \"{}\" is stored under a wrong hash", entry.name));
   }
   if (note_name(entry_key(object_.ino, round_down(entry.cookie, kSlotsPerHash)), entry.name)) {
-    complain(fmt::format("has two entries \"{}\"", entry.name));
+    add_finding(fmt::format("has two entries \"{}\"", entry.name));
   }
   object_.entries_bytes += entry_size_bytes(entry.name.size());
   states_.add_entry(object_.ino, entry);
@@ -204,9 +204,10 @@ void ItemCheck::entry(const Item& item) {
 
 void ItemCheck::check_directory(const Inode& inode) {
   if (!inode.is_directory()) {
-    if (object_.entries_bytes > 0) complain("is no directory, but has entries");
+    if (object_.entries_bytes > 0) add_finding("is not a directory, but has entries");
   } else if (object_.entries_bytes != inode.size) {
-    complain(fmt::format("its size is {}, its entries make {}", inode.size, object_.entries_bytes));
+    add_finding(
+        fmt::format("its size is {}, its entries add up to {}", inode.size, object_.entries_bytes));
   }
 }
 
@@ -214,7 +215,7 @@ void ItemCheck::check_directory(const Inode& inode) {
 
 void ItemCheck::inline_data(const Item& item) {
   if (item.key.offset != object_.inline_items) {
-    complain(fmt::format("has inline data under the impossible key {}", describe(item.key)));
+    add_finding(fmt::format("has inline data with an impossible key {}", describe(item.key)));
     return;
   }
   ++object_.inline_items;
@@ -227,7 +228,7 @@ void ItemCheck::extent(const Item& item) {
   const auto decoded = decode_file_extent(item);
   ++object_.extents;
   if (!decoded) {
-    complain(decoded.error().message());
+    add_finding(decoded.error().message());
     return;
   }
   const Extent& extent = decoded.value();
@@ -244,37 +245,38 @@ void ItemCheck::extent(const Item& item) {
 
 void ItemCheck::check_content(const Inode& inode) {
   if (!inode.is_regular() && object_.extents > 0) {
-    complain("has extents, but is no regular file");
+    add_finding("is not a regular file, but has extents");
   }
   if (object_.allocated_bytes != inode.allocated_bytes) {
-    complain(fmt::format("{} bytes are allocated, its extents have {}", inode.allocated_bytes,
-                         object_.allocated_bytes));
+    add_finding(fmt::format("{} bytes are allocated, its extents have {}", inode.allocated_bytes,
+                            object_.allocated_bytes));
   }
   const InodeState* state = states_.find(inode.ino);
   const bool shrinking = state->is_doomed || state->is_being_cut;
   if (inode.is_regular() && !shrinking && object_.written_end > round_up(inode.size, kBlockSize)) {
-    complain(fmt::format("has data up to {}, but its size is {}", object_.written_end, inode.size));
+    add_finding(
+        fmt::format("has data up to {}, but its size is {}", object_.written_end, inode.size));
   }
   check_inline(inode);
 }
 
 void ItemCheck::check_inline(const Inode& inode) {
   if (!inode.is_inline()) {
-    if (object_.inline_items > 0) complain("has inline data, but its inode says it has none");
-    if (inode.is_symlink() && inode.links > 0) complain("is a symlink without a target");
+    if (object_.inline_items > 0) add_finding("has inline data, but its inode says it has none");
+    if (inode.is_symlink() && inode.links > 0) add_finding("is a symlink without a target");
     return;
   }
   if (!inode.is_regular() && !inode.is_symlink()) {
-    complain("says that it has inline data, but its type allows none");
+    add_finding("is marked as inline, but its file type does not allow it");
   } else if (object_.inline_items == 0) {
-    complain("its inline data is missing");
+    add_finding("its inline data is missing");
   } else if (object_.inline_bytes != inode.size) {
-    complain(fmt::format("its size is {}, its inline data has {} bytes", inode.size,
-                         object_.inline_bytes));
+    add_finding(fmt::format("its size is {}, its inline data has {} bytes", inode.size,
+                            object_.inline_bytes));
   }
-  if (object_.extents > 0) complain("has extents beside its inline data");
-  if (inode.is_regular() && object_.inline_items > 1) complain("has two items of inline data");
-  if (inode.is_symlink() && object_.has_zero_byte) complain("its target has a zero byte");
+  if (object_.extents > 0) add_finding("has both extents and inline data");
+  if (inode.is_regular() && object_.inline_items > 1) add_finding("has two items of inline data");
+  if (inode.is_symlink() && object_.has_zero_byte) add_finding("its target has a zero byte");
 }
 
 // ---- The inode as a whole
@@ -284,13 +286,14 @@ void ItemCheck::end_object() {
   if (!object_.inode) {
     if (!object_.has_inode && object_.other_items > 0 &&
         !lost_.may_hold(TreeId::fs, inode_key(object_.ino))) {
-      complain(fmt::format("there is no such inode, but {} items of it", object_.other_items));
+      add_finding(
+          fmt::format("there are {} items of this inode, but no inode", object_.other_items));
     }
     return;
   }
   const Inode& inode = *object_.inode;
   if (!is_device_node(inode) && inode.device != 0) {
-    complain("has a device number, but is no device node");
+    add_finding("is not a device node, but has a device number");
   }
   if (lost_.may_hold(TreeId::fs, inode_key(inode.ino),
                      key_of(ItemType::extent, inode.ino.value, UINT64_MAX))) {

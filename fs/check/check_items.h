@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inside check only: the items of the fs tree, one inode after the other. What concerns one inode
-// alone is judged here; what concerns several is handed on to InodeStates and ExtentSums.
+// Used by check only: the items of the fs tree, one inode after the other. Rules within an inode
+// are checked here; what concerns several inodes goes to InodeStates and ExtentSums.
 #pragma once
 
 #include <optional>
@@ -20,29 +20,29 @@ class ItemCheck {
             uint64_t hash_seed)
       : findings_(findings), lost_(lost), states_(states), sums_(sums), hash_seed_(hash_seed) {}
 
-  /// The items of the tree, ascending; then end().
+  /// To be called for all items of the tree, ascending; then end().
   void item(const Item& item);
   void end();
   uint64_t extent_count() const { return extent_count_; }
 
  private:
-  /// What was met of one object so far.
+  /// What was seen of the current inode so far.
   struct Object {
     InodeNumber ino;
     bool has_inode = false;
-    std::optional<Inode> inode;  // if it makes sense
+    std::optional<Inode> inode;  // if it is valid
     uint64_t other_items = 0;
     // Directory.
     uint64_t entries_bytes = 0;
-    Key names_key;  // (object, type, hash) of the entries, or attributes, met last
-    std::vector<std::string> names;
+    Key names_key;                   // (object, type, hash) of `names`
+    std::vector<std::string> names;  // of the last entries or attributes with one hash
     // Content.
     unsigned inline_items = 0;
     uint64_t inline_bytes = 0;
     bool has_zero_byte = false;  // inline
     uint64_t extents = 0, allocated_bytes = 0, extent_end = 0, written_end = 0;
   };
-  /// The attribute whose parts are coming.
+  /// The attribute of which parts are expected.
   struct Attribute {
     Key first;
     std::string name;
@@ -63,11 +63,12 @@ class ItemCheck {
   void check_directory(const Inode& inode);
   void check_content(const Inode& inode);
   void check_inline(const Inode& inode);
-  /// True if `name` was there already under this key.
+  /// Remembers `name`. True if it was seen under this key before.
   bool note_name(const Key& key, const std::string& name);
-  /// It is being removed: attributes go in pieces, content before the inode.
+  /// The current inode is being removed, in several steps: its attributes and content may be
+  /// incomplete.
   bool is_doomed() const;
-  void complain(std::string what) { findings_.add(object_.ino, std::move(what)); }
+  void add_finding(std::string what) { findings_.add(object_.ino, std::move(what)); }
 
   Findings& findings_;
   const LostKeys& lost_;

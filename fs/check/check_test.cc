@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Healthy volumes have no findings; each kind of damage has its own, at the right path.
+// A healthy volume has no findings. Each kind of damage has its own finding, at the right path.
 #include "fs/check/check.h"
 
 #include "fs/check/check_test_util.h"
@@ -35,11 +35,11 @@ std::vector<std::byte> raw_extent(LogicalOffset logical, uint32_t length, uint32
 
 }  // namespace
 
-TEST_CASE("a healthy volume has no findings, and is all counted") {
-  Patient p;
+TEST_CASE("a healthy volume has no findings, and everything is counted") {
+  DamagedVolume p;
   const auto before = p.disk().clone();
   const CheckReport report = p.check_it();
-  INFO(all_of(report));
+  INFO(all_findings(report));
   CHECK(report.clean());
   CHECK(report.notes.empty());
   CHECK(report.inodes == healthy().inodes.size() + 1);  // the orphan
@@ -52,7 +52,7 @@ TEST_CASE("a healthy volume has no findings, and is all counted") {
 }
 
 TEST_CASE("progress ends at the total") {
-  Patient p;
+  DamagedVolume p;
   CheckOptions options;
   options.data = true;
   uint64_t last = 0, total = 0, calls = 0;
@@ -68,8 +68,8 @@ TEST_CASE("progress ends at the total") {
   CHECK(last == total);
 }
 
-TEST_CASE("links and names") {
-  Patient p;
+TEST_CASE("damage to links and names is found") {
+  DamagedVolume p;
   SECTION("link count of a file") {
     p.change_inode("/dir/small", [](InodeOnDisk& inode) { inode.links = 3; });
     const auto report = p.check_it();
@@ -95,14 +95,14 @@ TEST_CASE("links and names") {
     const auto report = p.check_it();
     CHECK(has(report, "<inode " + std::to_string(ino_of("/dir/pipe").value) + ">",
               "no directory has an entry for it"));
-    CHECK(has(report, "/dir", "its entries make"));
+    CHECK(has(report, "/dir", "its entries add up to"));
     CHECK(report.finding_count == 2);
   }
-  SECTION("a file that has neither name nor mark") {
+  SECTION("a file with neither a name nor the mark of an orphan") {
     p.erase(TreeId::fs, p.key_of_entry("/dir", "pipe"));
     p.change_inode("/dir/pipe", [](InodeOnDisk& inode) { inode.links = 0; });
     CHECK(has(p.check_it(), "<inode " + std::to_string(ino_of("/dir/pipe").value) + ">",
-              "no mark of an orphan"));
+              "neither a name nor the mark of an orphan"));
   }
   SECTION("an entry under a wrong hash") {
     const Key key = p.key_of_entry("/dir", "pipe");
@@ -110,7 +110,7 @@ TEST_CASE("links and names") {
     p.erase(TreeId::fs, key);
     p.put(TreeId::fs, {key.object, key.type, key.offset ^ 0x100000}, value);
     const auto report = p.check_it();
-    CHECK(has(report, "/dir", "\"pipe\" lies under a wrong hash"));
+    CHECK(has(report, "/dir", "\"pipe\" is stored under a wrong hash"));
     CHECK(report.finding_count == 1);
   }
   SECTION("two entries of one name") {
@@ -123,10 +123,10 @@ TEST_CASE("links and names") {
   SECTION("an entry of another type") {
     p.put(TreeId::fs, p.key_of_entry("/dir", "pipe"), raw_entry(ino_of("/dir/pipe"), 8, "pipe"));
     const auto report = p.check_it();
-    CHECK(has(report, "/dir/pipe", "of type 8, it is of 1"));
+    CHECK(has(report, "/dir/pipe", "has type 8, the inode has 1"));
     CHECK(report.finding_count == 1);
   }
-  SECTION("an entry that makes no sense") {
+  SECTION("an invalid entry") {
     p.put(TreeId::fs, p.key_of_entry("/dir", "pipe"), raw_entry(ino_of("/dir/pipe"), 8, "a/b"));
     CHECK(has(p.check_it(), "/dir", "impossible name"));
   }
@@ -137,16 +137,16 @@ TEST_CASE("links and names") {
     CHECK(report.finding_count == 1);
   }
   SECTION("a directory with two names") {
-    const uint64_t seed = p.look([](alloc::Volume& volume, TreeReader&, const auto&) {
+    const uint64_t seed = p.read([](alloc::Volume& volume, TreeReader&, const auto&) {
       return must(decode_fs_payload(volume.superblock().fs_payload)).counters.hash_seed;
     });
     p.put(TreeId::fs, entry_key(ino_of("/many"), entry_offset("again", seed)),
           raw_entry(ino_of("/dir/sub"), 4, "again"));
     CHECK(p.check_it().finding_count >= 1);
-    const std::string all = all_of(p.check_it());
+    const std::string all = all_findings(p.check_it());
     CHECK(all.find("2 entries name this directory") != std::string::npos);
   }
-  SECTION("directories that lie in each other") {
+  SECTION("directories that are inside each other") {
     const Key key = p.key_of_entry("/", "dir");
     p.erase(TreeId::fs, key);
     Key inside = key;
@@ -162,12 +162,12 @@ TEST_CASE("links and names") {
       i.size = i.size - 13;
     });
     const auto report = p.check_it();
-    CHECK(all_of(report).find("this directory lies in itself") != std::string::npos);
+    CHECK(all_findings(report).find("this directory is inside itself") != std::string::npos);
     CHECK(report.finding_count == 1);
   }
   SECTION("the wrong size of a directory") {
     p.change_inode("/dir", [](InodeOnDisk& inode) { inode.size = inode.size + 1; });
-    CHECK(has(p.check_it(), "/dir", "its entries make"));
+    CHECK(has(p.check_it(), "/dir", "its entries add up to"));
   }
   SECTION("no root") {
     p.erase(TreeId::fs, inode_key(kRootInode));
@@ -175,9 +175,9 @@ TEST_CASE("links and names") {
   }
 }
 
-TEST_CASE("inodes, marks and counters") {
-  Patient p;
-  SECTION("an inode that makes no sense") {
+TEST_CASE("damage to inodes, marks of orphans and counters is found") {
+  DamagedVolume p;
+  SECTION("an invalid inode") {
     p.change_inode("/dir/other", [](InodeOnDisk& inode) { inode.mode = 0; });
     CHECK(has(p.check_it(), "/dir/other", "impossible mode"));
   }
@@ -206,7 +206,7 @@ TEST_CASE("inodes, marks and counters") {
   }
   SECTION("items of an inode that does not exist") {
     p.put(TreeId::fs, inline_key(InodeNumber{888'888}), bytes_of("who am I"));
-    CHECK(has(p.check_it(), "<inode 888888>", "there is no such inode"));
+    CHECK(has(p.check_it(), "<inode 888888>", "items of this inode, but no inode"));
   }
   SECTION("items of unknown type") {
     p.put(TreeId::fs, {ino_of("/dir/pipe").value, 77, 0}, bytes_of("what am I"));
@@ -214,18 +214,18 @@ TEST_CASE("inodes, marks and counters") {
     p.put(TreeId::extent, {12345, 77, 0}, bytes_of("what am I"));
     const auto report = p.check_it();
     CHECK(has(report, "/dir/pipe", "unknown type 77"));
-    CHECK(has(report, "filesystem tree", "unknown kind"));
-    CHECK(has(report, "extent tree", "unknown kind"));
+    CHECK(has(report, "filesystem tree", "of unknown type"));
+    CHECK(has(report, "extent tree", "of unknown type"));
     CHECK(report.finding_count == 3);
   }
   SECTION("a device number without a device") {
     p.change_inode("/dir/other", [](InodeOnDisk& inode) { inode.device = 5; });
-    CHECK(has(p.check_it(), "/dir/other", "is no device node"));
+    CHECK(has(p.check_it(), "/dir/other", "is not a device node"));
   }
 }
 
-TEST_CASE("attributes and ACLs") {
-  Patient p;
+TEST_CASE("damage to attributes and ACLs is found") {
+  DamagedVolume p;
   const auto keys = p.keys_of("/dir/sub/big", ItemType::xattr);
   SECTION("a missing part") {
     REQUIRE(keys.size() > 4);
@@ -256,8 +256,8 @@ TEST_CASE("attributes and ACLs") {
   }
 }
 
-TEST_CASE("content") {
-  Patient p;
+TEST_CASE("damage to the content of files is found") {
+  DamagedVolume p;
   const auto extents = p.keys_of("/dir/sub/big", ItemType::extent);
   REQUIRE(extents.size() > 10);
   const Key second = extents[1];
@@ -271,7 +271,7 @@ TEST_CASE("content") {
     });
     const auto report = p.check_it();
     CHECK(has(report, "/dir/other", "its inline data is missing"));
-    CHECK(has(report, "/dir/other", "extents beside its inline data"));
+    CHECK(has(report, "/dir/other", "both extents and inline data"));
   }
   SECTION("no inline flag") {
     p.change_inode("/many/file1", [](InodeOnDisk& inode) { inode.flags = 0; });
@@ -287,22 +287,22 @@ TEST_CASE("content") {
     CHECK(has(report, "/dir/other", "4096 bytes are allocated, its extents have 20480"));
     CHECK(report.finding_count == 1);
   }
-  SECTION("data behind the end") {
+  SECTION("data after the end of the file") {
     p.change_inode("/dir/other", [](InodeOnDisk& inode) { inode.size = 5000; });
     CHECK(has(p.check_it(), "/dir/other", "has data up to 20480, but its size is 5000"));
   }
-  SECTION("unless a truncate is under way") {
+  SECTION("data after the end during a truncate is not a finding") {
     p.change_inode("/dir/other", [](InodeOnDisk& inode) { inode.size = 5000; });
     const OrphanOnDisk mark{static_cast<uint8_t>(OrphanKind::truncate)};
     p.put(TreeId::fs, orphan_key(ino_of("/dir/other")), std::as_bytes(std::span(&mark, 1)));
     const auto report = p.check_it();
-    INFO(all_of(report));
+    INFO(all_findings(report));
     CHECK(report.clean());
   }
-  SECTION("rubbish behind the end in the last block") {
+  SECTION("nonzero bytes after the end in the last block") {
     p.change_inode("/dir/other", [](InodeOnDisk& inode) { inode.size = 19'000; });
     CHECK(p.check_it(false).clean());
-    CHECK(has(p.check_it(), "/dir/other at 19000", "is not zero"));
+    CHECK(has(p.check_it(), "/dir/other at 19000", "are not zero"));
   }
   SECTION("a missing record") {
     p.erase(TreeId::extent, record_key(extent.logical));
@@ -320,7 +320,7 @@ TEST_CASE("content") {
   SECTION("two owners of one extent") {
     p.put(TreeId::fs, extent_key(ino_of("/dir/other"), 1 << 20),
           raw_extent(extent.logical, static_cast<uint32_t>(extent.length)));
-    CHECK(has(p.check_it(), "/dir/other at 1048576", "belongs to inode"));
+    CHECK(has(p.check_it(), "/dir/other at 1048576", "names inode"));
   }
   SECTION("record and extent disagree about the length") {
     p.put(TreeId::fs, second, raw_extent(extent.logical, 4096, kExtentUnwritten));
@@ -332,20 +332,20 @@ TEST_CASE("content") {
           raw_extent(first.logical, static_cast<uint32_t>(first.length + 4096)));
     CHECK(has(p.check_it(), there, "two extents overlap"));
   }
-  SECTION("an extent in no data chunk") {
+  SECTION("an extent outside data chunks") {
     p.put(TreeId::fs, second, raw_extent(LogicalOffset{1ull << 40}, 4096));
     auto record = p.item(TreeId::extent, record_key(extent.logical));
     p.put(TreeId::extent, record_key(LogicalOffset{1ull << 40}), record);
-    CHECK(has(p.check_it(), there, "lies in no data chunk"));
+    CHECK(has(p.check_it(), there, "is not inside a data chunk"));
   }
-  SECTION("an extent of the future") {
+  SECTION("an extent born in the future") {
     auto record = p.item(TreeId::extent, record_key(extent.logical));
     ExtentRecordOnDisk disk;
     std::memcpy(&disk, record.data(), sizeof(disk));
     disk.birth = 1'000'000;
     std::memcpy(record.data(), &disk, sizeof(disk));
     p.put(TreeId::extent, record_key(extent.logical), record);
-    CHECK(has(p.check_it(), there, "born in generation 1000000"));
+    CHECK(has(p.check_it(), there, "born in generation 1000000, after the volume's"));
   }
   SECTION("the usage of a chunk") {
     const auto usage = p.keys(TreeId::extent, usage_key(LogicalOffset{0}), Key::max());
@@ -359,8 +359,8 @@ TEST_CASE("content") {
   }
 }
 
-TEST_CASE("rot") {
-  Patient p;
+TEST_CASE("rot is found on every copy") {
+  DamagedVolume p;
   SECTION("of data") {
     const Extent extent = p.extent(p.keys_of("/dir/other", ItemType::extent).front());
     const uint64_t place = p.place(extent.logical, 0) + 8192;
@@ -393,8 +393,8 @@ TEST_CASE("rot") {
   }
   SECTION("of one copy of every node") {
     for (unsigned copy : {0u, 1u}) {
-      Patient q;
-      const auto nodes = q.look([&](alloc::Volume& volume, TreeReader& reader, const auto& roots) {
+      DamagedVolume q;
+      const auto nodes = q.read([&](alloc::Volume& volume, TreeReader& reader, const auto& roots) {
         std::vector<uint64_t> places;
         NodesSeen seen;
         TreeReader::Walk walk;
@@ -415,10 +415,10 @@ TEST_CASE("rot") {
       CHECK(report.findings.front().what.find("copy " + std::to_string(copy) + " is bad") == 0);
     }
   }
-  SECTION("of all copies of a leaf: what else follows from it is not reported") {
+  SECTION("of all copies of a leaf: its consequences are not reported") {
     for (TreeId tree : {TreeId::fs, TreeId::extent}) {
-      Patient q;
-      const LogicalOffset leaf = q.look([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
+      DamagedVolume q;
+      const LogicalOffset leaf = q.read([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
         std::vector<LogicalOffset> leaves;
         NodesSeen seen;
         TreeReader::Walk walk;
@@ -431,13 +431,13 @@ TEST_CASE("rot") {
       });
       for (unsigned copy : {0u, 1u}) q.disk().corrupt(q.place(leaf, copy) + 40, 2);
       const auto report = q.check_it();
-      INFO(all_of(report));
-      CHECK(all_of(report).find("no copy is good") != std::string::npos);
+      INFO(all_findings(report));
+      CHECK(all_findings(report).find("no copy is good") != std::string::npos);
       CHECK(report.finding_count == 3);
     }
   }
   SECTION("of all copies of the root: still a report") {
-    const auto root = p.look(
+    const auto root = p.read(
         [](alloc::Volume&, TreeReader&, const auto& roots) { return roots[0].node.address; });
     for (unsigned copy : {0u, 1u}) p.disk().corrupt(p.place(root, copy), 64);
     const auto report = p.check_it();
@@ -456,7 +456,7 @@ TEST_CASE("rot") {
     CHECK(report.clean());
     CHECK(report.notes.size() == 1);
   }
-  SECTION("of the chunk table: it cannot be opened, and says why") {
+  SECTION("of the chunk table: the error names it") {
     for (uint64_t slot : alloc::kChunkTableOffsets) p.disk().corrupt(slot + 100, 1);
     const auto report = p.try_check();
     REQUIRE(!report);
@@ -464,8 +464,8 @@ TEST_CASE("rot") {
   }
 }
 
-TEST_CASE("a node with two parents") {
-  Patient p;
+TEST_CASE("a node with two parents is found") {
+  DamagedVolume p;
   // Both trees share a root: the pointers are right, but for the tree.
   const auto super =
       must(alloc::read_superblock_copy(p.devices, *must(p.devices.open("mem:a", {})), 0));

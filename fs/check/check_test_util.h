@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For tests of check and dump: a filesystem with something of everything on a device in memory, and
-// ways to damage copies of it.
+// For tests of check and dump: a filesystem with every kind of item on a device in memory, and
+// functions that damage copies of it.
 #pragma once
 
 #include <algorithm>
@@ -21,13 +21,13 @@
 
 namespace moltfs::fs::test {
 
-/// What healthy() is made of: the disk, and inodes by path.
+/// A disk with a filesystem, and its inodes by path.
 struct Sample {
   std::shared_ptr<moltfs::test::MemoryDisk> disk;
   std::map<std::string, InodeNumber> inodes;
 };
 
-/// Fills a filesystem; paths as in Sample.
+/// Makes files and remembers their inodes by path.
 class SampleMaker {
  public:
   explicit SampleMaker(Filesystem& fs) : fs_(fs) { sample_.inodes["/"] = kRootInode; }
@@ -89,7 +89,7 @@ inline void fill(SampleMaker& maker, Filesystem& fs) {
   }()));
   must(fs.set_xattr(maker.of("/dir/other"), kAccessAclName, acl.encode(), XattrMode::any));
   must(fs.set_xattr(maker.of("/dir"), kDefaultAclName, acl.encode(), XattrMode::any));
-  must(fs.make_unnamed(kRootInode, 0100600, {}));  // an orphan when the power goes
+  must(fs.make_unnamed(kRootInode, 0100600, {}));  // an orphan after a power cut
 }
 
 inline Sample make_sample() {
@@ -119,9 +119,9 @@ inline InodeNumber ino_of(const std::string& path) {
 }
 
 /// A copy of healthy(), to be damaged.
-class Patient {
+class DamagedVolume {
  public:
-  Patient() { devices.insert("mem:a", healthy().disk->clone()); }
+  DamagedVolume() { devices.insert("mem:a", healthy().disk->clone()); }
 
   using Edit = std::function<Result<void>(Txn&, const Tree& fs, const Tree& extent)>;
   void edit(const Edit& change) {
@@ -157,9 +157,9 @@ class Patient {
     put(TreeId::fs, inode_key(ino_of(path)), std::as_bytes(std::span(&disk, 1)));
   }
 
-  /// Calls `f(volume, reader, roots)` on the volume opened for reading.
+  /// Calls `f(volume, reader, roots)` on the volume, opened for reading, and returns its result.
   template <class F>
-  auto look(const F& f) {
+  auto read(const F& f) {
     alloc::Volume::OpenOptions how;
     how.read_only = true;
     auto volume = must(alloc::Volume::open(runtime, devices, {"mem:a"}, how));
@@ -168,7 +168,7 @@ class Patient {
     return f(*volume, reader, payload.roots);
   }
   std::vector<std::byte> item(TreeId tree, const Key& key) {
-    return look([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
+    return read([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
       auto found = must(reader.find(tree, roots[static_cast<size_t>(tree) - 1], key));
       REQUIRE(found);
       return *found;
@@ -176,7 +176,7 @@ class Patient {
   }
   /// All keys of [first, last].
   std::vector<Key> keys(TreeId tree, const Key& first, const Key& last) {
-    return look([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
+    return read([&](alloc::Volume&, TreeReader& reader, const auto& roots) {
       std::vector<Key> found;
       must(reader.scan(tree, roots[static_cast<size_t>(tree) - 1], first, last,
                        [&](const Item& one) {
@@ -190,7 +190,7 @@ class Patient {
     const uint64_t ino = ino_of(path).value;
     return keys(TreeId::fs, key_of(type, ino), key_of(type, ino, UINT64_MAX));
   }
-  /// Of entry `name` in `directory`.
+  /// The key of entry `name` in `directory`.
   Key key_of_entry(const std::string& directory, const std::string& name) {
     for (const Key& key : keys_of(directory, ItemType::dir_entry)) {
       if (must(decode_entry(key, item(TreeId::fs, key))).name == name) return key;
@@ -203,7 +203,7 @@ class Patient {
     return must(decode_file_extent({key, value}));
   }
   uint64_t place(LogicalOffset at, unsigned copy) {
-    return look([&](alloc::Volume& volume, TreeReader&, const auto&) {
+    return read([&](alloc::Volume& volume, TreeReader&, const auto&) {
       return place_of(*volume.mapper().current(), at, copy)->offset;
     });
   }
@@ -224,18 +224,18 @@ class Patient {
   moltfs::test::MemoryDevices devices;
 };
 
-inline std::string all_of(const CheckReport& report) {
+inline std::string all_findings(const CheckReport& report) {
   std::string out;
   for (const Finding& f : report.findings) out += f.where + ": " + f.what + "\n";
   return out;
 }
 
-/// There is a finding at `where` with `what` in it.
+/// True if there is a finding at `where` whose sentence contains `what`.
 inline bool has(const CheckReport& report, const std::string& where, const std::string& what) {
   const bool found = std::any_of(
       report.findings.begin(), report.findings.end(),
       [&](const Finding& f) { return f.where == where && f.what.find(what) != std::string::npos; });
-  if (!found) UNSCOPED_INFO("found instead:\n" << all_of(report));
+  if (!found) UNSCOPED_INFO("found instead:\n" << all_findings(report));
   return found;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Wording of items.
+// The text for each kind of item.
 #include "fs/check/describe_item.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <cstring>
-
+#include "alloc/base/load.h"
+#include "alloc/base/utf8.h"
 #include "fs/content/extents.h"
 #include "fs/inode/orphan_mark.h"
 #include "fs/inode/xattrs.h"
@@ -14,6 +14,9 @@
 
 namespace moltfs::fs {
 namespace {
+
+// Names are printed between quotes.
+constexpr std::string_view kQuoted = "\"\\";
 
 std::string_view type_name(uint32_t mode) {
   switch (mode & S_IFMT) {
@@ -40,7 +43,7 @@ std::string time_text(const Time& time) {
 
 template <class T, class F>
 std::string or_error(const Result<T>& decoded, const F& word) {
-  return decoded ? word(decoded.value()) : "makes no sense: " + decoded.error().message();
+  return decoded ? word(decoded.value()) : "not valid: " + decoded.error().message();
 }
 
 std::string describe_xattr(const Item& item) {
@@ -48,7 +51,7 @@ std::string describe_xattr(const Item& item) {
     return fmt::format("attribute, part {}: {} bytes", xattr_part_of(item.key), item.value.size());
   }
   return or_error(decode_xattr(item.key, item.value), [](const XattrHead& head) {
-    return fmt::format("attribute {}: {} bytes in {} parts", printable(head.name),
+    return fmt::format("attribute {}: {} bytes in {} parts", printable(head.name, kQuoted),
                        head.value_length, head.part_count);
   });
 }
@@ -62,7 +65,7 @@ std::string describe_fs_item(const Item& item) {
       return describe_xattr(item);
     case ItemType::dir_entry:
       return or_error(decode_entry(item.key, item.value), [](const DirEntry& entry) {
-        return fmt::format("entry \"{}\" -> inode {}, type {}", printable(entry.name),
+        return fmt::format("entry \"{}\" -> inode {}, type {}", printable(entry.name, kQuoted),
                            entry.ino.value, entry.type);
       });
     case ItemType::inline_data:
@@ -76,7 +79,7 @@ std::string describe_fs_item(const Item& item) {
     case ItemType::orphan:
       return or_error(decode_orphan_mark(item.key, item.value), [&](OrphanKind kind) {
         return fmt::format("inode {} is to be {}", item.key.offset,
-                           kind == OrphanKind::remove ? "removed" : "cut to its size");
+                           kind == OrphanKind::remove ? "removed" : "truncated to its size");
       });
     default:
       return fmt::format("unknown: {} bytes", item.value.size());
@@ -84,10 +87,9 @@ std::string describe_fs_item(const Item& item) {
 }
 
 std::string describe_extent_item(const Item& item) {
-  ChunkUsageOnDisk usage;
-  if (item.key.type == kUsageType && item.value.size() == sizeof(usage)) {
-    std::memcpy(&usage, item.value.data(), sizeof(usage));
-    return fmt::format("chunk {}: {} bytes used", item.key.offset, usage.used_bytes.value());
+  const auto usage = load_exactly<ChunkUsageOnDisk>(item.value);
+  if (item.key.type == kUsageType && usage) {
+    return fmt::format("chunk {}: {} bytes used", item.key.offset, usage->used_bytes.value());
   }
   if (item.key.type != static_cast<uint8_t>(ItemType::extent_record)) {
     return fmt::format("unknown: {} bytes", item.value.size());
@@ -100,19 +102,6 @@ std::string describe_extent_item(const Item& item) {
 }
 
 }  // namespace
-
-std::string printable(std::string_view name) {
-  std::string out;
-  for (const char c : name) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f || c == '"' || c == '\\') {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 std::string describe(const Inode& inode) {
   std::string out = fmt::format("{}, mode {:04o}, {} links, uid {}, gid {}, size {}, allocated {}",

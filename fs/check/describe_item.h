@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Items of the trees in words, one line each.
+// Items of the trees as text, one line each.
 #pragma once
 
 #include <string>
@@ -9,10 +9,8 @@
 
 namespace moltfs::fs {
 
-/// What the item holds, or why it makes no sense.
+/// The content of the item, or why it is not valid.
 std::string describe_item(TreeId tree, const Item& item);
 std::string describe(const Inode& inode);
-/// `name` with what a terminal would take for more than text escaped.
-std::string printable(std::string_view name);
 
 }  // namespace moltfs::fs

@@ -6,7 +6,9 @@
 
 #include <charconv>
 
+#include "alloc/base/json.h"
 #include "alloc/disk/chunk_table.h"
+#include "alloc/disk/peek.h"
 #include "fs/check/describe_item.h"
 #include "fs/check/tree_reader.h"
 #include "fs/content/extents.h"
@@ -17,7 +19,7 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr unsigned kMaxCopies = 8;  // more than any profile has
+constexpr unsigned kMaxCopies = 8;  // no profile has more
 constexpr uint64_t kReaderCacheBytes = 16 << 20;
 
 Result<std::unique_ptr<alloc::Volume>> open_volume(Runtime& runtime, alloc::DeviceOpener& opener,
@@ -28,7 +30,7 @@ Result<std::unique_ptr<alloc::Volume>> open_volume(Runtime& runtime, alloc::Devi
   return alloc::Volume::open(runtime, opener, request.paths, how);
 }
 
-/// The trees as a mount would find them, or, if the fsync log cannot be replayed, without it.
+/// The trees as the next mount would have them; without the fsync log if it cannot be replayed.
 struct Trees {
   FsPayload payload;
   TreeReader::Nodes replayed;
@@ -49,7 +51,7 @@ Result<Trees> trees_of(alloc::Volume& volume, const DumpRequest& request) {
 std::string describe_payload(const alloc::Superblock& super) {
   if (super.role != alloc::DeviceRole::member) return {};
   const auto payload = decode_fs_payload(super.fs_payload);
-  if (!payload) return "fs payload   makes no sense: " + payload.error().message() + "\n";
+  if (!payload) return "fs payload   not valid: " + payload.error().message() + "\n";
   std::string out;
   for (size_t i = 0; i < kTreeCount; ++i) {
     const TreeRoot& root = payload.value().roots[i];
@@ -62,21 +64,22 @@ std::string describe_payload(const alloc::Superblock& super) {
                            counters.next_inode, counters.hash_seed);
 }
 
-std::string chunk_json(const alloc::Chunk& chunk) {
-  std::string stripes;
+Json chunk_json(const alloc::Chunk& chunk) {
+  Json stripes = Json::list();
   for (const alloc::Stripe& stripe : chunk.stripes) {
-    stripes += fmt::format("{}{{\"device\": {}, \"offset\": {}, \"birth\": {}}}",
-                           stripes.empty() ? "" : ", ", stripe.device.value, stripe.offset.value,
-                           stripe.birth.value);
+    stripes.append(Json::object({{"devid", stripe.device.value},
+                                 {"offset", stripe.offset.value},
+                                 {"birth", stripe.birth.value}}));
   }
-  return fmt::format(
-      "{{\"start\": {}, \"length\": {}, \"kind\": \"{}\", \"profile\": \"{}\", \"birth\": {}, "
-      "\"stripes\": [{}]}}",
-      chunk.start.value, chunk.length, alloc::name_of(chunk.kind), alloc::name_of(chunk.profile),
-      chunk.birth.value, stripes);
+  return Json::object({{"start", chunk.start.value},
+                       {"length", chunk.length},
+                       {"kind", alloc::name_of(chunk.kind)},
+                       {"profile", alloc::name_of(chunk.profile)},
+                       {"birth", chunk.birth.value},
+                       {"stripes", std::move(stripes)}});
 }
 
-/// The node in words, and what is wrong with copies of it.
+/// The node as text, and what is wrong with its copies.
 std::string describe_reading(const NodeReading& reading) {
   std::string out;
   for (const NodeReading::Bad& bad : reading.bad) {
@@ -109,7 +112,7 @@ class InodeDump {
 
  private:
   const TreeRoot& root(TreeId tree) const { return payload_.roots[static_cast<size_t>(tree) - 1]; }
-  Result<std::optional<InodeNumber>> look_up(InodeNumber directory, std::string_view name);
+  Result<std::optional<InodeNumber>> find_entry(InodeNumber directory, std::string_view name);
   std::string describe_extent(const Extent& extent);
   std::string describe_record(const Extent& extent);
 
@@ -134,7 +137,7 @@ Result<InodeNumber> InodeDump::resolve(const std::string& which) {
     const std::string_view name = std::string_view(which).substr(at, slash - at);
     at = slash + 1;
     if (name.empty()) continue;
-    TRY(const auto found, look_up(ino, name));
+    TRY(const auto found, find_entry(ino, name));
     if (!found)
       return Error(Errc::not_found, fmt::format("there is no {}", which.substr(0, slash)));
     ino = *found;
@@ -142,8 +145,8 @@ Result<InodeNumber> InodeDump::resolve(const std::string& which) {
   return ino;
 }
 
-Result<std::optional<InodeNumber>> InodeDump::look_up(InodeNumber directory,
-                                                      std::string_view name) {
+Result<std::optional<InodeNumber>> InodeDump::find_entry(InodeNumber directory,
+                                                         std::string_view name) {
   const uint64_t first = entry_offset(name, payload_.counters.hash_seed);
   std::optional<InodeNumber> result;
   TRY(reader_.scan(TreeId::fs, root(TreeId::fs), entry_key(directory, first),
@@ -193,7 +196,7 @@ std::string InodeDump::describe_record(const Extent& extent) {
   if (!value) return "; its record cannot be read: " + value.error().message();
   if (!value.value()) return "; it has no record";
   const auto record = decode_record({key, *value.value()});
-  if (!record) return "; its record makes no sense: " + record.error().message();
+  if (!record) return "; its record is not valid: " + record.error().message();
   return fmt::format("; born in {}", record.value().birth.value);
 }
 
@@ -201,10 +204,7 @@ std::string InodeDump::describe_record(const Extent& extent) {
 
 Result<void> dump_superblocks(Runtime&, alloc::DeviceOpener& opener, const DumpRequest& request) {
   for (const std::string& path : request.paths) {
-    alloc::DeviceOpener::Options how;
-    how.read_only = true;
-    how.exclusive = false;
-    TRY(const auto device, opener.open(path, how));
+    TRY(const auto device, alloc::open_shared(opener, path));
     for (unsigned copy : {0u, 1u}) {
       const auto super = alloc::read_superblock_copy(opener.engine(), *device, copy);
       request.print(fmt::format("{}: superblock copy {} at {}: {}\n", path, copy,
@@ -225,11 +225,9 @@ Result<void> dump_chunks(Runtime& runtime, alloc::DeviceOpener& opener, const Du
     request.print(alloc::describe(map->chunks()));
     return ok();
   }
-  std::string list;
-  for (const auto& chunk : map->chunks()) {
-    list += (list.empty() ? "\n  " : ",\n  ") + chunk_json(*chunk);
-  }
-  request.print("{\"chunks\": [" + list + "\n]}\n");
+  Json chunks = Json::list();
+  for (const auto& chunk : map->chunks()) chunks.append(chunk_json(*chunk));
+  request.print(Json::object({{"chunks", std::move(chunks)}}).pretty(2) + "\n");
   return ok();
 }
 
@@ -248,7 +246,7 @@ Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const Dump
   walk.inner_only = node.has_value();
   walk.node = [&](const NodeReading& reading) {
     print(reading);
-    // Leaves are not walked over just to find one.
+    // The walk reads inner nodes only: a leaf is read if its address is the one.
     if (!node || printed || !reading.node || reading.expected.level != 1) return;
     for (const NodeExpectation& child : children_of(*reading.node, reading.expected)) {
       if (child.pointer.address != *node) continue;
@@ -285,7 +283,7 @@ Result<void> dump_log(Runtime& runtime, alloc::DeviceOpener& opener, const DumpR
   const alloc::FoundLog& log = volume->found_log();
   request.print(fmt::format("{} batches on generation {}{}\n", log.batches.size(),
                             volume->superblock().generation.value,
-                            log.begun && log.batches.empty() ? ", the first one torn" : ""));
+                            log.begun && log.batches.empty() ? ", the first one is torn" : ""));
   for (size_t i = 0; i < log.batches.size(); ++i) {
     const alloc::LogBatch& batch = log.batches[i];
     request.print(fmt::format("batch {}: written in {}, {} bytes, {} new chunks{}\n", i,
@@ -293,7 +291,7 @@ Result<void> dump_log(Runtime& runtime, alloc::DeviceOpener& opener, const DumpR
                               batch.data_flushed ? ", data flushed before" : ""));
     const auto content = decode_log_content(batch.payload);
     if (!content) {
-      request.print("  makes no sense: " + content.error().message() + "\n");
+      request.print("  not valid: " + content.error().message() + "\n");
       continue;
     }
     for (const LogContent::Item& item : content.value().items) {

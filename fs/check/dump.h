@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `moltfs dump` as library functions: what is on the devices, in words. Reads only; as far as what
-// is there can be read, for a damaged volume is where it is needed. For people (and scripts: JSON).
+// `moltfs dump` as library functions: prints what is on the devices, as text or JSON. Writes
+// nothing. Damage is printed where it is met, and the rest of the volume is still printed.
 #pragma once
 
 #include <functional>
@@ -17,26 +17,26 @@ namespace moltfs::fs {
 struct DumpRequest {
   std::vector<std::string> paths;  ///< of the devices
   std::vector<std::string> hints;  ///< -o device=PATH
-  /// Is given the text in pieces.
+  /// Called with the text, piece by piece.
   std::function<void(std::string_view)> print;
 };
 
-// Errors of all: those of opening the devices or, but for dump_superblocks, Volume::open.
+// All return the errors of Volume::open, dump_superblocks those of opening a device.
 
-/// Every copy on each device: what it says, or why it is not valid. Devices need not belong
-/// together, and may be in use.
+/// Every superblock copy on each device, or why it is not valid. The devices may be of different
+/// volumes, and may be in use.
 Result<void> dump_superblocks(Runtime& runtime, alloc::DeviceOpener& opener,
                               const DumpRequest& request);
 /// The chunk table. JSON: {"chunks":[{"start","length","kind","profile","birth",
-/// "stripes":[{"device","offset","birth"}]}]}.
+/// "stripes":[{"devid","offset","birth"}]}]}.
 Result<void> dump_chunks(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                          bool json);
-/// All nodes of a tree, parents first, with all items; or the node at `node` alone. Error:
-/// not_found if the tree has no such node.
+/// All nodes of a tree with their items, parents first; with `node`, only the node at that address.
+/// Error: not_found if the tree has no such node.
 Result<void> dump_tree(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                        TreeId tree, std::optional<LogicalOffset> node);
-/// An inode with its attributes, names and extents, and where those lie. `which`: a number, or a
-/// path from the root ("/a/b"). Errors: not_found, invalid_argument, bad_item, bad_node.
+/// All items of an inode, with the places of its extents on the devices. `which`: a number, or a
+/// path from the root ("/a/b"). Errors: not_found, invalid_argument, bad_node.
 Result<void> dump_inode(Runtime& runtime, alloc::DeviceOpener& opener, const DumpRequest& request,
                         const std::string& which);
 /// The batches of the fsync log that the next mount will replay.

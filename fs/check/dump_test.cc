@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What dump prints of a known volume, whole and damaged.
+// What dump prints of a known volume, healthy and damaged.
 #include "fs/check/dump.h"
 
 #include "fs/check/check_test_util.h"
@@ -26,8 +26,8 @@ struct Printed {
 
 }  // namespace
 
-TEST_CASE("superblocks, valid or not") {
-  Patient p;
+TEST_CASE("superblocks are printed, valid or not") {
+  DamagedVolume p;
   p.disk().corrupt(alloc::kSuperblockOffsets[1] + 100, 1);
   Printed out;
   must(dump_superblocks(p.runtime, p.devices, out.request));
@@ -36,25 +36,25 @@ TEST_CASE("superblocks, valid or not") {
   CHECK(out.has("filesystem tree: root at "));
 }
 
-TEST_CASE("chunks as text and as JSON") {
-  Patient p;
+TEST_CASE("chunks are printed as text and as JSON") {
+  DamagedVolume p;
   Printed text, json;
   must(dump_chunks(p.runtime, p.devices, text.request, false));
   CHECK(text.has("metadata dup born 1"));
   must(dump_chunks(p.runtime, p.devices, json.request, true));
-  CHECK(json.has("{\"chunks\": ["));
+  CHECK(json.has("\"chunks\": ["));
   CHECK(
       json.has("\"kind\": \"metadata\", \"profile\": \"dup\", \"birth\": 1, \"stripes\": "
-               "[{\"device\": 1, \"offset\": 4194304"));
+               "[{\"devid\": 1, \"offset\": 4194304"));
   CHECK(json.has("\"kind\": \"data\", \"profile\": \"single\""));
 }
 
-TEST_CASE("trees, and one node of them") {
-  Patient p;
+TEST_CASE("a tree is printed, or one node of it") {
+  DamagedVolume p;
   Printed all, one;
   must(dump_tree(p.runtime, p.devices, all.request, TreeId::fs, std::nullopt));
   CHECK(all.has("entry \"big\" -> inode "));
-  const auto leaf = p.look([](alloc::Volume&, TreeReader& reader, const auto& roots) {
+  const auto leaf = p.read([](alloc::Volume&, TreeReader& reader, const auto& roots) {
     LogicalOffset last;
     NodesSeen seen;
     TreeReader::Walk walk;
@@ -70,8 +70,8 @@ TEST_CASE("trees, and one node of them") {
                           LogicalOffset{4096})) == Errc::not_found);
 }
 
-TEST_CASE("inodes by path and by number") {
-  Patient p;
+TEST_CASE("an inode is found by path and by number") {
+  DamagedVolume p;
   Printed by_path, by_number;
   must(dump_inode(p.runtime, p.devices, by_path.request, "/dir//sub/big"));
   CHECK(by_path.has("size 3000000"));
@@ -91,8 +91,8 @@ TEST_CASE("inodes by path and by number") {
   CHECK(code("dir") == Errc::invalid_argument);
 }
 
-TEST_CASE("the replace record of a volume without one") {
-  Patient p;
+TEST_CASE("a volume without a replace record has state none") {
+  DamagedVolume p;
   Printed out;
   must(dump_replace(p.runtime, p.devices, out.request));
   CHECK(out.has("state            none"));

@@ -2,8 +2,6 @@
 // Sums of hashes, by bucket.
 #include "fs/check/extent_sums.h"
 
-#include "alloc/base/checksum.h"
-
 #include <algorithm>
 
 namespace moltfs::fs::checking {
@@ -12,7 +10,7 @@ bool ExtentSums::any_differs() const {
   return std::any_of(sums_.begin(), sums_.end(), [](uint64_t sum) { return sum != 0; });
 }
 
-/// Neighbours go to different buckets.
+/// Adjacent blocks go to different buckets.
 size_t ExtentSums::bucket_of(const ExtentClaim& claim) {
   return claim.logical.value / kBlockSize % kBuckets;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Inside check only: comparing two large sets, of file extents and of extent records, that come in
+// Used by check only: compares two large sets, file extents and extent records, which are read in
 // different orders, in bounded memory.
 //
-// Both sets are summed up: a hash of each element is added to the sum of its bucket. Sets that are
-// equal have equal sums in all buckets; two that differ have equal sums with a probability of
-// 2^-64. Elements that belong together have one address, which decides the bucket: so what is wrong
-// is found by looking at the few buckets whose sums differ.
+// The hash of each element is added to the sum of its bucket; for a record it is subtracted. If the
+// sets are equal, all sums are zero. If they differ in a bucket, its sum is zero with a probability
+// of 2^-64. The address of an element decides its bucket, so a file extent and its record share
+// one. Differences are found by comparing only the buckets whose sums are not zero.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 namespace moltfs::fs::checking {
 
-/// What a file extent and its record have in common.
+/// What a file extent and its record must agree on.
 struct ExtentClaim {
   LogicalOffset logical;
   InodeNumber ino;
@@ -31,7 +31,7 @@ class ExtentSums {
  public:
   void add_file_extent(const ExtentClaim& claim) { sums_[bucket_of(claim)] += hash_of(claim); }
   void add_record(const ExtentClaim& claim) { sums_[bucket_of(claim)] -= hash_of(claim); }
-  /// The bucket of `claim` has something on one side that is not on the other.
+  /// The two sets differ in the bucket of `claim`.
   bool differs(const ExtentClaim& claim) const { return sums_[bucket_of(claim)] != 0; }
   bool any_differs() const;
 

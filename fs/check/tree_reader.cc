@@ -13,11 +13,11 @@ constexpr size_t kBatch = 32;  // nodes read at once
 
 Error unusable(const NodeReading& reading) {
   const NodeExpectation& e = reading.expected;
-  return Error(Errc::bad_node,
-               fmt::format("node {} of the {} (level {}) cannot be used: {}",
-                           e.pointer.address.value, name_of(e.tree), e.level,
-                           reading.bad.empty() ? "no chunk lies there"
-                                               : reading.bad.front().error.message()));
+  return Error(
+      Errc::bad_node,
+      fmt::format("node {} of the {} (level {}) cannot be used: {}", e.pointer.address.value,
+                  name_of(e.tree), e.level,
+                  reading.bad.empty() ? "there is no chunk" : reading.bad.front().error.message()));
 }
 
 NodeExpectation at_root(TreeId tree, const TreeRoot& root) {

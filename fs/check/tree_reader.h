@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Inside fs only: the trees as a superblock has them, read straight from the devices: every copy of
-// every node, without transactions. For check and dump, which must get as far as they can on a
-// volume that cannot be mounted. Where the fsync log was replayed, its nodes are looked at first.
+// Reads the trees of a superblock directly from the devices, every copy of every node, without
+// transactions. Check and dump use it, because they must get as far as possible on a volume that
+// cannot be mounted. If the fsync log was replayed, nodes from the replay come first.
 //
-// Memory: a few dozen nodes for each level of a tree, and one bit for each node there could be.
+// Memory: a few dozen nodes for each level of a tree, and one bit for each possible node.
 #pragma once
 
 #include <functional>
@@ -27,10 +27,10 @@ struct CopyPlace {
 };
 /// "devid 1, offset 4194304".
 std::string describe(const CopyPlace& place);
-/// Where copy `copy` of the byte at `at` lies; nothing if there is no such copy.
+/// The place of copy `copy` of the byte at `at`; nothing if there is no such copy.
 std::optional<CopyPlace> place_of(const alloc::Map& map, LogicalOffset at, unsigned copy);
 
-/// A node as all its copies have it.
+/// The result of reading all copies of a node.
 struct NodeReading {
   NodeExpectation expected;
   std::shared_ptr<const Node> node;  ///< of the first good copy; null if there is none
@@ -39,14 +39,14 @@ struct NodeReading {
     CopyPlace place;
     Error error;
   };
-  std::vector<Bad> bad;  ///< the copies that are not good; no copy at all: empty and no node
+  std::vector<Bad> bad;  ///< copies that are not good; empty, with no node: there is no chunk
 };
 
-/// Which nodes have been seen: no node has two parents.
+/// Which nodes have been seen, to find nodes with two parents.
 class NodesSeen {
  public:
   enum class Answer { first_time, seen_before, no_place };
-  /// no_place: `address` is not the place of a node in a metadata chunk of `map`.
+  /// no_place: no node can be at `address`, because it is not a slot of a metadata chunk of `map`.
   Answer see(const alloc::Map& map, LogicalOffset address);
 
  private:
@@ -56,29 +56,29 @@ class NodesSeen {
 class TreeReader {
  public:
   using Nodes = std::map<LogicalOffset, std::shared_ptr<const Node>>;
-  /// `replayed`: nodes that are on no device (logged_data.h).
+  /// `replayed`: nodes that the replay of the fsync log made; they are on no device.
   explicit TreeReader(alloc::Volume& volume, uint64_t cache_bytes = 16ull << 20,
                       Nodes replayed = {});
 
-  /// Reads every copy of all of them.
+  /// Reads every copy of all these nodes.
   void read(std::span<NodeReading> readings) const;
 
   struct Walk {
-    /// Each node that there is a pointer to, in the order of keys, parents first. Null: nobody
-    /// listens.
+    /// Called for each node that has a pointer to it, in the order of keys, parents first. May be
+    /// empty, as the functions below.
     std::function<void(const NodeReading&)> node;
-    /// Pointers that are not followed, to a node seen before or to no place of a node.
+    /// Called for a pointer that is not followed: to a node seen before, or to no_place.
     std::function<void(const NodeExpectation&, NodesSeen::Answer)> bad_pointer;
-    /// Each item of the leaves that can be read, ascending.
+    /// Called for each item of the readable leaves, ascending.
     std::function<void(const Item&)> item;
-    /// Leaves are not read.
+    /// Do not read leaves.
     bool inner_only = false;
   };
-  /// Walks a whole tree, as far as it can be read.
+  /// Visits a whole tree, as far as it can be read.
   void walk(TreeId tree, const TreeRoot& root, NodesSeen& seen, const Walk& walk) const;
 
   /// Calls `visit` for the items in [first, last], ascending, until it returns false. Errors:
-  /// bad_node (no good copy of a node on the way; which one, the detail says).
+  /// bad_node (a node on the way has no good copy; the message says which).
   Result<void> scan(TreeId tree, const TreeRoot& root, const Key& first, const Key& last,
                     const std::function<bool(const Item&)>& visit);
   Result<std::optional<std::vector<std::byte>>> find(TreeId tree, const TreeRoot& root,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Talking to the daemon through attributes of the mount's root.
+// getxattr and setxattr of the root of a mount, and pidfds.
 #include "fs/daemon/client.h"
 
 #include <errno.h>
@@ -10,29 +10,19 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <fstream>
 #include <sstream>
 #include <utility>
 #include <vector>
 
 #include "fs/daemon/mounts.h"
+#include "fs/mount/control.h"
+#include "fs/mount/process_identity.h"
 
 namespace moltfs::fs::daemon {
 namespace {
 
-std::string attribute_of(std::string_view door) {
-  return fmt::format("user.moltfs.{}", door);
-}
-
-/// Start time of a process, as in field 22 of its stat file; empty if it is gone.
-std::string start_time_of(int pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string line;
-  if (!std::getline(file, line)) return {};
-  std::istringstream fields(line.substr(std::min(line.size(), line.rfind(')') + 1)));
-  std::string word;
-  for (int field = 3; field <= 22; ++field) fields >> word;
-  return word;
+std::string xattr_of(std::string_view endpoint) {
+  return fmt::format("{}{}", kControlPrefix, endpoint);
 }
 
 }  // namespace
@@ -42,33 +32,41 @@ Result<Client> Client::open(const std::string& path) {
   return Client(entry.mountpoint);
 }
 
-Result<std::string> Client::get(std::string_view door) const {
+Result<std::string> Client::get(std::string_view endpoint) const {
   std::vector<char> buffer(65536);
   const ssize_t size =
-      getxattr(mountpoint_.c_str(), attribute_of(door).c_str(), buffer.data(), buffer.size());
+      getxattr(mountpoint_.c_str(), xattr_of(endpoint).c_str(), buffer.data(), buffer.size());
   if (size < 0) return error_of(errno, {});
   return std::string(buffer.data(), static_cast<size_t>(size));
 }
 
-Result<void> Client::set(std::string_view door, std::string_view text) const {
-  if (setxattr(mountpoint_.c_str(), attribute_of(door).c_str(), text.data(), text.size(), 0) == 0) {
-    return ok();
-  }
-  return error_of(errno, door);
+Result<Json> Client::get_json(std::string_view endpoint) const {
+  TRY(const auto text, get(endpoint));
+  auto json = Json::parse(text);
+  if (json) return std::move(*json);
+  return Error(Errc::io_error,
+               fmt::format("{}: the daemon's answer about {} is not JSON", mountpoint_, endpoint));
 }
 
-Error Client::error_of(int err, std::string_view door) const {
+Result<void> Client::set(std::string_view endpoint, std::string_view text) const {
+  if (setxattr(mountpoint_.c_str(), xattr_of(endpoint).c_str(), text.data(), text.size(), 0) == 0) {
+    return ok();
+  }
+  return error_of(errno, endpoint);
+}
+
+Error Client::error_of(int err, std::string_view endpoint) const {
   const Errc code = errc_from_errno(err);
   if (err == ENOTCONN || err == ECONNABORTED) {
     return Error(
         Errc::device_gone,
-        fmt::format("the daemon of {} is gone; unmount it and mount it again", mountpoint_));
+        fmt::format("the daemon of {} has died; unmount it and mount it again", mountpoint_));
   }
   if (err == EPERM || err == EACCES) {
     return Error(code,
                  fmt::format("only root and the user who mounted {} may do that", mountpoint_));
   }
-  if (!door.empty()) {
+  if (!endpoint.empty()) {
     const auto message = get("message");
     if (message && !message.value().empty()) return Error(code, message.value());
   }
@@ -96,7 +94,7 @@ std::optional<ProcessHandle> ProcessHandle::open(const std::string& identity) {
   ProcessHandle handle;
   handle.pid_ = pid;
   handle.fd_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  if (handle.fd_ < 0 || start_time_of(pid) != start) return std::nullopt;
+  if (handle.fd_ < 0 || process_start_time(pid) != start) return std::nullopt;
   return handle;
 }
 

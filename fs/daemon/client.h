@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The other side of the control (fs/mount/control.h): how the command line talks to the daemon of a
-// mount, through attributes of its root.
+// How the command line talks to the daemon of a mount: through xattrs of the root, which lead to
+// the control interface (fs/mount/control.h).
 #pragma once
 
 #include <cstdint>
@@ -9,28 +9,33 @@
 #include <string_view>
 
 #include "alloc/base/error.h"
+#include "alloc/base/json.h"
 
 namespace moltfs::fs::daemon {
 
 class Client {
  public:
-  /// `path`: where the moltfs is mounted. Errors: as find_moltfs.
+  /// `path`: where a moltfs is mounted. Errors: those of find_moltfs.
   static Result<Client> open(const std::string& path);
 
   const std::string& mountpoint() const { return mountpoint_; }
-  /// What a door says: "replace", "usage", ...
-  Result<std::string> get(std::string_view door) const;
-  /// Tells a door something. The error has the daemon's sentence.
-  Result<void> set(std::string_view door, std::string_view text) const;
+  /// The answer of an endpoint: "replace", "usage", ... Errors: device_gone (the daemon is dead),
+  /// not_permitted, io_error; with a sentence.
+  Result<std::string> get(std::string_view endpoint) const;
+  /// The answer of an endpoint that answers with JSON. Errors: as get; io_error if it is not JSON.
+  Result<Json> get_json(std::string_view endpoint) const;
+  /// Gives a command to an endpoint. Errors: as get, and those of the command with the daemon's
+  /// sentence.
+  Result<void> set(std::string_view endpoint, std::string_view text) const;
 
  private:
   explicit Client(std::string mountpoint) : mountpoint_(std::move(mountpoint)) {}
-  Error error_of(int err, std::string_view door) const;
+  Error error_of(int err, std::string_view endpoint) const;
 
   std::string mountpoint_;
 };
 
-/// A process that is alive, held so that its number cannot pass to another.
+/// A running process, held so that its number cannot be used for another one.
 class ProcessHandle {
  public:
   ProcessHandle() = default;
@@ -38,9 +43,10 @@ class ProcessHandle {
   ProcessHandle& operator=(ProcessHandle&& other) noexcept;
   ~ProcessHandle();
 
-  /// From "PID STARTTIME"; nothing if there is no such process (any more).
+  /// `identity`: "PID STARTTIME" (fs/mount/process_identity.h). Nothing if there is no such
+  /// process.
   static std::optional<ProcessHandle> open(const std::string& identity);
-  /// Waits until it has ended; false after `milliseconds` (-1: no limit).
+  /// Waits until the process has ended; false after `milliseconds` (-1: no limit).
   bool wait(int milliseconds) const;
   int pid() const { return pid_; }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The daemon's life from opening the devices to closing them.
+// Starting, waiting and stopping.
 #include "fs/daemon/daemon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -19,6 +18,8 @@
 #include <set>
 
 #include "alloc/base/log.h"
+#include "alloc/base/utf8.h"
+#include "alloc/device/mountinfo.h"
 #include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/daemonize.h"
@@ -29,14 +30,15 @@
 #include "fs/daemon/unmount.h"
 #include "fs/daemon/utab.h"
 #include "fs/daemon/watchdog.h"
+#include "fs/daemon/write_back.h"
 #include "fs/fuse/server.h"
 
 namespace moltfs::fs::daemon {
 namespace {
 
 constexpr unsigned kInitSeconds = 10;
-constexpr int kEndAfterDetachMs = 3000;
-constexpr auto kPatience = std::chrono::seconds(10);
+constexpr int kEndAfterUnmountMs = 3000;
+constexpr auto kWaitForDevices = std::chrono::seconds(10);
 constexpr auto kBetweenTries = std::chrono::milliseconds(20);
 
 Result<void> check_mountpoint(const std::string& path) {
@@ -50,15 +52,16 @@ Result<void> check_mountpoint(const std::string& path) {
   return ok();
 }
 
-/// True if one of `devices` is the source of a mount.
+/// True if one of `devices` is the source of a mount that this process sees.
 bool is_mounted(const std::vector<std::string>& devices) {
-  const auto all = mounts();
-  return std::any_of(all.begin(), all.end(), [&](const MountEntry& entry) {
+  const auto all = alloc::read_mountinfo();
+  return std::any_of(all.begin(), all.end(), [&](const alloc::MountinfoEntry& entry) {
     return std::find(devices.begin(), devices.end(), entry.source) != devices.end();
   });
 }
 
-/// The signals that stop the daemon, as a descriptor. They are blocked in every thread.
+/// A descriptor that becomes readable on a signal that stops the daemon. The signals are blocked in
+/// every thread started later.
 int stop_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -84,7 +87,7 @@ class Daemon {
     TRY(server_, fuse::Server::mount(*mount_, options));
     server_->start();
     if (!server_->wait_until_initialized(kInitSeconds)) {
-      log_warning("the kernel has not begun to talk after {} s", kInitSeconds);
+      log_warning("the kernel has not answered after {} s", kInitSeconds);
     }
     if (const auto entry = find_moltfs(request_.mountpoint)) {
       device_number_ = entry.value().device_number;
@@ -93,7 +96,7 @@ class Daemon {
     TRY(const auto statistics, mount_->filesystem().statistics());
     server_->set_cache_limit(limit_cache(device_number_, statistics.total_bytes));
     show_atime();
-    guardian_.start(device_number_, request_.mountpoint);
+    watchdog_.start(device_number_, request_.mountpoint);
     return ok();
   }
 
@@ -102,38 +105,38 @@ class Daemon {
              opener_->engine().name());
   }
 
-  /// Until the kernel ends the connection or a signal comes.
+  /// Returns when the kernel has ended the connection. On a stop signal, unmounts first.
   void wait(int signals) {
     pollfd fds[2] = {{signals, POLLIN, 0}, {server_->ended_fd(), POLLIN, 0}};
     while (poll(fds, 2, -1) < 0 && errno == EINTR) {
     }
-    if (fds[1].revents == 0) detach();
+    if (fds[1].revents == 0) unmount_everywhere();
   }
 
   Result<void> stop() {
     server_->shut_down();
     server_.reset();
-    guardian_.dismiss();
+    watchdog_.dismiss();
     auto closed = mount_->close();
     mount_.reset();
     return closed;
   }
 
  private:
-  /// The daemon of a mount that is gone has its devices until its last commit is done: waits for
-  /// that, unless they are known to be somebody else's.
+  /// The daemon of an earlier mount keeps the devices until its last commit is done. Waits for
+  /// that, unless a mount is still there that uses them.
   Result<std::unique_ptr<Mount>> open_volume() {
-    const auto patient_until = runtime_.now() + kPatience;
+    const auto deadline = runtime_.now() + kWaitForDevices;
     for (;;) {
       auto opened = Mount::open(runtime_, *opener_, request_.devices, request_.mount);
       if (opened || opened.error() != Errc::device_in_use) return opened;
-      if (runtime_.now() >= patient_until || is_mounted(request_.devices)) return opened;
+      if (runtime_.now() >= deadline || is_mounted(request_.devices)) return opened;
       runtime_.sleep(kBetweenTries);
     }
   }
 
-  /// The kernel's table of mounts says so too, from where "-o remount" takes it; libfuse has no
-  /// words for these. Where not allowed it says relatime.
+  /// Shows the rule for access times in /proc/mounts, from where "mount -o remount" takes it.
+  /// libfuse cannot pass it on. Without the right to do so, /proc/mounts says relatime.
   void show_atime() const {
     const Policy& policy = request_.mount.policy;
     if (policy.atime != Policy::Atime::strict && policy.directory_atime) return;
@@ -141,32 +144,26 @@ class Daemon {
     ::mount(nullptr, request_.mountpoint.c_str(), nullptr, flags, nullptr);
   }
 
-  /// Unmounts wherever the filesystem is mounted (it may have been moved or bound elsewhere).
-  void detach() {
+  /// Unmounts all places where the volume is mounted: it may have been moved or bound elsewhere.
+  void unmount_everywhere() {
     bool in_use = false;
     const auto all = moltfs_mounts();
-    for (const MountEntry& entry : all) {
-      if (entry.device_number != device_number_ || detach_mount(entry.mountpoint, {})) continue;
+    for (const alloc::MountinfoEntry& entry : all) {
+      if (entry.device_number != device_number_ || unmount_without_waiting(entry.mountpoint, {}))
+        continue;
       in_use = true;
-      write_back(entry.mountpoint);
+      // The receive threads serve meanwhile; this thread serves nothing, so it may use the mount.
+      const auto written = write_back_cache(entry.mountpoint);
+      if (!written) log_warning("syncfs {}", written.error().message());
       UnmountOptions lazily;
       lazily.lazy = true;
-      const auto detached = detach_mount(entry.mountpoint, lazily);
+      const auto detached = unmount_without_waiting(entry.mountpoint, lazily);
       if (!detached) log_warning("{}", detached.error().message());
     }
-    if (in_use) return;  // the kernel keeps the connection for the files that are open
+    if (in_use) return;  // the kernel keeps the connection for the open files
     pollfd ended{server_->ended_fd(), POLLIN, 0};
-    while (poll(&ended, 1, kEndAfterDetachMs) < 0 && errno == EINTR) {
+    while (poll(&ended, 1, kEndAfterUnmountMs) < 0 && errno == EINTR) {
     }
-  }
-
-  /// Has the kernel write back what is in its page cache. The receive threads serve meanwhile;
-  /// this one serves nothing, so it may touch the mount.
-  static void write_back(const std::string& mountpoint) {
-    const int fd = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    if (syncfs(fd) != 0) log_warning("syncfs {}: {}", mountpoint, strerror(errno));
-    close(fd);
   }
 
   const MountRequest& request_;
@@ -175,10 +172,10 @@ class Daemon {
   std::unique_ptr<Mount> mount_;
   std::unique_ptr<fuse::Server> server_;
   std::string device_number_;
-  Watchdog guardian_;
+  Watchdog watchdog_;
 };
 
-/// With its devices found: those given by label or uuid.
+/// `request` with paths for the devices that were given by label or uuid.
 Result<MountRequest> resolved(MountRequest request) {
   RealRuntime runtime;
   const auto opener = alloc::make_system_devices(runtime);
@@ -186,7 +183,7 @@ Result<MountRequest> resolved(MountRequest request) {
   for (std::string& device : request.devices) {
     TRY(device, find_device(*opener, device));
     if (!seen.insert(resolved_path(device)).second) {
-      return Error(Errc::invalid_argument, fmt::format("{} is named twice", device));
+      return Error(Errc::invalid_argument, fmt::format("{} is given twice", device));
     }
     if (access(device.c_str(), F_OK) != 0) {
       return Error(errc_from_errno(errno), fmt::format("{}: {}", device, strerror(errno)));
@@ -196,15 +193,15 @@ Result<MountRequest> resolved(MountRequest request) {
 }
 
 int start_failed(const Error& error) {
-  fmt::print(stderr, "moltfs mount: {}\n", error.message());
+  fmt::print(stderr, "moltfs mount: {}\n", printable(error.message()));
   return 2;
 }
 
 }  // namespace
 
 int run(const MountRequest& wanted) {
-  Daemonizer detacher;
-  if (const auto exit_code = detacher.fork_unless(wanted.foreground)) return *exit_code;
+  Daemonizer daemonizer;
+  if (const auto exit_code = daemonizer.fork_unless(wanted.foreground)) return *exit_code;
   if (wanted.foreground) set_log_sink({});
   const int signals = stop_signals();
   become_io_server();
@@ -217,7 +214,7 @@ int run(const MountRequest& wanted) {
   const auto started = daemon.start();
   if (!started) return start_failed(started.error());
   enter_in_utab(request.value());
-  detacher.ready();
+  daemonizer.ready();
   daemon.announce();
   daemon.wait(signals);
   const auto stopped = daemon.stop();

@@ -21,7 +21,7 @@
 namespace moltfs::fs::daemon {
 namespace {
 
-/// The parent's part: its exit code.
+/// What the parent does: waits for the byte or the end of the child. Returns the exit code.
 int wait_for_child(pid_t child, int pipe) {
   char byte = 0;
   ssize_t got = 0;
@@ -68,7 +68,8 @@ void Daemonizer::ready() {
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
   if (null > 2) close(null);
   const char byte = 1;
-  if (write(pipe_, &byte, 1) != 1) log_warning("the mounting command is gone");
+  if (write(pipe_, &byte, 1) != 1)
+    log_warning("the mount command has ended before the mount was ready");
   close(pipe_);
   forked_ = false;
 }

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Going into the background: the command that started the daemon returns when the mount is ready,
-// or with the daemon's exit code if it never gets there.
+// Going into the background. The command that started the daemon returns when the mount is ready,
+// or with the daemon's exit code if the mount fails.
 #pragma once
 
 #include <optional>
 
 namespace moltfs::fs::daemon {
 
-/// What the process is told before it has any thread.
+/// To be used before the process has started any thread.
 class Daemonizer {
  public:
-  /// Forks unless `foreground`. In the parent: waits for the child, and returns the exit code of
-  /// the command. In the child (or in the foreground) nothing: go on.
+  /// Forks unless `foreground`. In the parent, waits for the child and returns the exit code of the
+  /// command. In the child, and in the foreground, returns nothing: the caller becomes the daemon.
   std::optional<int> fork_unless(bool foreground);
-  /// The mount is ready: leaves terminal and session, output goes to syslog, the parent returns.
+  /// To be called when the mount is ready: leaves terminal and session, sends messages to syslog,
+  /// and lets the parent return 0.
   void ready();
 
  private:
@@ -21,9 +22,9 @@ class Daemonizer {
   int pipe_ = -1;
 };
 
-/// Settings of a process on whose answers the kernel's write-back waits: memory is had without
-/// waiting for that write-back, and the process is not the first to be killed. Where not allowed
-/// things stay as they are. Before any thread is started.
+/// Settings for a process that the kernel's write-back waits for. Its memory allocations do not
+/// wait for write-back, which would be a deadlock, and it is killed late when memory is short.
+/// Settings that need root are skipped without it. To be called before any thread is started.
 void become_io_server();
 
 }  // namespace moltfs::fs::daemon

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Looking through the block devices of the machine for a label or a uuid.
+// Searching the block devices of the machine for a label or a uuid.
 #include "fs/daemon/find_device.h"
 
 #include <blkid/blkid.h>
@@ -11,17 +11,17 @@
 #include <optional>
 #include <vector>
 
-#include "alloc/disk/superblock.h"
+#include "alloc/disk/peek.h"
 
 namespace moltfs::fs::daemon {
 namespace {
 
 using alloc::Superblock;
 
-/// What is looked for.
+/// The label or uuid to find.
 struct Wanted {
   bool by_label = false;
-  bool is_link_name = false;  ///< `value` is written as in a link's name
+  bool is_link_name = false;  ///< `value` is encoded by link_name()
   std::string value;
 
   bool matches(const Superblock& super) const {
@@ -52,12 +52,10 @@ std::optional<Wanted> wanted_by(std::string_view device) {
   return after(kUuidLinks, false, true);
 }
 
-/// The superblock of a member at `path`, not claimed; nothing if there is none.
+/// The superblock of the member at `path`; nothing if that is not a member. The device may be in
+/// use.
 Result<std::optional<Superblock>> member_at(alloc::DeviceOpener& opener, const std::string& path) {
-  alloc::DeviceOpener::Options how;
-  how.read_only = true;
-  how.exclusive = false;
-  TRY(const auto device, opener.open(path, how));
+  TRY(const auto device, alloc::open_shared(opener, path));
   auto super = alloc::read_superblock(opener.engine(), *device);
   if (!super || super.value().role != alloc::DeviceRole::member) return std::optional<Superblock>();
   return std::optional<Superblock>(std::move(super).value());
@@ -101,7 +99,7 @@ Result<std::string> find_device(alloc::DeviceOpener& opener, const std::string& 
 Result<std::string> udev_properties(alloc::DeviceOpener& opener, const std::string& path) {
   TRY(const auto member, member_at(opener, path));
   if (!member) {
-    return Error(Errc::bad_superblock, fmt::format("{} is no member of a moltfs", path));
+    return Error(Errc::bad_superblock, fmt::format("{} is not a member of a moltfs", path));
   }
   const std::string volume = member->volume.to_string();
   std::string text = fmt::format(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Devices by label and uuid: found, not found, ambiguous, never a device that is no member.
+// Finding devices by label and uuid; what udev is told.
 #include "fs/daemon/find_device.h"
 
 #include "alloc/disk/superblock.h"
@@ -37,7 +37,7 @@ struct Machine {
 
 }  // namespace
 
-TEST_CASE("by label, by uuid, by udev's links; other paths stay as they are") {
+TEST_CASE("a device is found by label, by uuid and by udev's links; other paths are returned") {
   Machine machine;
   machine.devices.add("mem:empty", 64 << 20);
   machine.make({"mem:a"}, "other");
@@ -55,7 +55,7 @@ TEST_CASE("by label, by uuid, by udev's links; other paths stay as they are") {
   CHECK(find_device(machine.devices, "/dev/sdz").value() == "/dev/sdz");
 }
 
-TEST_CASE("nobody has it, or two volumes have it") {
+TEST_CASE("a label or uuid of no volume, or of two, is an error") {
   Machine machine;
   machine.make({"mem:a"}, "twin");
   machine.make({"mem:b"}, "twin");
@@ -71,7 +71,7 @@ TEST_CASE("nobody has it, or two volumes have it") {
   }
 }
 
-TEST_CASE("of several members the newest; targets and replaced devices never") {
+TEST_CASE("of several members the newest is found; targets and replaced devices never are") {
   Machine machine;
   machine.make({"mem:a", "mem:b", "mem:c"}, "many");
   auto newer = machine.super("mem:b");
@@ -79,13 +79,13 @@ TEST_CASE("of several members the newest; targets and replaced devices never") {
   machine.put("mem:b", newer);
   CHECK(find_device(machine.devices, "LABEL=many").value() == "mem:b");
   newer.role = alloc::DeviceRole::target;
-  newer.device = newer.volume;  // a target is none of the devices in the table
+  newer.device = newer.volume;  // a target is not in the table of devices
   machine.put("mem:b", newer);
   CHECK(find_device(machine.devices, "LABEL=many").value() != "mem:b");
   CHECK(udev_properties(machine.devices, "mem:b").error() == Errc::bad_superblock);
 }
 
-TEST_CASE("what udev is told") {
+TEST_CASE("udev is told type, uuids and label of a member") {
   Machine machine;
   const std::string uuid = machine.make({"mem:a"}, "my home");
   const auto text = udev_properties(machine.devices, "mem:a").value();

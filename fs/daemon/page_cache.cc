@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files of one number each, in /sys and /proc.
+// Reading and writing files in /sys and /proc that hold one number each.
 #include "fs/daemon/page_cache.h"
 
 #include <fmt/format.h>
@@ -12,13 +12,13 @@
 namespace moltfs::fs::daemon {
 namespace {
 
-/// Each of some writers passes the limit by a little before it is made to wait.
+/// Several writers may each pass the limit a little before the kernel makes them wait.
 constexpr uint64_t kOvershoot = 8 << 20;
-constexpr uint64_t kLeastCache = 8 << 20;
-/// Enough for who writes not to wait for the device all the time: the kernel slows down those who
-/// come near its limit, and by much in the first second, when it does not know the device yet.
+constexpr uint64_t kMinCache = 8 << 20;
+/// Enough that writers do not wait for the device all the time. The kernel slows down writers that
+/// come near the limit, most in the first second, when it does not know the device yet.
 constexpr uint64_t kUsualCache = 128 << 20;
-/// Of which max_ratio_fine tells a part.
+/// max_ratio_fine is in parts of this.
 constexpr uint64_t kWhole = 1'000'000;
 
 std::string bdi_path(const std::string& device_number, const char* name) {
@@ -36,7 +36,7 @@ void write_number(const std::string& path, uint64_t number) {
   if (file) file << number << std::flush;
 }
 
-/// Of all memory, dirty at most.
+/// How many bytes may be dirty in all memory.
 uint64_t dirty_limit() {
   const uint64_t bytes = number_in("/proc/sys/vm/dirty_bytes").value_or(0);
   if (bytes > 0) return bytes;
@@ -46,14 +46,15 @@ uint64_t dirty_limit() {
   return uint64_t{info.totalram} * info.mem_unit / 100 * std::min<uint64_t>(ratio, 100);
 }
 
-/// Whether the kernel keeps the mount to its share; before Linux 6.2 it always did.
+/// Whether the kernel enforces the share of the mount. Turned on if possible; always on before
+/// Linux 6.2.
 bool keeps_to_share(const std::string& device_number) {
   const std::string path = bdi_path(device_number, "strict_limit");
   if (number_in(path) == 0) write_number(path, 1);
   return number_in(path).value_or(1) != 0;
 }
 
-/// The mount's, of kWhole; before Linux 6.2 in percent only.
+/// The share of the mount in parts of kWhole. Before Linux 6.2 the kernel has percents only.
 uint64_t share(const std::string& device_number) {
   const auto fine = number_in(bdi_path(device_number, "max_ratio_fine"));
   if (fine) return std::min(*fine, kWhole);
@@ -69,10 +70,10 @@ void set_readahead(const std::string& device_number, uint64_t bytes) {
 
 uint64_t limit_cache(const std::string& device_number, uint64_t volume_bytes) {
   if (!keeps_to_share(device_number)) return dirty_limit() + kOvershoot;
-  const std::string most = bdi_path(device_number, "max_bytes");
-  if (const auto offered = number_in(most)) {
+  const std::string max_bytes = bdi_path(device_number, "max_bytes");
+  if (const auto offered = number_in(max_bytes)) {
     const uint64_t usual = std::max(*offered, std::min(kUsualCache, dirty_limit() / 16));
-    write_number(most, std::min(usual, std::max(volume_bytes / 16, kLeastCache)));
+    write_number(max_bytes, std::min(usual, std::max(volume_bytes / 16, kMinCache)));
   }
   return dirty_limit() / kWhole * share(device_number) + kOvershoot;
 }

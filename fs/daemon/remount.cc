@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Remounting: flags of the kernel, and a commit before a mount is read-only.
+// Remounting: flags of the kernel, the policy of the daemon, and a commit when it becomes
+// read-only.
 #include "fs/daemon/remount.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <sstream>
@@ -14,6 +13,7 @@
 
 #include "fs/daemon/client.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/write_back.h"
 
 namespace moltfs::fs::daemon {
 namespace {
@@ -38,17 +38,7 @@ bool has_word(std::string_view list, std::string_view word) {
   return fmt::format(",{},", list).find(fmt::format(",{},", word)) != std::string::npos;
 }
 
-/// All that was written is durable; also on a mount that has just become read-only.
-Result<void> commit(const std::string& mountpoint) {
-  const int fd = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool done = fd >= 0 && fsync(fd) == 0;
-  const int err = errno;
-  if (fd >= 0) close(fd);
-  if (done) return ok();
-  return Error(errc_from_errno(err), fmt::format("{}: {}", mountpoint, strerror(err)));
-}
-
-/// What the daemon obeys now, by its own words.
+/// The policy of the daemon now.
 Result<Policy> policy_of(const Client& client) {
   TRY(const auto words, client.get("options"));
   Policy policy;
@@ -81,17 +71,17 @@ Result<void> remount(const MountRequest& wanted) {
   TRY(const auto entry, find_moltfs(request.mountpoint));
   TRY(const auto client, Client::open(request.mountpoint));
   TRY(request.mount.policy, policy_of(client));
-  if (!request.devices.empty()) {  // as flags that go
+  if (!request.devices.empty()) {  // not named: cleared
     request.mount.policy.sync_all = false;
     request.mount.policy.directory_atime = true;
   }
   for (const std::string& word : request.policy_words) {
     (void)take_policy_word(word, request.mount.policy);
   }
-  TRY(const auto usage, client.get("usage"));
+  TRY(const auto usage, client.get_json("usage"));
   const unsigned long flags = remount_flags(request, request.devices.empty() ? entry.options : "");
   const bool is_writable = (flags & MS_RDONLY) == 0;
-  if (is_writable && usage.find("\"read_only\":true") != std::string::npos) {
+  if (is_writable && usage.flag("read_only")) {
     return Error(Errc::read_only,
                  fmt::format("{} is read-only (see moltfs usage); for rw unmount it and mount it "
                              "again",
@@ -101,9 +91,9 @@ Result<void> remount(const MountRequest& wanted) {
     return Error(errc_from_errno(errno),
                  fmt::format("cannot remount {}: {}", entry.mountpoint, strerror(errno)));
   }
-  // Where all is read-only there is nothing to obey, and no attribute can be set.
-  if (!is_writable) return commit(entry.mountpoint);
-  // What is not among the words is off: these come first.
+  // On a read-only mount the policy has no effect, and no xattr can be set.
+  if (!is_writable) return commit_received(entry.mountpoint);
+  // to_words() names only what is on, so the words that turn options off come first.
   return client.set("options", "diratime,async," + to_words(request.mount.policy));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Changing the options of a mount that is there.
+// Changing the options of a mounted volume.
 #pragma once
 
 #include <string_view>
@@ -8,13 +8,13 @@
 
 namespace moltfs::fs::daemon {
 
-/// Changes a mount that is there: read-only or not, nosuid, nodev, noexec, and what the daemon
-/// obeys itself (fs/policy.h). With no device in `request` flags that it does not name stay as they
-/// are, else they go (as with mount(8)). Read-only: what was written is durable when it returns.
-/// Errors: read_only (it was mounted read-only), not_permitted, busy; with a sentence.
+/// Changes the flags of the kernel (ro, nosuid, nodev, noexec, ...) and the options of fs/policy.h.
+/// If `request` has no device, flags that it does not name stay; otherwise they are cleared, as by
+/// mount(8). When a mount has become read-only, everything written before is durable. Errors, with
+/// a sentence: read_only (the volume cannot become writable), not_permitted, busy.
 Result<void> remount(const MountRequest& request);
 
-/// The flags of mount(2) for that; `before`: the options of the mount, for those that `request`
+/// The flags for mount(2). `before`: the present options of the mount, for flags that `request`
 /// does not name.
 unsigned long remount_flags(const MountRequest& request, std::string_view before);
 

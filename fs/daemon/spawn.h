@@ -9,8 +9,8 @@
 
 namespace moltfs::fs::daemon {
 
-/// Runs words[0], found by PATH; its exit status, -1 if it was killed. `silent`: what it says goes
-/// nowhere.
+/// Runs the program words[0], found by PATH, and waits for it. Returns its exit status, -1 if it
+/// was killed. `silent`: its output is discarded. Errors: those of starting it.
 Result<int> run_program(std::vector<std::string> words, bool silent = false);
 
 }  // namespace moltfs::fs::daemon

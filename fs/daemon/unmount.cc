@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Unmounting from outside, by the command line and by the daemon itself when it is told to stop.
+// umount(2), fusermount3, and waiting for the daemon.
 #include "fs/daemon/unmount.h"
 
 #include <errno.h>
@@ -21,19 +21,19 @@
 namespace moltfs::fs::daemon {
 namespace {
 
-constexpr int kPatienceMs = 5000;
+constexpr int kSilentWaitMs = 5000;
 
 Error unmount_error(int err, const std::string& mountpoint) {
   if (err == EBUSY) {
-    return Error(Errc::busy, fmt::format("{} is in use: files on it are open, or it is somebody's "
-                                         "working directory",
+    return Error(Errc::busy, fmt::format("{} is in use: a file on it is open, or it is the working "
+                                         "directory of a program",
                                          mountpoint));
   }
   return Error(errc_from_errno(err),
                fmt::format("cannot unmount {}: {}", mountpoint, strerror(err)));
 }
 
-/// For users without the right to unmount: the helper of libfuse, which has it for their own.
+/// The helper of libfuse, which may unmount what its user has mounted.
 Result<void> fusermount(const std::string& mountpoint, bool lazy) {
   std::vector<std::string> words = {"fusermount3", "-u"};
   if (lazy) words.push_back("-z");
@@ -43,16 +43,17 @@ Result<void> fusermount(const std::string& mountpoint, bool lazy) {
   return Error(Errc::busy, fmt::format("fusermount3 did not unmount {}", mountpoint));
 }
 
-/// True if the filesystem is (still) mounted somewhere, for instance by a bind mount.
+/// True if the filesystem is still mounted somewhere, for instance by a bind mount.
 bool is_mounted(const std::string& device_number) {
   const auto all = moltfs_mounts();
-  return std::any_of(all.begin(), all.end(),
-                     [&](const MountEntry& e) { return e.device_number == device_number; });
+  return std::any_of(all.begin(), all.end(), [&](const alloc::MountinfoEntry& e) {
+    return e.device_number == device_number;
+  });
 }
 
 }  // namespace
 
-Result<void> detach_mount(const std::string& mountpoint, const UnmountOptions& options) {
+Result<void> unmount_without_waiting(const std::string& mountpoint, const UnmountOptions& options) {
   const int flags = (options.lazy ? MNT_DETACH : 0) | (options.force ? MNT_FORCE : 0);
   if (umount2(mountpoint.c_str(), flags | UMOUNT_NOFOLLOW) == 0) return ok();
   if (errno == EPERM && geteuid() != 0) return fusermount(mountpoint, options.lazy);
@@ -67,10 +68,10 @@ Result<void> unmount(const std::string& path, const UnmountOptions& options) {
       process = ProcessHandle::open(identity.value());
     }
   }
-  TRY(detach_mount(entry.mountpoint, options));
+  TRY(unmount_without_waiting(entry.mountpoint, options));
   remove_from_utab(entry.mountpoint);
   if (!process || options.lazy || is_mounted(entry.device_number)) return ok();
-  if (process->wait(kPatienceMs)) return ok();
+  if (process->wait(kSilentWaitMs)) return ok();
   log_warning("waiting for the last commit (process {})", process->pid());
   process->wait(-1);
   return ok();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The lines of /run/mount/utab.
+// Running mount(8) and umount(8) so that they only change /run/mount/utab.
 #include "fs/daemon/utab.h"
 
 #include <unistd.h>
@@ -27,7 +27,8 @@ bool utab_names(std::string_view utab, std::string_view mountpoint) {
   constexpr std::string_view kTarget = "TARGET=";
   std::istringstream words{std::string(utab)};
   for (std::string word; words >> word;) {
-    if (word.starts_with(kTarget) && unescape(word.substr(kTarget.size())) == mountpoint) {
+    if (word.starts_with(kTarget) &&
+        alloc::unescape_mount_path(word.substr(kTarget.size())) == mountpoint) {
       return true;
     }
   }
@@ -38,7 +39,7 @@ void enter_in_utab(const MountRequest& request) {
   if (geteuid() != 0 || is_in_utab(request.mountpoint)) return;
   std::string options = "uhelper=moltfs";
   for (const std::string& word : request.utab_words) options += "," + word;
-  // "-i -f": no helper, no mount(2), only what belongs to it.
+  // "-i -f": calls neither our helper nor mount(2), but writes the line.
   (void)run_program({"mount", "-i", "-f", "--no-canonicalize", "-t", std::string(kFilesystemType),
                      "-o", options, "--", request.devices.front(), request.mountpoint},
                     true);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What mount(8) and umount(8) keep about a mount beside the kernel: lines of /run/mount/utab.
+// The line about a mount in /run/mount/utab, the table of mount(8) and umount(8).
 //
-// umount(8) knows a FUSE filesystem by statfs(2), which does not tell that it is ours, and calls no
-// helper of ours then: it would not wait for the last commit. Only of what has a line there it
-// reads the table of mounts, and finds the helper. mount(8) writes such lines for options that are
-// its own; here we see to it that there is one, by way of mount(8). A line that is left behind, by
-// a daemon that was killed, does no harm, and serves the next mount in that place.
+// umount(8) recognises a FUSE filesystem by statfs(2), which does not tell its type, and then calls
+// no helper: it would not wait for the last commit. If the mount point has a line in utab,
+// umount(8) reads the kernel's table of mounts, finds the type and calls our helper. mount(8)
+// writes a line only for its own options, so we have mount(8) write one for each mount. A line that
+// a killed daemon leaves behind does no harm; the next mount on that directory uses it.
 #pragma once
 
 #include <string>
@@ -15,13 +15,13 @@
 
 namespace moltfs::fs::daemon {
 
-/// Sees to it that umount(8) will call our helper for the mount, which is there already. As root,
-/// where there is a mount(8); else nothing.
+/// Adds the line for a mount that exists, so that umount(8) calls our helper. Does nothing without
+/// root or without a mount(8).
 void enter_in_utab(const MountRequest& request);
-/// The mount is gone, but not by umount(8).
+/// Removes the line of a mount that was not unmounted by umount(8).
 void remove_from_utab(const std::string& mountpoint);
 
-/// Whether one of the lines is about something mounted on `mountpoint`.
+/// Whether a line of `utab` is about the mount point `mountpoint`.
 bool utab_names(std::string_view utab, std::string_view mountpoint);
 
 }  // namespace moltfs::fs::daemon

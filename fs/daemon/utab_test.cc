@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Lines of /run/mount/utab.
+// Lines of /run/mount/utab, and which options go into them.
 #include "fs/daemon/utab.h"
 
 #include "test/support/catch.h"
@@ -7,7 +7,7 @@
 using namespace moltfs;
 using namespace moltfs::fs::daemon;
 
-TEST_CASE("lines of utab name where something is mounted") {
+TEST_CASE("a line of utab is found by its mount point") {
   constexpr std::string_view kLines =
       "SRC=/dev/loop0 TARGET=/mnt/a\\040b ROOT=/ OPTS=uhelper=moltfs\n"
       "SRC=/mnt/d TARGET=/mnt/c ROOT=/ OPTS=_netdev\n";
@@ -18,7 +18,7 @@ TEST_CASE("lines of utab name where something is mounted") {
   CHECK(!utab_names("", "/mnt/c"));
 }
 
-TEST_CASE("words for readers of utab are kept") {
+TEST_CASE("options for the readers of utab are kept") {
   MountRequest request;
   REQUIRE(parse_mount_options("ro,_netdev,x-gvfs-show,X-a=b,noauto,user", request));
   CHECK(request.utab_words == std::vector<std::string>{"_netdev", "x-gvfs-show", "X-a=b"});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Starting the watchdog, and what it does.
+// Starting the watchdog, and the program itself.
 #include "fs/daemon/watchdog.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ namespace {
 constexpr const char* kName = "moltfs-watchdog";
 constexpr int kParentDied = SIGUSR1;
 
-/// fusectl, mounted nowhere, as a descriptor; for root alone. -1 if that cannot be.
+/// A descriptor of fusectl, which is mounted on no directory for this; -1 on failure. Needs root.
 int mount_fusectl() {
   const auto context = static_cast<int>(syscall(SYS_fsopen, "fusectl", FSOPEN_CLOEXEC));
   if (context < 0) return -1;
@@ -37,8 +37,8 @@ int mount_fusectl() {
   return root;
 }
 
-/// The file that aborts the connection. Opened in advance it stays that connection's, whatever is
-/// mounted later.
+/// Opens the file that aborts the connection. It is opened in advance, because then it stays that
+/// of this connection, whatever is mounted later; -1 on failure.
 int open_abort_file(const std::string& connection) {
   const std::string name = connection + "/abort";
   const int file = open(("/sys/fs/fuse/connections/" + name).c_str(), O_WRONLY | O_CLOEXEC);
@@ -50,8 +50,8 @@ int open_abort_file(const std::string& connection) {
   return own;
 }
 
-/// Lets go of all that came from the daemon, but for the pipe.
-void leave_everything() {
+/// Closes everything inherited from the daemon except the pipe.
+void close_inherited() {
   setsid();
   if (chdir("/") != 0) _exit(1);
   const int null = open("/dev/null", O_RDWR);
@@ -90,13 +90,13 @@ void Watchdog::dismiss() {
 int guard_connection(int argc, char** argv) {
   if (argc != 3) return 1;
   prctl(PR_SET_NAME, kName);
-  // What stops daemons and sessions does not stop it: the daemon may need it still.
+  // Signals that stop daemons and sessions do not stop the watchdog: the daemon may still need it.
   sigset_t all, died;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
-  // From here on. If the daemon died before, the pipe tells.
+  // If the daemon died before this call, the pipe tells.
   prctl(PR_SET_PDEATHSIG, kParentDied);
-  leave_everything();
+  close_inherited();
   const int abort_file = open_abort_file(argv[1]);
   if (abort_file < 0) return 1;
   sigemptyset(&died);

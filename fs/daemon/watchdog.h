@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The watchdog: a child process that ends the connection of a daemon that was killed.
+// The watchdog: a child process that aborts the FUSE connection if the daemon is killed.
 //
-// The kernel ends a FUSE connection when the last descriptor of it is closed, hence when the last
-// thread of the daemon is gone. A thread that waits in the kernel for pages to be written back
-// (fs/fuse/deferred_replies.h) never goes if the daemon is killed: nobody is left to write them back. All who
-// use the mount would hang. The watchdog is told by the kernel when the daemon's main thread dies,
-// and aborts the connection by its file in fusectl: every call then fails with ENOTCONN, as after
-// any crash of a FUSE daemon.
+// The kernel ends a FUSE connection when its last descriptor is closed, that is when the last
+// thread of the daemon has ended. A thread that waits in the kernel for pages to be written back
+// (fs/fuse/deferred_replies.h) never ends if the daemon is killed, because the daemon itself would
+// have to write them. All programs that use the mount would hang. The kernel tells the watchdog
+// when the daemon's main thread dies, and the watchdog aborts the connection through fusectl. Then
+// every call fails with ENOTCONN, as after any crash of a FUSE daemon.
 //
-// It is a program of its own (the same file, called "moltfs-watchdog"), so it holds nothing of the
-// daemon's: no device, no directory, no terminal. When the daemon ends by itself it goes with it.
+// It is a program of its own (the same file under the name "moltfs-watchdog") and holds none of the
+// daemon's devices, directories or terminals. When the daemon ends normally, the watchdog ends,
+// too.
 #pragma once
 
 #include <sys/types.h>
@@ -25,10 +26,10 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// Starts it, from the thread that lives as long as the process. `device_number`: "MAJOR:MINOR"
-  /// of the mount. Where it cannot be started there is none.
+  /// Starts the watchdog. REQUIRES: called by the main thread. `device_number`: "MAJOR:MINOR" of
+  /// the mount. If that fails, a warning is logged and there is no watchdog.
   void start(const std::string& device_number, const std::string& mountpoint);
-  /// All is well: it ends.
+  /// Ends the watchdog: the daemon is about to end normally.
   void dismiss();
 
  private:
@@ -36,8 +37,8 @@ class Watchdog {
   int pipe_ = -1;
 };
 
-/// The watchdog itself: moltfs-watchdog CONNECTION MOUNTPOINT, with a pipe from the daemon as its
-/// standard input. Returns its exit code.
+/// The program moltfs-watchdog CONNECTION MOUNTPOINT. Its standard input is a pipe from the daemon.
+/// Returns the exit code.
 int guard_connection(int argc, char** argv);
 
 }  // namespace moltfs::fs::daemon

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// MNT/.moltfs and the files in it: one for each door of the control, all with direct I/O. A read
+// MNT/.moltfs and the files in it: one for each endpoint of the control, all with direct I/O. A read
 // from the start of a file asks anew; what follows comes from the same answer. A write is one whole
 // command. Only the user who mounted (and root) gets in.
 #include <cstring>
@@ -24,10 +24,10 @@ Handle* handle_of(const fuse_file_info* fi) {
   return reinterpret_cast<Handle*>(fi->fh);
 }
 
-const Control::Door* door_of(fuse_ino_t ino) {
-  const auto& doors = Control::doors();
-  if (ino < kFirstFileInode || ino - kFirstFileInode >= doors.size()) return nullptr;
-  return &doors[ino - kFirstFileInode];
+const Control::Endpoint* endpoint_of(fuse_ino_t ino) {
+  const auto& endpoints = Control::endpoints();
+  if (ino < kFirstFileInode || ino - kFirstFileInode >= endpoints.size()) return nullptr;
+  return &endpoints[ino - kFirstFileInode];
 }
 
 struct stat control_stat(const FuseContext& context, fuse_ino_t ino) {
@@ -35,8 +35,8 @@ struct stat control_stat(const FuseContext& context, fuse_ino_t ino) {
   s.st_ino = ino;
   s.st_uid = context.control.owner();
   s.st_blksize = kBlockSize;
-  if (const auto* door = door_of(ino)) {
-    s.st_mode = S_IFREG | (door->settable ? 0600 : 0400);
+  if (const auto* endpoint = endpoint_of(ino)) {
+    s.st_mode = S_IFREG | (endpoint->settable ? 0600 : 0400);
     s.st_nlink = 1;
   } else {
     s.st_mode = S_IFDIR | 0500;
@@ -77,18 +77,18 @@ void opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   fuse_reply_open(req, fi);
 }
 
-/// Entry `at` of the directory, counted from 0: ".", "..", then the doors.
+/// Entry `at` of the directory, counted from 0: ".", "..", then the endpoints.
 std::pair<std::string, fuse_ino_t> entry_at(size_t at) {
   if (at == 0) return {".", kControlDirectoryInode};
   if (at == 1) return {"..", FUSE_ROOT_ID};
-  return {std::string(Control::doors()[at - 2].name), kFirstFileInode + at - 2};
+  return {std::string(Control::endpoints()[at - 2].name), kFirstFileInode + at - 2};
 }
 
 void list(fuse_req_t req, size_t size, off_t offset, bool plus) {
   const FuseContext& context = fuse_context_of(req);
   std::string listing(size, '\0');
   size_t used = 0;
-  const size_t end = Control::doors().size() + 2;
+  const size_t end = Control::endpoints().size() + 2;
   for (size_t at = offset < 0 ? end : static_cast<size_t>(offset); at < end; ++at) {
     const auto [name, ino] = entry_at(at);
     fuse_entry_param entry = control_entry(context, ino);
@@ -121,7 +121,7 @@ void fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
 }
 
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  if (door_of(ino) == nullptr) return void(fuse_reply_err(req, EISDIR));
+  if (endpoint_of(ino) == nullptr) return void(fuse_reply_err(req, EISDIR));
   auto handle = std::make_unique<Handle>();
   fi->fh = reinterpret_cast<uint64_t>(handle.get());
   fi->direct_io = 1;
@@ -137,7 +137,8 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   Handle* handle = handle_of(fi);
   std::string part;
   if (offset == 0) {
-    const auto text = fuse_context_of(req).control.get(door_of(ino)->topic, fuse_req_ctx(req)->uid);
+    const auto text =
+        fuse_context_of(req).control.get(endpoint_of(ino)->topic, fuse_req_ctx(req)->uid);
     if (!text) return reply_error(req, text.error());
     std::string answer = text.value();
     if (!answer.empty() && answer.back() != '\n') answer += '\n';
@@ -153,8 +154,8 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
 }
 
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t, fuse_file_info*) {
-  const auto result =
-      fuse_context_of(req).control.set(door_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
+  const auto result = fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size},
+                                                       fuse_req_ctx(req)->uid);
   if (!result) return reply_error(req, result.error());
   fuse_reply_write(req, size);
 }
@@ -178,9 +179,9 @@ void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name) {
   fuse_ino_t found = 0;
   if (parent == FUSE_ROOT_ID || name == ".") {
     found = parent == FUSE_ROOT_ID ? kControlDirectoryInode : parent;
-  } else if (const auto* door = Control::find(name);
-             door != nullptr && parent == kControlDirectoryInode) {
-    found = kFirstFileInode + static_cast<fuse_ino_t>(door - Control::doors().data());
+  } else if (const auto* endpoint = Control::find(name);
+             endpoint != nullptr && parent == kControlDirectoryInode) {
+    found = kFirstFileInode + static_cast<fuse_ino_t>(endpoint - Control::endpoints().data());
   }
   if (found == 0) return void(fuse_reply_err(req, ENOENT));
   const fuse_entry_param entry = control_entry(context, found);

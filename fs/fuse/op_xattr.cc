@@ -19,17 +19,17 @@ void reply_value(fuse_req_t req, const void* data, size_t length, size_t size) {
   }
 }
 
-/// The door that a control attribute of the root leads to, null if it is none.
-const Control::Door* door_of(fuse_ino_t ino, std::string_view name) {
+/// The endpoint that a control attribute of the root leads to, null if it is none.
+const Control::Endpoint* endpoint_of(fuse_ino_t ino, std::string_view name) {
   if (ino != FUSE_ROOT_ID || !name.starts_with(kControlPrefix)) return nullptr;
   return Control::find(name.substr(kControlPrefix.size()));
 }
 
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   FuseContext& context = fuse_context_of(req);
-  if (const auto* door = door_of(ino, name)) {
+  if (const auto* endpoint = endpoint_of(ino, name)) {
     leave_out_of_serving();
-    const auto text = context.control.get(door->topic, fuse_req_ctx(req)->uid);
+    const auto text = context.control.get(endpoint->topic, fuse_req_ctx(req)->uid);
     if (!text) return reply_error(req, text.error());
     // What is asked for twice, first its length, may grow in between: the length has some slack.
     const size_t slack = size == 0 ? 256 : 0;
@@ -43,9 +43,10 @@ void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
 void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
   FuseContext& context = fuse_context_of(req);
-  if (const auto* door = door_of(ino, name)) {
+  if (const auto* endpoint = endpoint_of(ino, name)) {
     leave_out_of_serving();
-    return reply_done(req, context.control.set(door->topic, {value, size}, fuse_req_ctx(req)->uid));
+    return reply_done(req,
+                      context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
   }
   constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
   const XattrMode mode = (flags & kBoth) == kBoth  ? XattrMode::neither
@@ -70,7 +71,7 @@ void listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 }
 
 void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
-  if (door_of(ino, name) != nullptr) return void(fuse_reply_err(req, EPERM));
+  if (endpoint_of(ino, name) != nullptr) return void(fuse_reply_err(req, EPERM));
   reply_done(req, filesystem_of(req).remove_xattr(InodeNumber(ino), name));
 }
 

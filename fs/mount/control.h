@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: MIT
-// Control: what a mounted volume can be asked and told from outside, behind two doors that lead to
-// the same place: attributes of the root directory (getfattr, setfattr, the moltfs program) and
-// files in the hidden directory MNT/.moltfs. This file knows no libfuse.
+// The control interface of a mounted volume. It is reachable as xattrs of the root (getfattr,
+// setfattr, the moltfs program) and as files in the hidden directory MNT/.moltfs; both lead here.
+// This file knows no libfuse.
 //
-//   attribute of the root  file              get                             set
-//   user.moltfs.replace    .moltfs/replace   status, JSON                    a command
-//   (replace/command.h) user.moltfs.message    .moltfs/message   sentence of the asking user's   -
-//                                            last failed command, or empty
-//   user.moltfs.usage      .moltfs/usage     space, JSON                     -
-//   user.moltfs.devices    .moltfs/devices   members, JSON                   -
-//   user.moltfs.label      .moltfs/label     label of the volume             a new label
-//   user.moltfs.sync       .moltfs/sync      empty                           anything: commits
-//   user.moltfs.pid        .moltfs/pid       "PID STARTTIME" of the daemon   -
-//   user.moltfs.options    .moltfs/options   mount options it obeys itself   such options
+//   xattr of the root     file              get                              set
+//   --------------------  ----------------  -------------------------------  ----------------------
+//   user.moltfs.replace   .moltfs/replace   status of the replace, JSON      replace/command.h
+//   user.moltfs.message   .moltfs/message   see below                        -
+//   user.moltfs.usage     .moltfs/usage     use of space, JSON               -
+//   user.moltfs.devices   .moltfs/devices   devices of the volume, JSON      -
+//   user.moltfs.label     .moltfs/label     label of the volume              a new label
+//   user.moltfs.sync      .moltfs/sync      empty                            anything: commits
+//   user.moltfs.pid       .moltfs/pid       "PID STARTTIME" of the daemon    -
+//   user.moltfs.options   .moltfs/options   options of fs/policy.h           such options
 //
-// A command that fails gives its errno at once; its sentence is then `message`. Only root and the
-// user who mounted may use the doors, but for usage, devices, label, pid and options, which all may
-// read. The attributes are in no list, so tools that copy attributes never meet them.
+// Setting carries out a command. If it fails, its errno is returned at once; `message` is then the
+// sentence about the last failed command of the asking user, else it is empty.
+//
+// Only root and the user who mounted may use the interface. Everybody may read usage, devices,
+// label, pid and options. The xattrs and the directory appear in no listing, so programs that copy
+// files never find them.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,29 +34,31 @@
 
 namespace moltfs::fs {
 
-/// The hidden directory in the root, and the prefix of the attributes.
+/// The hidden directory in the root, and the prefix of the xattrs.
 inline constexpr std::string_view kControlDirectory = ".moltfs";
 inline constexpr std::string_view kControlPrefix = "user.moltfs.";
 
 class Control {
  public:
   enum class Topic : uint8_t { replace, message, usage, devices, label, sync, pid, options };
-  struct Door {
+  /// One line of the table above.
+  struct Endpoint {
     Topic topic;
     std::string_view name;
     bool readable_by_all = false;
     bool settable = false;
   };
-  static const std::vector<Door>& doors();
-  /// The door of that name, or null.
-  static const Door* find(std::string_view name);
+  /// In the order of Topic.
+  static const std::vector<Endpoint>& endpoints();
+  /// The endpoint `name`, without prefix or directory; null if there is none.
+  static const Endpoint* find(std::string_view name);
 
   /// `owner`: the user who mounted.
   Control(Mount& mount, uint32_t owner) : mount_(mount), owner_(owner) {}
   uint32_t owner() const { return owner_; }
   bool may_command(uint32_t uid) const { return uid == 0 || uid == owner_; }
 
-  /// Errors: not_permitted.
+  /// Error: not_permitted.
   Result<std::string> get(Topic topic, uint32_t uid);
   /// Carries out `text`. Errors: not_permitted, and those of the command; with a sentence.
   Result<void> set(Topic topic, std::string_view text, uint32_t uid);
@@ -67,15 +71,15 @@ class Control {
   Mount& mount_;
   const uint32_t owner_;
   std::mutex mutex_;
-  std::map<uint32_t, std::string> messages_;  // guarded by mutex_; of root and the owner
+  std::map<uint32_t, std::string> messages_;  // by user (root, the owner); guarded by mutex_
 };
 
-/// One JSON object each, keys as in README.
+/// One JSON object and a newline. "read_only_reason" is null unless an error made the volume
+/// read-only. Sizes are in bytes; "available_bytes" is free for programs now, "pinned_bytes" after
+/// the next commit.
 std::string usage_json(Mount& mount);
+/// One JSON object and a newline. Each element of "devices" has counters since the mount, unless
+/// the device is missing.
 std::string devices_json(Mount& mount);
-/// `text` as a JSON string, with its quotes.
-std::string json_quote(std::string_view text);
-/// "PID STARTTIME" of this process, as /proc/self/stat counts the latter.
-std::string process_identity();
 
 }  // namespace moltfs::fs

@@ -1,25 +1,47 @@
 // SPDX-License-Identifier: MIT
-// The table of doors and the JSON strings. What lies behind the doors is tested on real mounts.
+// The endpoints of the control interface and their JSON. Commands are tested on real mounts.
 #include "fs/mount/control.h"
 
 #include <unistd.h>
 
+#include "alloc/base/json.h"
 #include "test/support/catch.h"
+#include "test/support/memory_device.h"
 
+using namespace moltfs;
 using namespace moltfs::fs;
 
-TEST_CASE("doors stand in the order of their topics, each under its own name") {
-  const auto& doors = Control::doors();
-  for (size_t i = 0; i < doors.size(); ++i) {
-    CHECK(static_cast<size_t>(doors[i].topic) == i);
-    CHECK(Control::find(doors[i].name) == &doors[i]);
+namespace {
+
+/// A mounted volume in memory with the given label.
+struct MountedVolume {
+  RealRuntime runtime;
+  test::MemoryDevices devices;
+  std::unique_ptr<Mount> mount;
+
+  explicit MountedVolume(const std::string& label, const std::string& path = "mem:a") {
+    devices.add(path, 64ull << 20);
+    MkfsOptions options;
+    options.volume.label = label;
+    REQUIRE(make_filesystem(runtime, devices, {path}, options));
+    mount = Mount::open(runtime, devices, {path}, {}).value();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("endpoints are in the order of their topics, each found by its name") {
+  const auto& endpoints = Control::endpoints();
+  for (size_t i = 0; i < endpoints.size(); ++i) {
+    CHECK(static_cast<size_t>(endpoints[i].topic) == i);
+    CHECK(Control::find(endpoints[i].name) == &endpoints[i]);
   }
   CHECK(Control::find("") == nullptr);
   CHECK(Control::find("replac") == nullptr);
   CHECK(Control::find("replace2") == nullptr);
 }
 
-TEST_CASE("only what commands are for can be set, and status is not for everybody") {
+TEST_CASE("only endpoints with commands can be set, and not everybody may read the status") {
   CHECK(Control::find("replace")->settable);
   CHECK_FALSE(Control::find("replace")->readable_by_all);
   CHECK_FALSE(Control::find("message")->settable);
@@ -28,17 +50,37 @@ TEST_CASE("only what commands are for can be set, and status is not for everybod
   CHECK(Control::find("options")->settable);
 }
 
-TEST_CASE("JSON strings") {
-  CHECK(json_quote("") == "\"\"");
-  CHECK(json_quote("a \"b\" \\c") == R"("a \"b\" \\c")");
-  CHECK(json_quote("x\n\x01\x7f") == R"("x\u000a\u0001\u007f")");
-  CHECK(json_quote("/dev/größe") == "\"/dev/größe\"");
+TEST_CASE("a label that is the word null is a label") {
+  MountedVolume volume("null");
+  for (const std::string& text : {usage_json(*volume.mount), devices_json(*volume.mount)}) {
+    INFO(text);
+    const auto json = Json::parse(text);
+    REQUIRE(json);
+    CHECK(json->text("label") == "null");
+  }
+  CHECK(Json::parse(usage_json(*volume.mount))->find("read_only_reason")->is_null());
 }
 
-TEST_CASE("the identity of this process begins with its number and has a start time") {
-  const std::string identity = process_identity();
-  CHECK(identity.starts_with(std::to_string(getpid()) + " "));
-  const std::string start = identity.substr(identity.find(' ') + 1);
-  CHECK(!start.empty());
-  CHECK(start.find_first_not_of("0123456789") == std::string::npos);
+TEST_CASE("labels and paths that are not UTF-8 give valid JSON") {
+  MountedVolume volume("caf\xe9", "mem:d\xe9vice\x01");
+  const auto usage = Json::parse(usage_json(*volume.mount));
+  REQUIRE(usage);
+  CHECK(usage->text("label") == "caf\ufffd");
+  const auto devices = Json::parse(devices_json(*volume.mount));
+  REQUIRE(devices);
+  CHECK(devices->text("label") == "caf\ufffd");
+  REQUIRE(devices->elements("devices").size() == 1);
+  CHECK(devices->elements("devices")[0].text("path") == "mem:d\ufffdvice\x01");
+  CHECK(devices->elements("devices")[0].number("devid") == 1);
+}
+
+TEST_CASE("a label is set by its endpoint, and one with control characters is refused") {
+  MountedVolume volume("old");
+  Control control(*volume.mount, 1000);
+  REQUIRE(control.set(Control::Topic::label, "new label\n", 1000));
+  CHECK(control.get(Control::Topic::label, 77).value() == "new label");
+  CHECK(!control.set(Control::Topic::label, "a\tb", 0));
+  CHECK(!control.get(Control::Topic::message, 0).value().empty());
+  CHECK(control.set(Control::Topic::label, "other", 77).error() == Errc::not_permitted);
+  CHECK(control.get(Control::Topic::label, 77).value() == "new label");
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The fsync log seen from a mount: what a crash leaves of files, chunks, usage and a replace; and
-// that no log, however it was spoilt, keeps a volume from being mounted.
+// The fsync log in a mount: what a crash leaves of files, chunks, usage and a replace. A damaged log
+// never prevents mounting.
 #include <atomic>
 #include <random>
 #include <thread>
@@ -110,14 +110,14 @@ TEST_CASE("space that the log names is not used again before the commit") {
   m.write("a", 0, pattern('1', 16'384));
   must(m.fs().sync());
   const auto before = m.mount->volume().space().usage();
-  // Freed in the transaction in which it was born, and named by the log.
+  // Freed in the transaction in which it was born, but the log refers to it.
   for (int i = 0; i < 50; ++i) m.write("a", 0, pattern(static_cast<char>('A' + i % 26), 16'384));
   CHECK(m.mount->volume().space().usage().pinned_bytes >= before.pinned_bytes + 50 * 16'384);
   m.crash_and_open();
   CHECK(m.content("a") == pattern('1', 16'384));
 }
 
-TEST_CASE("new chunks come back by the log, and usage is right") {
+TEST_CASE("the log restores new chunks, and usage is right") {
   Machine m;
   const size_t before = m.mount->volume().mapper().current()->chunks().size();
   for (int i = 0; i < 8; ++i) {
@@ -159,14 +159,14 @@ TEST_CASE("chunks that fill and empty while a commit writes usage records leave 
   CHECK(m.check_closed().clean());
 }
 
-TEST_CASE("a batch whose data did not arrive is dropped, those before it are not") {
+TEST_CASE("a batch whose data is not on the device is dropped, earlier batches are kept") {
   Machine m;
   m.write("a", 0, pattern('1', 8192));
   must(m.fs().sync());
   const auto state = m.disk().clone();
   m.write("a", 0, pattern('2', 8192));
   must(m.fs().sync());
-  // As if the data of the last batch alone had been lost: the blocks as they were before.
+  // The data of the last batch alone is lost: its blocks have their earlier content.
   for (uint64_t at = alloc::kFirstChunkOffset; at < kDeviceBytes; at += 4096) {
     std::vector<std::byte> old(4096), now(4096);
     state->read(at, old);
@@ -181,12 +181,12 @@ TEST_CASE("a batch whose data did not arrive is dropped, those before it are not
   CHECK(m.check_closed().clean());
 }
 
-// Found by a simulated life on a device that rots.
-TEST_CASE("old data that has rotten does not cost an fsync") {
+// Found by the simulator, on a device with rot.
+TEST_CASE("rot in old data does not lose a later fsync") {
   Machine m;
   m.write("a", 0, pattern('1', 8 * 4096));
   must(m.fs().commit());
-  m.write("a", 4 * 4096, pattern('2', 4096));  // cuts the extent: its ends are in the batch
+  m.write("a", 4 * 4096, pattern('2', 4096));  // splits the extent: its ends are in the batch
   m.write("b", 0, pattern('b', 8192));
   must(m.fs().sync());
   for (uint64_t at = alloc::kFirstChunkOffset; at < kDeviceBytes; at += 4096) {
@@ -214,7 +214,7 @@ TEST_CASE("a read-only mount shows what was fsynced and writes nothing") {
   CHECK(m.disk().same_content(*before));
 }
 
-TEST_CASE("the log of an earlier mount is never found again") {
+TEST_CASE("the log of an earlier mount is never replayed") {
   Machine m;
   m.write("a", 0, "one");
   must(m.fs().sync());
@@ -229,7 +229,7 @@ TEST_CASE("the log of an earlier mount is never found again") {
   }
 }
 
-TEST_CASE("two devices carry the log; either will do") {
+TEST_CASE("two devices have the log, and each is enough") {
   for (const char* broken : {"", "mem:a", "mem:b"}) {
     Machine m;
     m.crash();
@@ -251,7 +251,7 @@ TEST_CASE("two devices carry the log; either will do") {
   }
 }
 
-TEST_CASE("a block of the log that cannot be read ends it, and a passing error does no harm") {
+TEST_CASE("an unreadable block ends the log, and a temporary read error does no harm") {
   for (const bool for_ever : {false, true}) {
     Machine m;
     must(m.fs().commit());
@@ -279,7 +279,7 @@ TEST_CASE("a block of the log that cannot be read ends it, and a passing error d
   }
 }
 
-TEST_CASE("what the log brings back during a replace reaches the target") {
+TEST_CASE("data that the log restores during a replace reaches the target") {
   Machine m;
   m.options.replace.window_bytes = 64 << 10;
   m.options.replace.windows_in_flight = 1;
@@ -301,7 +301,7 @@ TEST_CASE("what the log brings back during a replace reaches the target") {
   REQUIRE(m.mount->replace().status().state == replace::State::copying);
   m.crash();
   slow = false;
-  // What the target had not flushed is lost.
+  // Writes that the target had not flushed are lost.
   m.devices.insert("mem:t", before);
   m.open();
   CHECK(m.batches() == 1);
@@ -316,7 +316,7 @@ TEST_CASE("what the log brings back during a replace reaches the target") {
   CHECK(m.content("old") == pattern('o', 4 << 20));
 }
 
-TEST_CASE("check and dump know of the log") {
+TEST_CASE("check and dump replay the log") {
   Machine m;
   m.write("file", 0, pattern('f', 10'000));
   must(m.fs().sync());
@@ -337,7 +337,7 @@ TEST_CASE("check and dump know of the log") {
   CHECK(text.find("\"file\"") != std::string::npos);
 }
 
-TEST_CASE("no log, however spoilt, keeps a volume from being mounted") {
+TEST_CASE("a damaged log never prevents mounting") {
   Machine m;
   m.write("a", 0, pattern('a', 20'000));
   must(m.fs().commit());
@@ -364,7 +364,7 @@ TEST_CASE("no log, however spoilt, keeps a volume from being mounted") {
   }
 }
 
-TEST_CASE("batches with right frames and nonsense within do no harm") {
+TEST_CASE("batches with valid frames and random content do no harm") {
   Machine m;
   m.write("a", 0, pattern('a', 20'000));
   must(m.fs().commit());
@@ -402,7 +402,7 @@ TEST_CASE("batches with right frames and nonsense within do no harm") {
     }
     CHECK(check(m.runtime, m.devices, {"mem:a"}, {}));
     auto opened = Mount::open(m.runtime, m.devices, {"mem:a"}, m.options);
-    if (!opened) continue;  // the root directory itself may make no sense now
+    if (!opened) continue;  // the root directory itself may be invalid now
     ++mounted;
     m.mount = std::move(opened).value();
     (void)m.content("a");

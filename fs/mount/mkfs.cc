@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Making a filesystem: check everything first, then overwrite.
+// Making a filesystem: everything is checked before anything is overwritten.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -46,8 +46,8 @@ Result<void> make_filesystem(Runtime& runtime, alloc::DeviceOpener& opener,
   }
   TRY(auto volume, alloc::Volume::create(runtime, opener, devices, options.volume));
 
-  // From here on what was there is gone. First and durably its superblocks, on all devices:
-  // whatever a power cut leaves of the rest, nobody takes it for the volume it was.
+  // From here on the old content is lost. Its superblocks are wiped first, durably and on all
+  // devices, so that after a power cut the rest is not taken for the old volume.
   alloc::IoEngine& engine = opener.engine();
   for (const auto& device : devices) {
     TRY(alloc::wipe_superblocks(engine, *device));

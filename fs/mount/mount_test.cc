@@ -31,7 +31,7 @@ struct Machine {
   }
 };
 
-TEST_CASE("what was written is there after unmount and mount") {
+TEST_CASE("files are there after unmounting and mounting again") {
   Machine machine;
   {
     auto mount = machine.mount();
@@ -43,7 +43,7 @@ TEST_CASE("what was written is there after unmount and mount") {
   CHECK(mount->replace().status().state == replace::State::none);
 }
 
-TEST_CASE("abandoning leaves what was synced") {
+TEST_CASE("after abandon() synced files are there and others are not") {
   Machine machine;
   Mount::Options options;
   options.commit_interval = Nanoseconds::zero();
@@ -59,7 +59,7 @@ TEST_CASE("abandoning leaves what was synced") {
   CHECK(code_of(mount->filesystem().lookup(kRootInode, "lost")) == Errc::not_found);
 }
 
-TEST_CASE("where a device has moved is recorded by the mount that finds it there") {
+TEST_CASE("a mount records the new path of a device that has moved") {
   Machine machine;
   machine.devices.insert("mem:moved", machine.devices.disk(kDevice).clone());
   auto mount = must(Mount::open(machine.runtime, machine.devices, {"mem:moved"}, {}));
@@ -70,7 +70,7 @@ TEST_CASE("where a device has moved is recorded by the mount that finds it there
   CHECK(mount->volume().superblock().devices.front().path == "mem:moved");
 }
 
-TEST_CASE("the timer commits") {
+TEST_CASE("the commit timer commits") {
   Machine machine;
   Mount::Options options;
   options.commit_interval = std::chrono::milliseconds(20);
@@ -118,7 +118,7 @@ TEST_CASE("a read-only mount writes nothing") {
   CHECK(machine.devices.disk(kDevice).same_content(*before));
 }
 
-TEST_CASE("a failed commit is told at unmount and loses nothing older") {
+TEST_CASE("a failed commit is reported at unmount, and older commits are kept") {
   Machine machine;
   Mount::Options options;
   options.commit_interval = Nanoseconds::zero();
@@ -142,7 +142,7 @@ TEST_CASE("a failed commit is told at unmount and loses nothing older") {
   CHECK(code_of(mount->filesystem().lookup(kRootInode, "new")) == Errc::not_found);
 }
 
-TEST_CASE("mkfs refuses what it should") {
+TEST_CASE("mkfs refuses foreign signatures, wrong paths, small devices and devices in use") {
   Machine machine;
   const auto make = [&](const std::vector<std::string>& paths, bool force) {
     MkfsOptions options;
@@ -169,7 +169,7 @@ TEST_CASE("mkfs refuses what it should") {
   CHECK(code_of(mount->filesystem().lookup(kRootInode, "file")) == Errc::not_found);
 }
 
-TEST_CASE("the owner and mode of the root") {
+TEST_CASE("mkfs sets owner and mode of the root, and the label") {
   Machine machine;
   MkfsOptions options;
   options.force = true;
@@ -188,7 +188,7 @@ TEST_CASE("the owner and mode of the root") {
   CHECK(mount->filesystem().path_of(InodeNumber{777}) == "<inode 777>");
 }
 
-TEST_CASE("16 TiB are made and mounted quickly and take little") {
+TEST_CASE("making and mounting 16 TiB is quick and writes little") {
   RealRuntime clock;
   const Nanoseconds start = clock.now();
   Machine machine(16ull << 40);
@@ -196,7 +196,7 @@ TEST_CASE("16 TiB are made and mounted quickly and take little") {
   must(mount->filesystem().make(kRootInode, "file", S_IFREG | 0644, 0, kRoot));
   must(mount->close());
   const Nanoseconds taken = clock.now() - start;
-  CHECK(taken < std::chrono::seconds(5));  // the aim is one; this machine may be busy
+  CHECK(taken < std::chrono::seconds(5));  // 1 s on an idle machine
   CHECK(machine.devices.disk(kDevice).stored_bytes() < 64u << 20);
 }
 

@@ -71,7 +71,7 @@ TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
   CHECK(host.allocated_in({LogicalOffset{uint64_t{1} << 50}, kBlockSize}).value().empty());
 }
 
-TEST_CASE("nodes are listed and recognised") {
+TEST_CASE("nodes are listed and verified") {
   World world;
   const RequestBusyTime serving(world.runtime);
   ReplaceHost host(*world.transactions, *world.filesystem, serving);

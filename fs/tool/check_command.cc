@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: MIT
-// moltfs check, and the way fsck(8) calls it (fsck.moltfs).
+// moltfs check, and fsck.moltfs for fsck(8).
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "alloc/base/json.h"
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "alloc/device/system_devices.h"
 #include "fs/check/check.h"
-#include "fs/mount/control.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/terminal_line.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
-constexpr const char* kNoun = "check";
+constexpr const char* kCheck = "check";
 
-// What fsck(8) expects, which gives 1 to 3 other meanings.
+// Exit codes that fsck(8) expects. 1 to 3 have other meanings there.
 constexpr int kFsckErrorsLeft = 4;
 constexpr int kFsckCannotRun = 8;
 constexpr int kFsckUsage = 16;
@@ -29,52 +30,56 @@ struct Request {
   bool data = false, as_json = false, quiet = false, progress = true;
 };
 
-/// One line on a terminal, drawn anew a few times a second.
-class ProgressLine {
+/// Shows on standard error how far the check is, a few times a second.
+class Progress {
  public:
+  bool is_shown() const { return line_.is_terminal(); }
   void show(uint64_t done, uint64_t total) {
     const auto now = std::chrono::steady_clock::now();
     if (now - drawn_at_ < std::chrono::milliseconds(200) || total == 0) return;
     drawn_at_ = now;
-    drawn_ = true;
-    fmt::print(stderr, "\r\033[K{:.1f} %, {} of {}",
-               100.0 * static_cast<double>(done) / static_cast<double>(total), human_size(done),
-               human_size(total));
+    line_.draw(fmt::format("{:.1f} %, {} of {}",
+                           100.0 * static_cast<double>(done) / static_cast<double>(total),
+                           human_size(done), human_size(total)));
   }
-  void end() {
-    if (drawn_) fmt::print(stderr, "\r\033[K");
-  }
+  void end() { line_.erase(); }
 
  private:
+  TerminalLine line_{stderr};
   std::chrono::steady_clock::time_point drawn_at_ = std::chrono::steady_clock::now();
-  bool drawn_ = false;
 };
 
-std::string findings_json(const std::vector<Finding>& findings) {
-  std::string list;
+Json to_json(const std::vector<Finding>& findings) {
+  Json list = Json::list();
   for (const Finding& f : findings) {
-    list += fmt::format("{}\n    {{\"where\": {}, \"what\": {}}}", list.empty() ? "" : ",",
-                        json_quote(f.where), json_quote(f.what));
+    list.append(Json::object({{"where", f.where}, {"what", f.what}}));
   }
-  return list.empty() ? "[]" : "[" + list + "\n  ]";
+  return list;
 }
 
 void print_json(const CheckReport& report) {
-  fmt::print(
-      "{{\n  \"clean\": {},\n  \"finding_count\": {},\n  \"findings\": {},\n  \"notes\": {},\n"
-      "  \"inodes\": {},\n  \"directories\": {},\n  \"nodes\": {},\n  \"extents\": {},\n"
-      "  \"data_bytes_verified\": {}\n}}\n",
-      report.clean(), report.finding_count, findings_json(report.findings),
-      findings_json(report.notes), report.inodes, report.directories, report.nodes, report.extents,
-      report.data_bytes_verified);
+  const Json json = Json::object({{"clean", report.clean()},
+                                  {"finding_count", report.finding_count},
+                                  {"findings", to_json(report.findings)},
+                                  {"notes", to_json(report.notes)},
+                                  {"inodes", report.inodes},
+                                  {"directories", report.directories},
+                                  {"nodes", report.nodes},
+                                  {"extents", report.extents},
+                                  {"data_bytes_verified", report.data_bytes_verified}});
+  fmt::print("{}\n", json.pretty(2));
 }
 
 void print_text(const CheckReport& report, bool data) {
-  for (const Finding& f : report.findings) fmt::print("{}: {}\n", f.where, f.what);
+  for (const Finding& f : report.findings) {
+    fmt::print("{}: {}\n", printable(f.where), printable(f.what));
+  }
   if (report.finding_count > report.findings.size()) {
     fmt::print("... and {} more\n", report.finding_count - report.findings.size());
   }
-  for (const Finding& f : report.notes) fmt::print("note: {}: {}\n", f.where, f.what);
+  for (const Finding& f : report.notes) {
+    fmt::print("note: {}: {}\n", printable(f.where), printable(f.what));
+  }
   fmt::print("{}: {} inodes ({} directories), {} nodes, {} extents{}\n",
              report.clean() ? "clean" : fmt::format("{} errors found", report.finding_count),
              report.inodes, report.directories, report.nodes, report.extents,
@@ -88,13 +93,13 @@ int run(const Request& request) {
   CheckOptions options;
   options.data = request.data;
   options.hints = request.hints;
-  ProgressLine progress;
-  if (request.progress && isatty(STDERR_FILENO) == 1) {
+  Progress progress;
+  if (request.progress && progress.is_shown()) {
     options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
   }
   const auto report = check(runtime, *opener, request.devices, options);
   progress.end();
-  if (!report) return fail(kNoun, report.error());
+  if (!report) return fail(kCheck, report.error());
   if (request.as_json) {
     print_json(report.value());
   } else if (!request.quiet || !report.value().clean()) {
@@ -103,7 +108,7 @@ int run(const Request& request) {
   return report.value().clean() ? kExitOk : kExitErrorsFound;
 }
 
-/// "device=PATH" of -o; empty for anything else.
+/// The path of "device=PATH"; empty for any other option.
 std::string hint_of(const std::string& option) {
   constexpr std::string_view kPrefix = "device=";
   return option.starts_with(kPrefix) ? option.substr(kPrefix.size()) : std::string();
@@ -124,8 +129,8 @@ int fsck_exit_code(int code) {
 
 constexpr const char* kFsckHelp =
     "usage: fsck.moltfs [-a] [-p] [-n] [-y] [-r] [-f] [-v] [-C] DEVICE...\n\n"
-    "Verifies a filesystem that is not mounted, as \"moltfs check\" does. It never changes\n"
-    "anything, whatever the options, which are accepted for fsck(8).\n"
+    "Verifies a filesystem that is not mounted, like \"moltfs check\". Changes nothing: the\n"
+    "options are accepted for fsck(8), but only -C, which shows progress, has an effect.\n"
     "Exit codes are those of fsck(8): 0 clean, 4 errors found, 8 cannot run, 16 usage.\n";
 
 }  // namespace
@@ -139,8 +144,8 @@ int check_command(int argc, char** argv) {
   std::vector<std::string> options;
   app.add_flag("--data", request.data, "verify the checksums of all data, on every copy");
   app.add_flag("--json", request.as_json, "one JSON object");
-  app.add_flag("-q,--quiet", request.quiet, "print nothing if it is clean");
-  app.add_option("-o", options, "device=PATH: where a missing device may be")
+  app.add_flag("-q,--quiet", request.quiet, "print nothing if there are no errors");
+  app.add_option("-o", options, "device=PATH: where a missing device is now")
       .type_name("OPTION")
       .repeatable();
   app.add_option("DEVICE", request.devices).required();

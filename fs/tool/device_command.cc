@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: MIT
-// moltfs device list: the devices of mounted filesystems. moltfs device probe: what udev asks.
+// moltfs device list: the devices of mounted filesystems. moltfs device probe: for the udev rule.
 #include <fmt/format.h>
 
 #include <string>
 #include <vector>
 
+#include "alloc/base/json.h"
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/find_device.h"
 #include "fs/daemon/mounts.h"
 #include "fs/tool/command_line.h"
-#include "fs/tool/json.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
 void print_devices(const std::string& mountpoint, const Json& answer) {
-  const std::string label = answer.text("label");
-  fmt::print("{}  {}{}\n", mountpoint, answer.text("volume"), label.empty() ? "" : "  " + label);
-  for (const Json& device : answer.list("devices")) {
+  const std::string label = printable(answer.text("label"));
+  fmt::print("{}  {}{}\n", printable(mountpoint), answer.text("volume"),
+             label.empty() ? "" : "  " + label);
+  for (const Json& device : answer.elements("devices")) {
     fmt::print("  devid {:<3} {:>10}  {}  {}", device.number("devid"),
-               human_size(device.number("size_bytes")), device.text("uuid"), device.text("path"));
+               human_size(device.number("size_bytes")), device.text("uuid"),
+               printable(device.text("path")));
     const uint64_t errors = device.number("read_errors") + device.number("write_errors") +
                             device.number("flush_errors") + device.number("checksum_errors");
     if (errors != 0) {
@@ -33,30 +36,28 @@ void print_devices(const std::string& mountpoint, const Json& answer) {
   }
 }
 
-/// The devices of one mount, as the daemon tells them (JSON).
-Result<std::string> devices_of(const std::string& path) {
+/// The devices of the volume mounted on `path`.
+Result<Json> devices_of(const std::string& path) {
   TRY(const auto client, daemon::Client::open(path));
-  return client.get("devices");
+  return client.get_json("devices");
 }
 
 int list_devices(std::vector<std::string> mountpoints, bool as_json) {
   int exit_code = kExitOk;
-  std::string json;
+  Json all = Json::list();
   for (const std::string& mountpoint : mountpoints) {
     const auto answer = devices_of(mountpoint);
     if (!answer) {
       exit_code = fail("device", answer.error());
       continue;
     }
-    std::string text = answer.value();
-    while (text.ends_with('\n')) text.pop_back();
     if (as_json) {
-      json += (json.empty() ? "" : ",\n ") + text;
-    } else if (const auto parsed = Json::parse(text)) {
-      print_devices(mountpoint, *parsed);
+      all.append(answer.value());
+    } else {
+      print_devices(mountpoint, answer.value());
     }
   }
-  if (as_json) fmt::print("[{}]\n", json);
+  if (as_json) fmt::print("{}\n", all.pretty(1));
   return exit_code;
 }
 
@@ -72,16 +73,15 @@ int probe_device(const std::string& path) {
 }  // namespace
 
 int device_command(int argc, char** argv) {
-  CommandLine app("Devices of filesystems.", "moltfs device");
+  CommandLine app("Lists devices, or tells what is on one.", "moltfs device");
   CommandLine& list = app.add_subcommand("list",
-                                         "devid, size, uuid, path and errors of each device of "
-                                         "mounted filesystems");
+                                         "print devid, size, uuid, path and errors of each device "
+                                         "of mounted filesystems");
   std::vector<std::string> mountpoints;
   bool as_json = false;
   list.add_flag("--json", as_json, "a JSON list with an object for each filesystem");
-  list.add_option("MOUNTPOINT", mountpoints, "default: all that are mounted");
-  CommandLine& probe =
-      app.add_subcommand("probe", "what is on a device, as a udev rule imports it");
+  list.add_option("MOUNTPOINT", mountpoints, "default: all mounted filesystems");
+  CommandLine& probe = app.add_subcommand("probe", "print what is on a device, for a udev rule");
   std::string path;
   probe.add_option("DEVICE", path).required();
   return app.run(argc, argv, [&] {

@@ -46,22 +46,26 @@ int dump_command(int argc, char** argv) {
     command.add_option("DEVICE", request.paths).required();
   };
 
-  CommandLine& super = app.add_subcommand("super", "every superblock copy (may be mounted)");
+  CommandLine& super =
+      app.add_subcommand("super", "print every superblock copy; the devices may be in use");
   add_devices(super);
-  CommandLine& chunks = app.add_subcommand("chunks", "the chunk table");
+  CommandLine& chunks = app.add_subcommand("chunks", "print the chunk table");
   chunks.add_flag("--json", as_json, "one JSON object");
   add_devices(chunks);
-  CommandLine& nodes = app.add_subcommand("tree", "the nodes of a tree with their items");
+  CommandLine& nodes = app.add_subcommand("tree", "print the nodes of a tree with their items");
   nodes.add_option("TREE", tree, "fs or extent").required().one_of({"fs", "extent"});
-  nodes.add_option("--node", node, "only the node at this logical address").type_name("ADDRESS");
+  nodes.add_option("--node", node, "print only the node at this logical address")
+      .type_name("ADDRESS");
   add_devices(nodes);
   CommandLine& inode =
-      app.add_subcommand("inode", "an inode with its names, attributes and extents");
+      app.add_subcommand("inode", "print an inode with its attributes and extents");
   inode.add_option("PATH|NUMBER", which, "a path from the root, or an inode number").required();
   add_devices(inode);
-  CommandLine& log = app.add_subcommand("log", "the fsync log, as far as it is to be replayed");
+  CommandLine& log =
+      app.add_subcommand("log", "print the batches of the fsync log that a mount will replay");
   add_devices(log);
-  CommandLine& replace = app.add_subcommand("replace", "the replace record with its coverage");
+  CommandLine& replace =
+      app.add_subcommand("replace", "print the replace record with its coverage");
   add_devices(replace);
 
   return app.run(argc, argv, [&] {
@@ -73,7 +77,7 @@ int dump_command(int argc, char** argv) {
       if (replace.parsed()) return dump_replace(runtime, opener, request);
       const auto address = parse_address(node);
       if (!node.empty() && !address) {
-        return Error(Errc::invalid_argument, fmt::format("\"{}\" is no address", node));
+        return Error(Errc::invalid_argument, fmt::format("\"{}\" is not an address", node));
       }
       return dump_tree(runtime, opener, request, tree == "fs" ? TreeId::fs : TreeId::extent,
                        address);

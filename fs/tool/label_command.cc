@@ -2,12 +2,15 @@
 // moltfs label: shows or sets the label of a filesystem, mounted or not.
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <optional>
 #include <string>
 
+#include "alloc/base/utf8.h"
 #include "alloc/device/system_devices.h"
-#include "alloc/disk/superblock.h"
+#include "alloc/disk/peek.h"
+#include "alloc/disk/volume_settings.h"
 #include "fs/daemon/client.h"
 #include "fs/mount/mount.h"
 #include "fs/tool/command_line.h"
@@ -23,15 +26,10 @@ bool is_directory(const std::string& path) {
 Result<std::string> label_of_device(const std::string& path) {
   RealRuntime runtime;
   const auto opener = alloc::make_system_devices(runtime);
-  alloc::DeviceOpener::Options options;
-  options.read_only = true;
-  options.exclusive = false;
-  TRY(const auto device, opener->open(path, options));
+  TRY(const auto device, alloc::open_shared(*opener, path));
   const auto super = alloc::read_superblock(opener->engine(), *device);
-  if (!super) {
-    return Error(super.error().code, fmt::format("{}: {}", path, super.error().message()));
-  }
-  return super.value().label;
+  if (super) return super.value().label;
+  return Error(super.error().code, fmt::format("{}: {}", path, super.error().message()));
 }
 
 Result<void> set_label_of_device(const std::string& path, const std::string& label) {
@@ -50,16 +48,7 @@ Result<std::string> show(const std::string& path) {
 }
 
 Result<void> set(const std::string& path, const std::string& label) {
-  if (label.size() > alloc::kMaxLabelBytes) {
-    return Error(Errc::invalid_argument,
-                 fmt::format("a label has at most {} bytes, this one has {}", alloc::kMaxLabelBytes,
-                             label.size()));
-  }
-  for (const unsigned char c : label) {
-    if (c < 0x20 || c == 0x7f) {
-      return Error(Errc::invalid_argument, "a label holds no control characters");
-    }
-  }
+  TRY(alloc::check_label(label));
   if (!is_directory(path)) return set_label_of_device(path, label);
   TRY(const auto client, daemon::Client::open(path));
   return client.set("label", label);
@@ -80,7 +69,9 @@ int label_command(int argc, char** argv) {
     }
     const auto shown = show(path);
     if (!shown) return fail("label", shown.error());
-    fmt::print("{}\n", shown.value());
+    // A script gets the label byte by byte. A terminal must not obey it.
+    const bool is_terminal = isatty(STDOUT_FILENO) == 1;
+    fmt::print("{}\n", is_terminal ? printable(shown.value()) : shown.value());
     return kExitOk;
   });
 }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-// The program: finds the command by the name it was called by, or by its first word.
+// The program. The name it is called by, or else its first word, selects the command.
 #include <fmt/format.h>
 
 #include <string>
 #include <string_view>
 
 #include "alloc/base/log.h"
+#include "alloc/base/utf8.h"
 #include "fs/daemon/watchdog.h"
 #include "fs/tool/tool.h"
 
 namespace moltfs::fs::tool {
 
 int fail(const char* noun, const Error& error) {
-  fmt::print(stderr, "moltfs {}: {}\n", noun, error.message());
+  fmt::print(stderr, "moltfs {}: {}\n", noun, printable(error.message()));
   return kExitCannotRun;
 }
 
@@ -26,19 +27,19 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"mkfs", mkfs_command, "make a filesystem on devices or image files"},
-    {"mount", mount_command, "mount one"},
-    {"umount", umount_command, "unmount it and wait until its devices are free"},
-    {"replace", replace_command, "put another device into the place of one, while mounted"},
+    {"mount", mount_command, "mount a filesystem"},
+    {"umount", umount_command, "unmount a filesystem and wait until its devices are free"},
+    {"replace", replace_command, "replace a device by another one, while mounted"},
     {"device", device_command, "list the devices of mounted filesystems"},
     {"usage", usage_command, "show how space is used"},
-    {"sync", sync_command, "make durable all that was written so far"},
+    {"sync", sync_command, "make everything written so far durable"},
     {"label", label_command, "show or set the label"},
     {"check", check_command, "verify a filesystem that is not mounted"},
     {"dump", dump_command, "print what is on the devices"},
 };
 
-/// Other names of the program (links to it), which other programs call; the last is the daemon's
-/// own.
+/// Names of links to the program, by which other programs call it. By the last one, the daemon
+/// does.
 constexpr Command kNames[] = {
     {"mkfs.moltfs", mkfs_command, ""},
     {"fsck.moltfs", fsck_command, ""},
@@ -60,22 +61,22 @@ const Command* find(const Command (&commands)[N], std::string_view name) {
 void print_usage(FILE* to) {
   fmt::print(to,
              "moltfs {}: a filesystem whose devices can be replaced while it is in use\n\n"
-             "usage: moltfs COMMAND ...        (moltfs COMMAND --help tells more)\n\n",
+             "usage: moltfs COMMAND ...        (see moltfs COMMAND --help)\n\n",
              MOLTFS_VERSION);
   for (const Command& command : kCommands) {
     fmt::print(to, "  {:<9} {}\n", command.name, command.summary);
   }
 }
 
-/// What goes well is for the log of the daemon, not for who runs a command.
-void log_only_trouble() {
+/// Commands print warnings and errors only. The daemon sets another sink.
+void log_warnings_to_stderr() {
   set_log_sink([](LogLevel level, const std::string& text) {
-    if (level <= LogLevel::warning) fmt::print(stderr, "moltfs: {}\n", text);
+    if (level <= LogLevel::warning) fmt::print(stderr, "moltfs: {}\n", printable(text));
   });
 }
 
 int run(int argc, char** argv) {
-  log_only_trouble();
+  log_warnings_to_stderr();
   const std::string_view path = argv[0];
   const std::string_view name = path.substr(path.rfind('/') + 1);
   if (const Command* command = find(kNames, name)) return command->run(argc, argv);
@@ -89,7 +90,7 @@ int run(int argc, char** argv) {
     return kExitOk;
   }
   if (const Command* command = find(kCommands, word)) return command->run(argc - 1, argv + 1);
-  // As mount(8) calls it for "mount -t fuse.moltfs": moltfs DEVICE MOUNTPOINT -o OPTIONS
+  // "mount -t fuse.moltfs" calls: moltfs DEVICE MOUNTPOINT -o OPTIONS
   if (argc >= 3 && !word.starts_with('-')) return mount_helper(argc, argv);
   if (!word.empty()) fmt::print(stderr, "moltfs: unknown command \"{}\"\n\n", word);
   print_usage(stderr);

@@ -1,61 +1,56 @@
 // SPDX-License-Identifier: MIT
-// moltfs mkfs, and mkfs.moltfs: makes a filesystem on devices or image files.
+// moltfs mkfs, also called mkfs.moltfs.
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "alloc/device/system_devices.h"
+#include "alloc/disk/peek.h"
 #include "alloc/disk/superblock.h"
+#include "alloc/disk/volume_settings.h"
 #include "fs/mount/mount.h"
 #include "fs/tool/command_line.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
-constexpr const char* kNoun = "mkfs";
+constexpr const char* kMkfs = "mkfs";
 
 int usage_error(const std::string& message) {
-  fmt::print(stderr, "moltfs {}: {}\n", kNoun, message);
+  fmt::print(stderr, "moltfs {}: {}\n", kMkfs, printable(message));
   return kExitUsage;
 }
 
-/// What is wrong with it; empty if nothing.
-std::string fault_of_label(const std::string& label) {
-  if (label.size() > alloc::kMaxLabelBytes) {
-    return fmt::format("a label has at most {} bytes, this one has {}", alloc::kMaxLabelBytes,
-                       label.size());
-  }
-  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
-  if (std::any_of(label.begin(), label.end(), is_control)) {
-    return "a label holds no control characters";
-  }
-  return {};
+Result<uint64_t> parse_chunk_size(const std::string& text) {
+  const auto size = parse_size(text);
+  if (!size) return Error(Errc::invalid_argument, fmt::format("\"{}\" is not a size", text));
+  TRY(alloc::check_chunk_size(*size));
+  return *size;
 }
 
-std::string fault_of_chunk_size(std::optional<uint64_t> size, const std::string& text) {
-  if (size && *size >= alloc::kMinChunkSize && *size <= alloc::kMaxChunkSize &&
-      (*size & (*size - 1)) == 0) {
-    return {};
-  }
-  return fmt::format("chunk size \"{}\": expected a power of two from {} to {}", text,
-                     human_size(alloc::kMinChunkSize), human_size(alloc::kMaxChunkSize));
+/// Checks what CLI11 does not, and stores it in `options`.
+Result<void> complete(MkfsOptions& options, const std::string& chunk_size) {
+  TRY(alloc::check_label(options.volume.label));
+  if (chunk_size.empty()) return ok();
+  TRY(options.volume.chunk_size, parse_chunk_size(chunk_size));
+  return ok();
 }
 
 Result<void> print_summary(alloc::DeviceOpener& opener, const std::vector<std::string>& paths) {
   uint64_t total = 0;
   std::optional<alloc::Superblock> super;
   for (const std::string& path : paths) {
-    TRY(const auto device, opener.open(path, {.read_only = true, .exclusive = false}));
+    TRY(const auto device, alloc::open_shared(opener, path));
     TRY(super, alloc::read_superblock(opener.engine(), *device));
-    fmt::print("device      {}  {}\n", device->path(), human_size(device->size_bytes()));
+    fmt::print("device      {}  {}\n", printable(device->path()), human_size(device->size_bytes()));
     total += device->size_bytes();
   }
-  if (!super->label.empty()) fmt::print("label       {}\n", super->label);
+  if (!super->label.empty()) fmt::print("label       {}\n", printable(super->label));
   fmt::print("uuid        {}\n", super->volume.to_string());
   fmt::print("size        {} ({} bytes)\n", human_size(total), total);
   fmt::print("chunk size  {}; data {}, metadata {}\n", human_size(super->chunk_size),
@@ -67,10 +62,10 @@ int make(const std::vector<std::string>& paths, const MkfsOptions& options, bool
   RealRuntime runtime;
   const auto opener = alloc::make_system_devices(runtime);
   const auto made = make_filesystem(runtime, *opener, paths, options);
-  if (!made) return fail(kNoun, made.error());
+  if (!made) return fail(kMkfs, made.error());
   if (quiet) return kExitOk;
   const auto printed = print_summary(*opener, paths);
-  return printed ? kExitOk : fail(kNoun, printed.error());
+  return printed ? kExitOk : fail(kMkfs, printed.error());
 }
 
 }  // namespace
@@ -81,23 +76,15 @@ int mkfs_command(int argc, char** argv) {
   std::vector<std::string> paths;
   std::string chunk_size;
   bool quiet = false;
-  app.add_option("-L,--label", options.volume.label, "name of the filesystem");
-  app.add_flag("-f,--force", options.force, "overwrite a filesystem that lies there");
-  app.add_option("--chunk-size", chunk_size, "a power of two (default: by the size)")
+  app.add_option("-L,--label", options.volume.label, "the label of the filesystem");
+  app.add_flag("-f,--force", options.force, "overwrite a filesystem that is there");
+  app.add_option("--chunk-size", chunk_size, "a power of two (default: by the size of the devices)")
       .type_name("SIZE");
-  app.add_flag("-q,--quiet", quiet, "no summary");
+  app.add_flag("-q,--quiet", quiet, "print no summary");
   app.add_option("DEVICE", paths).required();
   return app.run(argc, argv, [&] {
-    if (const auto fault = fault_of_label(options.volume.label); !fault.empty()) {
-      return usage_error(fault);
-    }
-    if (!chunk_size.empty()) {
-      const auto size = parse_size(chunk_size);
-      if (const auto fault = fault_of_chunk_size(size, chunk_size); !fault.empty()) {
-        return usage_error(fault);
-      }
-      options.volume.chunk_size = *size;
-    }
+    const auto completed = complete(options, chunk_size);
+    if (!completed) return usage_error(completed.error().message());
     options.uid = geteuid();
     options.gid = getegid();
     return make(paths, options, quiet);

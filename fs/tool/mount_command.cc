@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// moltfs mount, and the way mount(8) calls it.
+// moltfs mount, and mount.moltfs for mount(8).
 #include <fmt/format.h>
 
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "alloc/base/utf8.h"
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
@@ -15,7 +16,7 @@ namespace moltfs::fs::tool {
 namespace {
 
 int usage_error(const Error& error) {
-  fmt::print(stderr, "moltfs mount: {}\n", error.message());
+  fmt::print(stderr, "moltfs mount: {}\n", printable(error.message()));
   return kExitUsage;
 }
 
@@ -42,8 +43,8 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
 
 int mount_command(int argc, char** argv) {
   CommandLine app(
-      "Mounts the filesystem on DEVICE... at MOUNTPOINT. Any device of a volume will do, and "
-      "LABEL=... or UUID=... if it is a block device.",
+      "Mounts the filesystem on DEVICE... at MOUNTPOINT. One device of a volume is enough. A block "
+      "device may be given as LABEL=... or UUID=...",
       "moltfs mount");
   std::vector<std::string> options, words;
   bool foreground = false, lists_options = false;
@@ -87,7 +88,7 @@ int mount_helper(int argc, char** argv) {
     } else if (word.starts_with("-o")) {
       options.emplace_back(word.substr(2));
     } else if (word.size() > 1 && word[0] == '-') {
-      // -s (sloppy), -n (no mtab), -v, -r (read-only), -w, -f (only pretend)
+      // -s (sloppy), -n (no mtab), -v, -w: no effect; -r: read-only; -f: do nothing
       if (word.find_first_not_of("sfnvrw", 1) != std::string_view::npos) {
         return usage_error(Error(Errc::invalid_argument, fmt::format("unknown option {}", word)));
       }

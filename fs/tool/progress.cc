@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Progress of a replace on a terminal and elsewhere.
+// The text and the bar.
 #include "fs/tool/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -14,11 +12,6 @@ namespace moltfs::fs::tool {
 namespace {
 
 constexpr auto kLineInterval = std::chrono::seconds(5);
-
-unsigned terminal_columns() {
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 }  // namespace
 
@@ -38,12 +31,10 @@ std::string progress_text(const Json& status) {
   return text;
 }
 
-Progress::Progress() : terminal_(isatty(STDOUT_FILENO) == 1) {}
-
 void Progress::show(const Json& status) {
   const std::string text = progress_text(status);
-  if (terminal_) {
-    const size_t columns = terminal_columns();
+  if (line_.is_terminal()) {
+    const size_t columns = line_.columns();
     const size_t width =
         columns > text.size() + 14 ? std::min<size_t>(columns - text.size() - 4, 40) : 0;
     std::string bar;
@@ -52,10 +43,7 @@ void Progress::show(const Json& status) {
                                             static_cast<double>(width));
       bar = "[" + std::string(full, '#') + std::string(width - full, '.') + "] ";
     }
-    fmt::print("\r\033[K{}", (bar + text).substr(0, columns - 1));
-    fflush(stdout);
-    drawn_ = true;
-    return;
+    return line_.draw(bar + text);
   }
   const auto now = std::chrono::steady_clock::now();
   if (printed_ && now - *printed_ < kLineInterval) return;
@@ -65,8 +53,7 @@ void Progress::show(const Json& status) {
 }
 
 void Progress::end() {
-  if (drawn_) fmt::print("\r\033[K");
-  drawn_ = false;
+  line_.erase();
 }
 
 }  // namespace moltfs::fs::tool

@@ -11,12 +11,13 @@
 #include <string>
 #include <thread>
 
+#include "alloc/base/json.h"
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "alloc/base/uuid.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/options.h"
 #include "fs/tool/command_line.h"
-#include "fs/tool/json.h"
 #include "fs/tool/progress.h"
 #include "replace/command.h"
 
@@ -24,7 +25,7 @@ namespace moltfs::fs::tool {
 namespace {
 
 constexpr const char* kReplace = "replace";
-/// How often the status is asked for: often at first, so that a short replace ends at once.
+/// Time between two questions for the status. Short at first, so that a short replace ends at once.
 constexpr auto kFirstPoll = std::chrono::milliseconds(2), kPoll = std::chrono::milliseconds(250);
 
 volatile sig_atomic_t interrupted = 0;
@@ -38,7 +39,7 @@ bool in_progress(const std::string& state) {
 }
 
 std::string device_text(const Json& status, const std::string& which) {
-  const std::string path = status.text(which + ".path");
+  const std::string path = printable(status.text(which + ".path"));
   return fmt::format("{} ({}, uuid {})", path.empty() ? "?" : path,
                      human_size(status.number(which + ".size")), status.text(which + ".uuid"));
 }
@@ -52,24 +53,24 @@ void print_status(const Json& s) {
   if (in_progress(state)) fmt::print("progress    {}\n", progress_text(s));
   fmt::print("copied      {} of {}\n", human_size(s.number("bytes_copied")),
              human_size(s.number("bytes_total")));
-  fmt::print("duplicated  {}   (written by users meanwhile; to both devices)\n",
+  fmt::print("duplicated  {}   (written by programs meanwhile, to both devices)\n",
              human_size(s.number("bytes_duplicated")));
-  fmt::print("skipped     {}   (born under duplication: not copied again)\n",
+  fmt::print("skipped     {}   (already on the target: not copied again)\n",
              human_size(s.number("bytes_skipped")));
   fmt::print(
       "errors      {} read and corrected, {} unreadable, {} target writes, {} target "
       "flushes\n",
       s.number("errors.read_corrected"), s.number("errors.read_uncorrectable"),
       s.number("errors.target_write"), s.number("errors.target_flush"));
-  if (const std::string reason = s.text("reason"); !reason.empty()) {
+  if (const std::string reason = printable(s.text("reason")); !reason.empty()) {
     fmt::print("reason      {}\n", reason);
   }
 }
 
-/// The sentence at the end of a wait, and the exit code.
+/// Prints how the replace ended. Returns the exit code.
 int report_end(const Json& status) {
   const std::string state = status.text("state");
-  const std::string reason = status.text("reason");
+  const std::string reason = printable(status.text("reason"));
   if (state == "finished") {
     fmt::print("finished: {} copied, {} written to both meanwhile\n",
                human_size(status.number("bytes_copied")),
@@ -84,12 +85,6 @@ int report_end(const Json& status) {
   return state == "none" ? kExitOk : kExitCannotRun;
 }
 
-Result<Json> status_of(const daemon::Client& client) {
-  TRY(const auto text, client.get("replace"));
-  if (auto json = Json::parse(text)) return std::move(*json);
-  return Error(Errc::io_error, "the daemon's status is not JSON");
-}
-
 /// Follows a replace until it is no longer in progress.
 int follow(const daemon::Client& client) {
   struct sigaction action = {};
@@ -98,7 +93,7 @@ int follow(const daemon::Client& client) {
   sigaction(SIGTERM, &action, nullptr);
   Progress progress;
   for (auto poll = kFirstPoll;;) {
-    const auto status = status_of(client);
+    const auto status = client.get_json("replace");
     if (!status) {
       progress.end();
       return fail(kReplace, status.error());
@@ -111,8 +106,8 @@ int follow(const daemon::Client& client) {
     if (interrupted) {
       progress.end();
       fmt::print(stderr,
-                 "moltfs replace: no longer watching; the replace goes on. See it with: "
-                 "moltfs replace status {}\n",
+                 "moltfs replace: stopped watching; the replace continues. Its status: moltfs "
+                 "replace status {}\n",
                  client.mountpoint());
       return 128 + SIGINT;
     }
@@ -121,7 +116,8 @@ int follow(const daemon::Client& client) {
   }
 }
 
-/// A path as the daemon, which has another working directory, must have it; devids and uuids stay.
+/// Makes a path absolute, because the daemon has another working directory. Devids and uuids are
+/// returned unchanged.
 std::string device_word(const std::string& word) {
   const bool is_number = word.find_first_not_of("0123456789") == std::string::npos;
   if (is_number || Uuid::parse(word)) return word;
@@ -141,37 +137,40 @@ int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   const auto client = daemon::Client::open(mountpoint);
   if (!client) return fail(kReplace, client.error());
   if (watch) return follow(client.value());
-  const auto text = client.value().get("replace");
-  if (!text) return fail(kReplace, text.error());
-  const auto status = Json::parse(text.value());
-  if (as_json || !status) {
+  if (as_json) {
+    const auto text = client.value().get("replace");
+    if (!text) return fail(kReplace, text.error());
     fmt::print("{}\n", text.value());
-  } else {
-    print_status(*status);
+    return kExitOk;
   }
+  const auto status = client.value().get_json("replace");
+  if (!status) return fail(kReplace, status.error());
+  print_status(status.value());
   return kExitOk;
 }
 
 }  // namespace
 
 int replace_command(int argc, char** argv) {
-  CommandLine app("Puts another device into the place of one, while the filesystem is in use.",
+  CommandLine app("Replaces a device by another one while the filesystem is in use.",
                   "moltfs replace");
   std::string source, target, mountpoint;
   bool force = false, wait = false, watch = false, as_json = false;
 
-  CommandLine& start = app.add_subcommand("start", "begin; returns when writes go to both devices");
+  CommandLine& start =
+      app.add_subcommand("start", "start a replace; returns when writes go to both devices");
   start.add_flag("--force", force, "overwrite another filesystem's signature on the target");
   start.add_flag("--wait", wait, "return when the replace has ended");
   start.add_option("SOURCE", source, "devid, path or uuid of the device to be replaced").required();
-  start.add_option("TARGET", target, "path of the device that takes its place").required();
-  CommandLine& status = app.add_subcommand("status", "how far it is; or how the last one ended");
-  status.add_flag("--watch", watch, "until it has ended");
+  start.add_option("TARGET", target, "path of the device that replaces it").required();
+  CommandLine& status =
+      app.add_subcommand("status", "print progress and errors, or how the last replace ended");
+  status.add_flag("--watch", watch, "show progress until the replace has ended");
   status.add_flag("--json", as_json, "one JSON object");
-  CommandLine& resume = app.add_subcommand("resume", "go on with a suspended replace");
+  CommandLine& resume = app.add_subcommand("resume", "continue a suspended replace");
   resume.add_flag("--wait", wait, "return when the replace has ended");
   CommandLine& cancel =
-      app.add_subcommand("cancel", "give up: the source stays, the target is free");
+      app.add_subcommand("cancel", "end the replace: the source stays, the target is free");
   for (CommandLine* verb : {&start, &status, &resume, &cancel}) {
     verb->add_option("MOUNTPOINT", mountpoint).required();
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The commands of `moltfs`: one function and one file for each noun.
+// The commands of `moltfs`: one function and one file for each.
 //
-// argv[0] is the noun itself ("replace"), the rest its words. Exit codes, the same everywhere:
+// argv[0] is the name of the command ("replace"), the rest its words.
 #pragma once
 
 #include <string>
@@ -10,10 +10,11 @@
 
 namespace moltfs::fs::tool {
 
+// Exit codes of all commands.
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitUsage = 1;        ///< wrong words
-inline constexpr int kExitCannotRun = 2;    ///< could not do it, or it failed
-inline constexpr int kExitErrorsFound = 3;  ///< done, and something is wrong with the data
+inline constexpr int kExitCannotRun = 2;    ///< it failed
+inline constexpr int kExitErrorsFound = 3;  ///< done, but errors in the data were found
 
 int mkfs_command(int argc, char** argv);
 int mount_command(int argc, char** argv);
@@ -25,12 +26,12 @@ int sync_command(int argc, char** argv);
 int label_command(int argc, char** argv);
 int check_command(int argc, char** argv);
 int dump_command(int argc, char** argv);
-/// As fsck(8) calls it (fsck.moltfs).
+/// fsck.moltfs, for fsck(8).
 int fsck_command(int argc, char** argv);
-/// As mount(8) calls it (mount.moltfs, mount.fuse.moltfs): DEVICE MOUNTPOINT [-sfnv] [-o OPTIONS]
-/// [-t TYPE] [-N NAMESPACE]; also `moltfs DEVICE MOUNTPOINT -o …` as mount.fuse does.
+/// mount.moltfs and mount.fuse.moltfs, for mount(8): DEVICE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t
+/// TYPE] [-N NAMESPACE]; also `moltfs DEVICE MOUNTPOINT -o ...`, for mount.fuse.
 int mount_helper(int argc, char** argv);
-/// As umount(8) calls it (umount.moltfs, umount.fuse.moltfs): MOUNTPOINT [-nlfvr] ...
+/// umount.moltfs and umount.fuse.moltfs, for umount(8): MOUNTPOINT [-nlfvr] ...
 int umount_helper(int argc, char** argv);
 
 /// Prints "moltfs NOUN: MESSAGE" to standard error; returns kExitCannotRun.

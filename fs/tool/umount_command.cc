@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// moltfs umount, and the way umount(8) calls it.
+// moltfs umount, and umount.moltfs for umount(8).
 #include <fmt/format.h>
 
 #include <string>
@@ -11,12 +11,13 @@
 namespace moltfs::fs::tool {
 
 int umount_command(int argc, char** argv) {
-  CommandLine app("Unmounts, and returns when the last commit is on the devices and they are free.",
+  CommandLine app("Unmounts; returns when the last commit is on the devices and they are free.",
                   "moltfs umount");
   std::string mountpoint;
   daemon::UnmountOptions options;
-  app.add_flag("-l,--lazy", options.lazy, "detach now though files are open; does not wait");
-  app.add_flag("-f,--force", options.force, "end requests under way with errors");
+  app.add_flag("-l,--lazy", options.lazy,
+               "detach the mount although files are open; does not wait");
+  app.add_flag("-f,--force", options.force, "requests under way fail");
   app.add_option("MOUNTPOINT", mountpoint).required();
   return app.run(argc, argv, [&] {
     const auto done = daemon::unmount(mountpoint, options);

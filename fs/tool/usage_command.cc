@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT
-// moltfs usage: how the space of a mounted filesystem is used.
+// moltfs usage: the use of space of a mounted filesystem.
 #include <fmt/format.h>
 
 #include <string>
 
+#include "alloc/base/json.h"
 #include "alloc/base/size_text.h"
+#include "alloc/base/utf8.h"
 #include "fs/daemon/client.h"
 #include "fs/tool/command_line.h"
-#include "fs/tool/json.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
 void print_usage_of(const Json& usage) {
   const auto size = [&](const char* key) { return human_size(usage.number(key)); };
-  const std::string label = usage.text("label");
+  const std::string label = printable(usage.text("label"));
   fmt::print("volume       {}{}\n", usage.text("volume"), label.empty() ? "" : "  " + label);
-  if (usage.text("read_only") == "true") {
-    const std::string reason = usage.text("read_only_reason");
-    fmt::print("read-only    {}\n", reason.empty() ? "mounted so" : reason);
+  if (usage.flag("read_only")) {
+    const std::string reason = printable(usage.text("read_only_reason"));
+    fmt::print("read-only    {}\n", reason.empty() ? "mounted with ro" : reason);
   }
-  fmt::print("devices      {:>12}   in no chunk {}\n", size("device_bytes"),
+  fmt::print("devices      {:>12}   outside chunks {}\n", size("device_bytes"),
              size("unallocated_bytes"));
   fmt::print("data         {:>12}   used of {} in chunks ({})\n", size("data_used_bytes"),
              size("data_chunk_bytes"), usage.text("data_profile"));
@@ -34,13 +35,12 @@ void print_usage_of(const Json& usage) {
 int show(const std::string& path, bool as_json) {
   const auto client = daemon::Client::open(path);
   if (!client) return fail("usage", client.error());
-  const auto answer = client.value().get("usage");
-  if (!answer) return fail("usage", answer.error());
-  const auto usage = Json::parse(answer.value());
-  if (as_json || !usage) {
-    fmt::print("{}", answer.value());
+  const auto usage = client.value().get_json("usage");
+  if (!usage) return fail("usage", usage.error());
+  if (as_json) {
+    fmt::print("{}\n", usage.value().compact());
   } else {
-    print_usage_of(*usage);
+    print_usage_of(usage.value());
   }
   return kExitOk;
 }
@@ -48,7 +48,7 @@ int show(const std::string& path, bool as_json) {
 }  // namespace
 
 int usage_command(int argc, char** argv) {
-  CommandLine app("Shows how the space of a mounted filesystem is used.", "moltfs usage");
+  CommandLine app("Shows the use of space of a mounted filesystem.", "moltfs usage");
   std::string mountpoint;
   bool as_json = false;
   app.add_flag("--json", as_json, "one JSON object");

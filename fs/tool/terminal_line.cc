@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// Drawing over a line by the terminal's escape sequences.
+#include "fs/tool/terminal_line.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+namespace moltfs::fs::tool {
+
+TerminalLine::TerminalLine(FILE* file) : file_(file), is_terminal_(isatty(fileno(file)) == 1) {}
+
+unsigned TerminalLine::columns() const {
+  winsize size{};
+  return ioctl(fileno(file_), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void TerminalLine::draw(std::string_view text) {
+  if (!is_terminal_) return;
+  fmt::print(file_, "\r\033[K{}", text.substr(0, columns() - 1));
+  fflush(file_);
+  is_drawn_ = true;
+}
+
+void TerminalLine::erase() {
+  if (is_drawn_) fmt::print(file_, "\r\033[K");
+  is_drawn_ = false;
+}
+
+}  // namespace moltfs::fs::tool
