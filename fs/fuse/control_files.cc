@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fs/fuse/fuse_context.h"
+#include "fs/fuse/raw.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -57,13 +58,34 @@ void forget(fuse_req_t req, fuse_ino_t, uint64_t) {
   fuse_reply_none(req);
 }
 
+/// MNT/.moltfs itself, and what is in it.
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  control_lookup(req, parent, name);
+  fuse_ino_t found = 0;
+  if (parent == FUSE_ROOT_ID) {
+    found = kControlDirectoryInode;
+  } else if (std::string_view(name) == ".") {
+    found = parent;
+  } else if (const auto* door = Control::find(name);
+             door != nullptr && parent == kControlDirectoryInode) {
+    found = kFirstFileInode + static_cast<fuse_ino_t>(door - Control::endpoints().data());
+  }
+  if (found == 0) return void(fuse_reply_err(req, ENOENT));
+  const fuse_entry_param entry = control_entry(fuse_context_of(req), found);
+  fuse_reply_entry(req, &entry);
 }
 
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   const struct stat s = control_stat(fuse_context_of(req), ino);
   fuse_reply_attr(req, &s, kCacheSeconds);
+}
+
+void statx(const RawRequest& request) {
+  request.reply_statx(control_stat(request.context, request.header.nodeid), nullptr, kCacheSeconds);
+}
+
+void ioctl(fuse_req_t req, fuse_ino_t, unsigned, void*, fuse_file_info*, unsigned, const void*,
+           size_t, size_t) {
+  fuse_reply_err(req, ENOTTY);
 }
 
 /// `echo … > file` cuts it to nothing first; times are let be. All else is refused.
@@ -174,21 +196,8 @@ void listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
 
 }  // namespace
 
-void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name) {
-  const FuseContext& context = fuse_context_of(req);
-  fuse_ino_t found = 0;
-  if (parent == FUSE_ROOT_ID || name == ".") {
-    found = parent == FUSE_ROOT_ID ? kControlDirectoryInode : parent;
-  } else if (const auto* endpoint = Control::find(name);
-             endpoint != nullptr && parent == kControlDirectoryInode) {
-    found = kFirstFileInode + static_cast<fuse_ino_t>(endpoint - Control::endpoints().data());
-  }
-  if (found == 0) return void(fuse_reply_err(req, ENOENT));
-  const fuse_entry_param entry = control_entry(context, found);
-  fuse_reply_entry(req, &entry);
-}
-
-void add_control_operations(fuse_lowlevel_ops& table) {
+void add_control_operations(fuse_lowlevel_ops& table, RawOperations& raw_table) {
+  raw_table.statx = statx;
   table.lookup = lookup;
   table.forget = forget;
   table.getattr = getattr;
@@ -205,6 +214,7 @@ void add_control_operations(fuse_lowlevel_ops& table) {
   table.write = write;
   table.getxattr = getxattr;
   table.listxattr = listxattr;
+  table.ioctl = ioctl;
 }
 
 }  // namespace moltfs::fs::fuse

@@ -26,14 +26,14 @@ FuseContext::FuseContext(Mount& mount, uint32_t owner)
       control(mount, owner),
       low_space(filesystem, write_opens, kernel_cache),
       deferred(filesystem.runtime()) {
-  add_session_operations(file_operations);
   add_name_operations(file_operations);
   add_directory_operations(file_operations);
   add_attribute_operations(file_operations);
   add_xattr_operations(file_operations);
   add_content_operations(file_operations);
   add_ioctl_operations(file_operations);
-  add_control_operations(control_operations);
+  add_raw_operations(raw_file_operations);
+  add_control_operations(control_operations, raw_control_operations);
 }
 
 Caller caller_of(fuse_req_t req) {

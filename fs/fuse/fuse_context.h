@@ -35,6 +35,13 @@ inline constexpr double kCacheSeconds = 365.0 * 86400;
 /// The kinds of file handles.
 inline constexpr uint64_t kReader = 0, kWriter = 1;
 
+struct RawRequest;
+/// Operations that fuse_lowlevel_ops lacks (raw.h).
+struct RawOperations {
+  void (*tmpfile)(const RawRequest&) = nullptr;
+  void (*statx)(const RawRequest&) = nullptr;
+};
+
 /// What every operation needs; the user data of the session.
 struct FuseContext {
   /// `owner`: the user who mounted.
@@ -49,6 +56,7 @@ struct FuseContext {
   LowSpace low_space;
   DeferredReplies deferred;
   fuse_lowlevel_ops file_operations{}, control_operations{};
+  RawOperations raw_file_operations, raw_control_operations;
   std::atomic<bool> setxattr_is_extended{false};  ///< agreed in FUSE_INIT
   std::atomic<bool> initialized{false};           ///< FUSE_INIT has been answered
 
@@ -70,27 +78,22 @@ Caller caller_of(fuse_req_t req);
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino);
 
 // ---- Each file of operations puts its functions into the table.
-void add_session_operations(fuse_lowlevel_ops& table);
 void add_name_operations(fuse_lowlevel_ops& table);
 void add_directory_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_xattr_operations(fuse_lowlevel_ops& table);
 void add_content_operations(fuse_lowlevel_ops& table);
 void add_ioctl_operations(fuse_lowlevel_ops& table);
-void add_control_operations(fuse_lowlevel_ops& table);
-/// What libfuse is given: goes to one of the two tables by the inode.
-fuse_lowlevel_ops routed_operations(const FuseContext& context);
+void add_raw_operations(RawOperations& table);
+void add_control_operations(fuse_lowlevel_ops& table, RawOperations& raw_table);
 
-// ---- The control directory: inode 2, its files from 3 on.
+// ---- operations.cc decides which of the two tables a request goes to.
+/// For libfuse.
+fuse_lowlevel_ops routed_operations();
+const RawOperations& raw_operations_of(const FuseContext& context, fuse_ino_t ino);
+
+/// The inode of MNT/.moltfs. Its files follow, up to kFirstFreeInode.
 inline constexpr fuse_ino_t kControlDirectoryInode = 2;
-inline bool is_control_inode(fuse_ino_t ino) {
-  return ino != FUSE_ROOT_ID && ino < kFirstFreeInode.value;
-}
-/// True for MNT/.moltfs and all in it: names that users can neither make nor remove.
-inline bool is_control_name(fuse_ino_t parent, std::string_view name) {
-  return is_control_inode(parent) || (parent == FUSE_ROOT_ID && name == kControlDirectory);
-}
-void control_lookup(fuse_req_t req, fuse_ino_t parent, std::string_view name);
 
 // ---- Translation.
 struct stat to_stat(const Attributes& attributes);

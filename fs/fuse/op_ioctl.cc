@@ -153,7 +153,6 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_in
   const Call call{req, ino,
                   ConstBytes(static_cast<const std::byte*>(in), std::min(in_bytes, received)),
                   out_bytes};
-  if (is_control_inode(ino)) return void(fuse_reply_err(req, ENOTTY));
   switch (command) {
     case FS_IOC_GETFLAGS:
       return get_flags(call, false);

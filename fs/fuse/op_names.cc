@@ -30,7 +30,6 @@ Result<Attributes> lookup_relative(Filesystem& filesystem, fuse_ino_t ino, bool 
 
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   const std::string_view text = name;
-  if (is_control_name(parent, text)) return control_lookup(req, parent, text);
   Filesystem& filesystem = filesystem_of(req);
   if (text == "." || text == "..") {
     return reply_entry(req, lookup_relative(filesystem, parent, text == ".."));
@@ -51,7 +50,6 @@ void forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
 void forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
   Filesystem& filesystem = filesystem_of(req);
   for (size_t i = 0; i < count; ++i) {
-    if (is_control_inode(forgets[i].ino)) continue;
     filesystem.forget(InodeNumber(forgets[i].ino), forgets[i].nlookup);
   }
   fuse_reply_none(req);
@@ -59,7 +57,6 @@ void forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
 
 Result<Attributes> make_inode(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
                               dev_t device) {
-  if (is_control_name(parent, name)) return Errc::not_permitted;
   const uint64_t number = uint64_t{major(device)} << 32 | minor(device);
   return filesystem_of(req).make(InodeNumber(parent), name, mode, number, caller_of(req));
 }
@@ -89,19 +86,16 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
-  if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   reply_entry(req, filesystem_of(req).symlink(InodeNumber(parent), name, target, caller_of(req)));
 }
 
 void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
-  if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   FuseContext& context = fuse_context_of(req);
   reply_entry(req, context.filesystem.link(InodeNumber(ino), InodeNumber(parent), name));
   context.low_space.attributes_are_cached(ino);
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   FuseContext& context = fuse_context_of(req);
   const auto unlinked = context.filesystem.unlink(InodeNumber(parent), name);
   context.low_space.removed();
@@ -109,7 +103,6 @@ void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
 }
 
 void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  if (is_control_name(parent, name)) return void(fuse_reply_err(req, EPERM));
   reply_done(req, filesystem_of(req).remove_directory(InodeNumber(parent), name));
 }
 
@@ -131,9 +124,6 @@ Result<RenameMode> rename_mode_of(unsigned flags) {
 
 void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
             const char* new_name, unsigned flags) {
-  if (is_control_name(parent, name) || is_control_name(new_parent, new_name)) {
-    return void(fuse_reply_err(req, EPERM));
-  }
   const auto mode = rename_mode_of(flags);
   if (!mode) return reply_error(req, mode.error());
   FuseContext& context = fuse_context_of(req);

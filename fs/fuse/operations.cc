@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The table that libfuse is given: each operation goes to the files' or the control directory's
-// function, by the number of its inode. And what is agreed with the kernel at the start.
+// The table of operations for libfuse. Each operation goes to the files' function or to the control
+// directory's: this is the only place that decides which. Also what is agreed with the kernel at the
+// start.
 #include <algorithm>
 
 #include "fs/fuse/fuse_context.h"
@@ -8,30 +9,79 @@
 namespace moltfs::fs::fuse {
 namespace {
 
+/// MNT/.moltfs and all in it.
+bool is_control_inode(fuse_ino_t ino) {
+  return ino != FUSE_ROOT_ID && ino < kFirstFreeInode.value;
+}
+bool is_control_name(fuse_ino_t parent, std::string_view name) {
+  return is_control_inode(parent) || (parent == FUSE_ROOT_ID && name == kControlDirectory);
+}
+
+/// Calls the function of one of the two tables. EPERM if it has none: the control directory and its
+/// files cannot be made, removed or changed in any other way.
+template <auto Operation, class... Args>
+void call(bool is_control, fuse_req_t req, Args... args) {
+  const FuseContext& context = fuse_context_of(req);
+  if (is_control) leave_out_of_serving();
+  const auto function =
+      (is_control ? context.control_operations : context.file_operations).*Operation;
+  if (function == nullptr) return void(fuse_reply_err(req, EPERM));
+  function(req, args...);
+}
+
 template <auto Operation>
 struct Route;
-
-/// Operations whose second argument is the inode they work on.
+/// Operations whose second argument is the inode they work on, or the directory of a name.
 template <class... Args, void (*fuse_lowlevel_ops::*Operation)(fuse_req_t, fuse_ino_t, Args...)>
 struct Route<Operation> {
-  static void call(fuse_req_t req, fuse_ino_t ino, Args... args) {
-    const FuseContext& context = fuse_context_of(req);
-    const auto function = is_control_inode(ino) ? context.control_operations.*Operation
-                                                : context.file_operations.*Operation;
-    if (function == nullptr) {
-      fuse_reply_err(req, EPERM);
-    } else {
-      function(req, ino, args...);
-    }
+  static void by_inode(fuse_req_t req, fuse_ino_t ino, Args... args) {
+    call<Operation>(is_control_inode(ino), req, ino, args...);
+  }
+  template <class... Rest>
+  static void by_name(fuse_req_t req, fuse_ino_t parent, const char* name, Rest... rest) {
+    call<Operation>(is_control_name(parent, name), req, parent, name, rest...);
   }
 };
 
 template <auto... Operations>
-void route(const fuse_lowlevel_ops& from, fuse_lowlevel_ops& table) {
-  const auto route_one = [&]<auto Operation>() {
-    if (from.*Operation != nullptr) table.*Operation = &Route<Operation>::call;
-  };
-  (route_one.template operator()<Operations>(), ...);
+void route_by_inode(fuse_lowlevel_ops& table) {
+  ((table.*Operations = &Route<Operations>::by_inode), ...);
+}
+template <auto... Operations>
+void route_by_name(fuse_lowlevel_ops& table) {
+  ((table.*Operations = &Route<Operations>::by_name), ...);
+}
+
+// ---- Operations with two names, two inodes or many.
+
+void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
+  call<&fuse_lowlevel_ops::symlink>(is_control_name(parent, name), req, target, parent, name);
+}
+
+void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
+  const bool is_control = is_control_inode(ino) || is_control_name(parent, name);
+  call<&fuse_lowlevel_ops::link>(is_control, req, ino, parent, name);
+}
+
+void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+            const char* new_name, unsigned flags) {
+  const bool is_control = is_control_name(parent, name) || is_control_name(new_parent, new_name);
+  call<&fuse_lowlevel_ops::rename>(is_control, req, parent, name, new_parent, new_name, flags);
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info* from_file,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info* to_file, size_t length,
+                     int flags) {
+  const bool is_control = is_control_inode(from) || is_control_inode(to);
+  call<&fuse_lowlevel_ops::copy_file_range>(is_control, req, from, from_offset, from_file, to,
+                                            to_offset, to_file, length, flags);
+}
+
+void forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
+  fuse_forget_data* const end =
+      std::remove_if(forgets, forgets + count,
+                     [](const fuse_forget_data& forget) { return is_control_inode(forget.ino); });
+  call<&fuse_lowlevel_ops::forget_multi>(false, req, static_cast<size_t>(end - forgets), forgets);
 }
 
 /// The connection: capabilities and sizes.
@@ -52,21 +102,28 @@ void init(void*, fuse_conn_info* connection) {
 
 }  // namespace
 
-void add_session_operations(fuse_lowlevel_ops& table) {
+fuse_lowlevel_ops routed_operations() {
+  using Ops = fuse_lowlevel_ops;
+  Ops table{};
   table.init = init;
+  table.statfs = [](fuse_req_t req, fuse_ino_t ino) { call<&Ops::statfs>(false, req, ino); };
+  table.symlink = symlink;
+  table.link = link;
+  table.rename = rename;
+  table.copy_file_range = copy_file_range;
+  table.forget_multi = forget_multi;
+  route_by_name<&Ops::lookup, &Ops::mknod, &Ops::mkdir, &Ops::create, &Ops::unlink, &Ops::rmdir>(
+      table);
+  route_by_inode<&Ops::forget, &Ops::getattr, &Ops::setattr, &Ops::readlink, &Ops::open, &Ops::read,
+                 &Ops::write, &Ops::release, &Ops::fsync, &Ops::opendir, &Ops::readdir,
+                 &Ops::readdirplus, &Ops::releasedir, &Ops::fsyncdir, &Ops::setxattr,
+                 &Ops::getxattr, &Ops::listxattr, &Ops::removexattr, &Ops::fallocate, &Ops::lseek,
+                 &Ops::ioctl>(table);
+  return table;
 }
 
-fuse_lowlevel_ops routed_operations(const FuseContext& context) {
-  using Ops = fuse_lowlevel_ops;
-  const Ops& from = context.file_operations;
-  Ops table = from;  // those that stay as they are: init, symlink, link, forget_multi, ...
-  route<&Ops::lookup, &Ops::forget, &Ops::getattr, &Ops::setattr, &Ops::readlink, &Ops::mknod,
-        &Ops::mkdir, &Ops::unlink, &Ops::rmdir, &Ops::rename, &Ops::link, &Ops::open, &Ops::read,
-        &Ops::write, &Ops::release, &Ops::fsync, &Ops::opendir, &Ops::readdir, &Ops::readdirplus,
-        &Ops::releasedir, &Ops::fsyncdir, &Ops::setxattr, &Ops::getxattr, &Ops::listxattr,
-        &Ops::removexattr, &Ops::create, &Ops::fallocate, &Ops::copy_file_range, &Ops::lseek>(
-      from, table);
-  return table;
+const RawOperations& raw_operations_of(const FuseContext& context, fuse_ino_t ino) {
+  return is_control_inode(ino) ? context.raw_control_operations : context.raw_file_operations;
 }
 
 }  // namespace moltfs::fs::fuse

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-// Requests that libfuse does not know, answered in the kernel's own structures.
 #include "fs/fuse/raw.h"
 
 #include <fcntl.h>
@@ -14,26 +13,10 @@
 namespace moltfs::fs::fuse {
 namespace {
 
-constexpr uint64_t kCacheWholeSeconds = static_cast<uint64_t>(kCacheSeconds);
-
-uint64_t whole_attribute_seconds(FuseContext& context, uint64_t ino) {
-  return static_cast<uint64_t>(context.attribute_seconds(ino));
-}
-
-/// What FUSE_INIT offers, among what only this file can take.
+/// What the kernel offers in FUSE_INIT of the capabilities that libfuse lacks.
 uint32_t offered_flags(std::span<const std::byte> request) {
   const auto in = argument_of<fuse_init_in>(request);
   return in ? in->flags & (kInitHandleKillprivV2 | kInitSetxattrExt) : 0;
-}
-
-/// False if the kernel did not take the answer.
-bool send(int fd, uint64_t unique, int error, const void* data, size_t size) {
-  fuse_out_header header{};
-  header.len = static_cast<uint32_t>(sizeof header + size);
-  header.error = -error;
-  header.unique = unique;
-  const iovec parts[2] = {{&header, sizeof header}, {const_cast<void*>(data), size}};
-  return writev(fd, parts, size == 0 ? 1 : 2) >= 0;
 }
 
 fuse_attr to_wire(const struct stat& s) {
@@ -55,90 +38,127 @@ fuse_attr to_wire(const struct stat& s) {
   return attr;
 }
 
-void answer_tmpfile(FuseContext& context, const fuse_in_header& header,
-                    std::span<const std::byte> request, int fd) {
-  const auto in = argument_of<fuse_create_in>(request);
-  if (!in) return void(send(fd, header.unique, EINVAL, nullptr, 0));
-  const Caller caller{header.uid, header.gid, in->umask};
-  const auto made = context.filesystem.make_unnamed(InodeNumber(header.nodeid),
+void tmpfile(const RawRequest& request) {
+  FuseContext& context = request.context;
+  const auto in = argument_of<fuse_create_in>(request.bytes);
+  if (!in) return request.reply_error(EINVAL);
+  const Caller caller{request.header.uid, request.header.gid, in->umask};
+  const auto made = context.filesystem.make_unnamed(InodeNumber(request.header.nodeid),
                                                     (in->mode & 07777) | S_IFREG, caller);
-  if (!made) return void(send(fd, header.unique, made.error().to_errno(), nullptr, 0));
+  if (!made) return request.reply_error(made.error().to_errno());
   struct {
     fuse_entry_out entry;
     fuse_open_out open;
   } out{};
   const Attributes& attributes = made.value();
-  out.entry.nodeid = attributes.ino.value;
-  out.entry.generation = attributes.generation;
+  const uint64_t ino = attributes.ino.value;
   const int flags = static_cast<int>(in->flags);
-  context.write_opens.opened(attributes.ino.value, flags);
-  out.entry.entry_valid = kCacheWholeSeconds;
-  out.entry.attr_valid = whole_attribute_seconds(context, attributes.ino.value);
+  context.write_opens.opened(ino, flags);
+  out.entry.nodeid = ino;
+  out.entry.generation = attributes.generation;
+  out.entry.entry_valid = static_cast<uint64_t>(kCacheSeconds);
+  out.entry.attr_valid = static_cast<uint64_t>(context.attribute_seconds(ino));
   out.entry.attr = to_wire(to_stat(attributes));
   out.open.open_flags = FOPEN_KEEP_CACHE;
   out.open.fh = opens_for_writing(flags) ? kWriter : kReader;
-  if (!send(fd, header.unique, 0, &out, sizeof out)) {
-    context.write_opens.released(attributes.ino.value, flags);
+  if (!request.reply(&out, sizeof out)) {
+    context.write_opens.released(ino, flags);
     context.filesystem.forget(attributes.ino, 1);
   }
-  context.low_space.attributes_are_cached(attributes.ino.value);
+  context.low_space.attributes_are_cached(ino);
 }
 
 StatxTime to_wire(const Time& time) {
   return {time.seconds, time.nanoseconds, 0};
 }
-
-void answer_statx(FuseContext& context, const fuse_in_header& header, int fd) {
-  const auto result = context.filesystem.attributes(InodeNumber(header.nodeid));
-  if (!result) return void(send(fd, header.unique, result.error().to_errno(), nullptr, 0));
-  const Attributes& a = result.value();
-  const struct stat s = to_stat(a);
-  StatxOut out{};
-  out.valid_seconds = whole_attribute_seconds(context, a.ino.value);
-  out.mask = STATX_BASIC_STATS | STATX_BTIME;
-  out.block_size = kBlockSize;
-  out.links = a.links;
-  out.uid = a.uid;
-  out.gid = a.gid;
-  out.mode = static_cast<uint16_t>(a.mode);
-  out.ino = a.ino.value;
-  out.size = a.size;
-  out.blocks = static_cast<uint64_t>(s.st_blocks);
-  out.atime = to_wire(a.atime);
-  out.btime = to_wire(a.btime);
-  out.ctime = to_wire(a.ctime);
-  out.mtime = to_wire(a.mtime);
-  out.rdev_major = static_cast<uint32_t>(a.device >> 32);
-  out.rdev_minor = static_cast<uint32_t>(a.device);
-  send(fd, header.unique, 0, &out, sizeof out);
+StatxTime to_wire(const timespec& time) {
+  return {time.tv_sec, static_cast<uint32_t>(time.tv_nsec), 0};
 }
 
-void answer_syncfs(FuseContext& context, const fuse_in_header& header, int fd) {
-  const auto result = context.filesystem.sync();
-  send(fd, header.unique, result ? 0 : result.error().to_errno(), nullptr, 0);
+void statx(const RawRequest& request) {
+  const auto result = request.context.filesystem.attributes(InodeNumber(request.header.nodeid));
+  if (!result) return request.reply_error(result.error().to_errno());
+  const Attributes& a = result.value();
+  request.reply_statx(to_stat(a), &a.btime, request.context.attribute_seconds(a.ino.value));
+}
+
+void syncfs(const RawRequest& request) {
+  const auto result = request.context.filesystem.sync();
+  request.reply_error(result ? 0 : result.error().to_errno());
 }
 
 }  // namespace
 
-bool answer_raw(FuseContext& context, std::span<const std::byte> request, int fd) {
-  fuse_in_header header;
-  std::memcpy(&header, request.data(), sizeof header);
-  switch (header.opcode) {
+bool RawRequest::reply(const void* data, size_t size) const {
+  fuse_out_header out{};
+  out.len = static_cast<uint32_t>(sizeof out + size);
+  out.unique = header.unique;
+  const iovec parts[2] = {{&out, sizeof out}, {const_cast<void*>(data), size}};
+  return writev(fd, parts, 2) >= 0;
+}
+
+void RawRequest::reply_error(int error) const {
+  fuse_out_header out{};
+  out.len = sizeof out;
+  out.error = -error;
+  out.unique = header.unique;
+  const iovec part{&out, sizeof out};
+  (void)!writev(fd, &part, 1);  // the kernel may have ended the connection
+}
+
+void RawRequest::reply_statx(const struct stat& s, const Time* birth, double valid_seconds) const {
+  StatxOut out{};
+  out.valid_seconds = static_cast<uint64_t>(valid_seconds);
+  out.mask = STATX_BASIC_STATS;
+  out.block_size = kBlockSize;
+  out.links = static_cast<uint32_t>(s.st_nlink);
+  out.uid = s.st_uid;
+  out.gid = s.st_gid;
+  out.mode = static_cast<uint16_t>(s.st_mode);
+  out.ino = s.st_ino;
+  out.size = static_cast<uint64_t>(s.st_size);
+  out.blocks = static_cast<uint64_t>(s.st_blocks);
+  out.atime = to_wire(s.st_atim);
+  out.ctime = to_wire(s.st_ctim);
+  out.mtime = to_wire(s.st_mtim);
+  if (birth != nullptr) {
+    out.mask |= STATX_BTIME;
+    out.btime = to_wire(*birth);
+  }
+  out.rdev_major = major(s.st_rdev);
+  out.rdev_minor = minor(s.st_rdev);
+  reply(&out, sizeof out);
+}
+
+void add_raw_operations(RawOperations& table) {
+  table.tmpfile = tmpfile;
+  table.statx = statx;
+}
+
+bool answer_raw(FuseContext& context, std::span<const std::byte> bytes, int fd) {
+  RawRequest request{context, {}, bytes, fd};
+  std::memcpy(&request.header, bytes.data(), sizeof request.header);
+  const RawOperations& operations = raw_operations_of(context, request.header.nodeid);
+  const auto call = [&](void (*operation)(const RawRequest&)) {
+    if (operation != nullptr) {
+      operation(request);
+    } else {
+      request.reply_error(EPERM);
+    }
+    return true;
+  };
+  switch (request.header.opcode) {
     case FUSE_INTERRUPT:
-      return true;  // requests are answered when they are done; this one wants no answer
+      return true;  // needs no reply: a request is answered when it is done
     case kOpTmpfile:
-      if (is_control_inode(header.nodeid)) return false;
-      answer_tmpfile(context, header, request, fd);
-      return true;
+      return call(operations.tmpfile);
     case kOpStatx:
-      if (is_control_inode(header.nodeid)) return false;
-      answer_statx(context, header, fd);
-      return true;
+      return call(operations.statx);
     case kOpSyncfs:
-      answer_syncfs(context, header, fd);
+      syncfs(request);
       return true;
     case FUSE_INIT:
-      context.setxattr_is_extended = (offered_flags(request) & kInitSetxattrExt) != 0;
+      context.setxattr_is_extended = (offered_flags(bytes) & kInitSetxattrExt) != 0;
       return false;
     default:
       return false;

@@ -61,7 +61,7 @@ Result<Session> make_session(FuseContext& context, const std::string& options) {
   std::string program = "moltfs", dash_o = "-o", list = options;
   char* arguments[] = {program.data(), dash_o.data(), list.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  const fuse_lowlevel_ops table = routed_operations(context);
+  const fuse_lowlevel_ops table = routed_operations();
   Session session(fuse_session_new(&args, &table, sizeof table, &context));
   fuse_opt_free_args(&args);
   if (!session) {
@@ -141,7 +141,6 @@ class Server::Impl {
     std::memcpy(&header, request.data(), sizeof header);
     RequestBusyTime::Request serving(serving_);
     serving_on_this_thread = &serving;
-    if (is_control_inode(header.nodeid)) leave_out_of_serving();
     if (!answer_raw(context_, request, reply_descriptor())) hand_to_libfuse(request);
     serving_on_this_thread = nullptr;
     // Who asks for the progress of a replace, however often, waits for nothing.
