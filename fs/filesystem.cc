@@ -319,6 +319,10 @@ uint64_t Filesystem::writable_bytes() {
   return std::min(usage.available_bytes - pinned, usage.recordable_bytes);
 }
 
+uint64_t Filesystem::surely_writable_bytes() {
+  return space().surely_free_bytes();
+}
+
 Runtime& Filesystem::runtime() {
   return context_.runtime;
 }

@@ -128,7 +128,6 @@ Result<void> Engine::start(const StartRequest& request) {
     }
     cancel_requested_ = false;
     set_activity(Activity::arming);
-    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   TRY(arm_new(request));
   begin_copy();
@@ -147,7 +146,6 @@ Result<void> Engine::resume() {
     }
     cancel_requested_ = false;
     set_activity(Activity::arming);
-    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   TRY(arm_again());
   begin_copy();

@@ -27,7 +27,6 @@ void Engine::run() {
     const bool was_armed = target_ != nullptr;
     if (activity_ != Activity::idle || stopping_ || !was_armed) return;
     set_activity(Activity::arming);
-    pace_.start(volume_.runtime().now(), host_.time_serving());
   }
   begin_copy();
 }
@@ -118,7 +117,7 @@ Engine::Step Engine::next_step() {
     return step;
   }
   if (walk_->exhausted()) return step;
-  step.shared = pace_.shared(volume_.runtime().now(), host_.time_serving());
+  step.shared = host_.programs_are_at_work();
   if (full) {
     step.wait = kStallPoll;
   } else if (step.shared && busy_slots_ >= Pace::kSharedSlots) {

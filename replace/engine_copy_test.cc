@@ -34,8 +34,6 @@ struct Copying : Machine {
     make("mem:a");
     populate(8 * MiB, random);
     host->on_list = [this](LogicalRange) { watch.enter(runtime); };
-    // Arming takes longer than a sample of what programs do.
-    host->before_finish_commit = [this] { runtime.sleep(2 * Pace::kSample); };
   }
   std::mt19937 random{23};
   Watch watch;

@@ -171,9 +171,7 @@ class FakeHost final : public Host {
     std::lock_guard lock(mutex_);
     return running_;
   }
-  Nanoseconds time_serving() override {
-    return programs_at_work ? volume_.runtime().now() : Nanoseconds::zero();
-  }
+  bool programs_are_at_work() override { return programs_at_work; }
   std::string name_of(const AllocatedExtent& extent) override {
     return extent.is_node ? "a node" : "/file at " + std::to_string(extent.file_offset);
   }
@@ -186,7 +184,7 @@ class FakeHost final : public Host {
   std::function<void(LogicalRange)> on_list;
   std::function<void()> before_finish_commit;
   std::atomic<bool> fail_listing{false}, fail_commits{false};
-  std::atomic<bool> programs_at_work{false};  ///< a request is always in flight
+  std::atomic<bool> programs_at_work{false};
 
  private:
   struct Source final : alloc::AllocatedSource {

@@ -37,9 +37,8 @@ class Host {
   virtual Result<Generation> commit() = 0;
   /// Generation of the running transaction.
   virtual Generation running() = 0;
-  /// Sum of the durations of all requests of programs that have ended. Requests that ran side by
-  /// side each count in full.
-  virtual Nanoseconds time_serving() = 0;
+  /// True while programs keep the filesystem busy. Asked before each window.
+  virtual bool programs_are_at_work() = 0;
   /// For messages: "/home/a/b at 4096", "node of the extent tree".
   virtual std::string name_of(const AllocatedExtent& extent) = 0;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests of Pace: when programs count as using the filesystem.
+// How long windows and rests are.
 #include "replace/pace.h"
 
 #include "test/support/catch.h"
@@ -8,30 +8,7 @@ using namespace moltfs;
 using namespace moltfs::replace;
 using namespace std::chrono_literals;
 
-TEST_CASE(
-    "programs count as using the filesystem while their requests take time, and a little longer") {
-  Pace pace;
-  Nanoseconds now = 5s, served = 3s;
-  pace.start(now, served);
-  const auto pass = [&](Nanoseconds time, Nanoseconds serving) {
-    now += time;
-    served += serving;
-    return pace.shared(now, served);
-  };
-  CHECK_FALSE(pass(10ms, 0ms));
-  CHECK_FALSE(pass(10ms, 900us));  // a request now and then
-  CHECK_FALSE(pass(5ms, 5ms));     // shorter than a sample
-  CHECK(pass(5ms, 0ms));
-  CHECK(pass(50ms, 0ms));
-  CHECK(pass(40ms, 5ms));
-  CHECK(pass(99ms, 0ms));
-  CHECK_FALSE(pass(1ms, 0ms));
-  CHECK(pass(10ms, 80ms));  // many at once
-  pace.start(now, served);
-  CHECK_FALSE(pass(1ms, 0ms));
-}
-
-TEST_CASE("windows are short while programs use the filesystem, except where they cost seeks") {
+TEST_CASE("windows are short while programs are at work, except where each costs a seek") {
   Pace pace;
   CHECK(pace.window_bytes() == 256 * 1024);
   pace.worked(256 * 1024, 900us);

@@ -54,48 +54,48 @@ fuse_entry_param control_entry(const FuseContext& context, fuse_ino_t ino) {
   return entry;
 }
 
-void forget(fuse_req_t req, fuse_ino_t, uint64_t) {
+void control_forget(fuse_req_t req, fuse_ino_t, uint64_t) {
   fuse_reply_none(req);
 }
 
 /// MNT/.moltfs itself, and what is in it.
-void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+void control_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   fuse_ino_t found = 0;
   if (parent == FUSE_ROOT_ID) {
     found = kControlDirectoryInode;
   } else if (std::string_view(name) == ".") {
     found = parent;
-  } else if (const auto* door = Control::find(name);
-             door != nullptr && parent == kControlDirectoryInode) {
-    found = kFirstFileInode + static_cast<fuse_ino_t>(door - Control::endpoints().data());
+  } else if (const auto* endpoint = Control::find(name);
+             endpoint != nullptr && parent == kControlDirectoryInode) {
+    found = kFirstFileInode + static_cast<fuse_ino_t>(endpoint - Control::endpoints().data());
   }
   if (found == 0) return void(fuse_reply_err(req, ENOENT));
   const fuse_entry_param entry = control_entry(fuse_context_of(req), found);
   fuse_reply_entry(req, &entry);
 }
 
-void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+void control_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   const struct stat s = control_stat(fuse_context_of(req), ino);
   fuse_reply_attr(req, &s, kCacheSeconds);
 }
 
-void statx(const RawRequest& request) {
+void control_statx(const RawRequest& request) {
   request.reply_statx(control_stat(request.context, request.header.nodeid), nullptr, kCacheSeconds);
 }
 
-void ioctl(fuse_req_t req, fuse_ino_t, unsigned, void*, fuse_file_info*, unsigned, const void*,
-           size_t, size_t) {
+void control_ioctl(fuse_req_t req, fuse_ino_t, unsigned, void*, fuse_file_info*, unsigned,
+                   const void*, size_t, size_t) {
   fuse_reply_err(req, ENOTTY);
 }
 
-/// `echo … > file` cuts it to nothing first; times are let be. All else is refused.
-void setattr(fuse_req_t req, fuse_ino_t ino, struct stat*, int to_set, fuse_file_info* fi) {
+/// `echo ... > file` truncates it first; that and new times are accepted without effect.
+void control_setattr(fuse_req_t req, fuse_ino_t ino, struct stat*, int to_set, fuse_file_info* fi) {
   constexpr int kRefused = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
   if (to_set & kRefused) return void(fuse_reply_err(req, EPERM));
-  getattr(req, ino, fi);
+  control_getattr(req, ino, fi);
 }
 
-void opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+void control_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   fuse_reply_open(req, fi);
 }
 
@@ -106,7 +106,7 @@ std::pair<std::string, fuse_ino_t> entry_at(size_t at) {
   return {std::string(Control::endpoints()[at - 2].name), kFirstFileInode + at - 2};
 }
 
-void list(fuse_req_t req, size_t size, off_t offset, bool plus) {
+void control_list(fuse_req_t req, size_t size, off_t offset, bool plus) {
   const FuseContext& context = fuse_context_of(req);
   std::string listing(size, '\0');
   size_t used = 0;
@@ -126,23 +126,23 @@ void list(fuse_req_t req, size_t size, off_t offset, bool plus) {
   fuse_reply_buf(req, listing.data(), used);
 }
 
-void readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
-  list(req, size, offset, false);
+void control_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
+  control_list(req, size, offset, false);
 }
 
-void readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
-  list(req, size, offset, true);
+void control_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
+  control_list(req, size, offset, true);
 }
 
-void releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+void control_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   fuse_reply_err(req, 0);
 }
 
-void fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+void control_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
   fuse_reply_err(req, 0);
 }
 
-void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+void control_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (endpoint_of(ino) == nullptr) return void(fuse_reply_err(req, EISDIR));
   auto handle = std::make_unique<Handle>();
   fi->fh = reinterpret_cast<uint64_t>(handle.get());
@@ -150,12 +150,12 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (fuse_reply_open(req, fi) == 0) handle.release();
 }
 
-void release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+void control_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   delete handle_of(fi);
   fuse_reply_err(req, 0);
 }
 
-void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
+void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   Handle* handle = handle_of(fi);
   std::string part;
   if (offset == 0) {
@@ -175,18 +175,19 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   fuse_reply_buf(req, part.data(), part.size());
 }
 
-void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t, fuse_file_info*) {
-  const auto result = fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size},
-                                                       fuse_req_ctx(req)->uid);
+void control_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t,
+                   fuse_file_info*) {
+  const auto result =
+      fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
   if (!result) return reply_error(req, result.error());
   fuse_reply_write(req, size);
 }
 
-void getxattr(fuse_req_t req, fuse_ino_t, const char*, size_t) {
+void control_getxattr(fuse_req_t req, fuse_ino_t, const char*, size_t) {
   fuse_reply_err(req, ENODATA);
 }
 
-void listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
+void control_listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
   if (size == 0) {
     fuse_reply_xattr(req, 0);
   } else {
@@ -197,24 +198,24 @@ void listxattr(fuse_req_t req, fuse_ino_t, size_t size) {
 }  // namespace
 
 void add_control_operations(fuse_lowlevel_ops& table, RawOperations& raw_table) {
-  raw_table.statx = statx;
-  table.lookup = lookup;
-  table.forget = forget;
-  table.getattr = getattr;
-  table.setattr = setattr;
-  table.opendir = opendir;
-  table.readdir = readdir;
-  table.readdirplus = readdirplus;
-  table.releasedir = releasedir;
-  table.fsync = fsync;
-  table.fsyncdir = fsync;
-  table.open = open;
-  table.release = release;
-  table.read = read;
-  table.write = write;
-  table.getxattr = getxattr;
-  table.listxattr = listxattr;
-  table.ioctl = ioctl;
+  raw_table.statx = control_statx;
+  table.lookup = control_lookup;
+  table.forget = control_forget;
+  table.getattr = control_getattr;
+  table.setattr = control_setattr;
+  table.opendir = control_opendir;
+  table.readdir = control_readdir;
+  table.readdirplus = control_readdirplus;
+  table.releasedir = control_releasedir;
+  table.fsync = control_fsync;
+  table.fsyncdir = control_fsync;
+  table.open = control_open;
+  table.release = control_release;
+  table.read = control_read;
+  table.write = control_write;
+  table.getxattr = control_getxattr;
+  table.listxattr = control_listxattr;
+  table.ioctl = control_ioctl;
 }
 
 }  // namespace moltfs::fs::fuse

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The wish for CPUs that do not halt: made when requests are many, withdrawn when they are not.
+// Asking for CPUs that wake soon: from when requests are many until they are few.
 #include "fs/fuse/cpu_latency.h"
 
 #include <fstream>
@@ -10,82 +10,118 @@
 #include "test/support/scratch_device.h"
 
 using namespace moltfs;
+using namespace moltfs::fs;
 using namespace moltfs::fs::fuse;
 using namespace std::chrono_literals;
 
 namespace {
 
-/// In the place of /dev/cpu_dma_latency: keeps all that is written.
+/// Instead of /dev/cpu_dma_latency: keeps all that is written.
 struct FakeDevice {
-  std::vector<int32_t> wishes() const {
+  std::vector<int32_t> requests() const {
     std::ifstream file(path, std::ios::binary);
     std::vector<int32_t> all;
-    for (int32_t wish = 0; file.read(reinterpret_cast<char*>(&wish), sizeof wish);) {
-      all.push_back(wish);
+    for (int32_t latency_us = 0;
+         file.read(reinterpret_cast<char*>(&latency_us), sizeof latency_us);) {
+      all.push_back(latency_us);
     }
     return all;
   }
   /// Waits until there are `count` of them.
   std::vector<int32_t> wait_for(size_t count) const {
-    for (int tick = 0; tick < 10'000 && wishes().size() < count; ++tick) {
+    for (int tick = 0; tick < 10'000 && requests().size() < count; ++tick) {
       std::this_thread::sleep_for(1ms);
     }
-    return wishes();
+    return requests();
   }
   const test::ScratchDirectory directory;
   const std::string path = directory.image("latency", 0);
 };
 
-void count(CpuLatencyRequest& polling, unsigned requests) {
-  for (unsigned i = 0; i < requests; ++i) polling.count_request();
-}
+struct Programs {
+  RealRuntime runtime;
+  RequestLoad load{runtime};
+  void make_requests(unsigned count) {
+    for (unsigned i = 0; i < count; ++i) load.count(runtime.now(), runtime.now());
+  }
+  /// Many in each window, until `done()`.
+  template <class Done>
+  void make_many(Done done) {
+    for (int tick = 0; tick < 10'000 && !done(); ++tick) {
+      make_requests(100);
+      std::this_thread::sleep_for(1ms);
+    }
+  }
+};
 
 constexpr int32_t kAny = CpuLatencyRequest::kAnyLatency;
-constexpr unsigned kMany = CpuLatencyRequest::kMany;
 
 }  // namespace
 
-TEST_CASE("many requests in a short time ask for CPUs that do not halt, until they are over") {
+TEST_CASE("while requests are many CPUs are kept out of deep sleep, and not longer") {
   FakeDevice device;
-  CpuLatencyRequest polling(device.path, 0);
-  // As a busy program does. The second lot may come too late on a busy machine, not all of them.
-  for (int lot = 0; lot < 1000 && device.wishes().empty(); ++lot) count(polling, kMany);
+  Programs programs;
+  CpuLatencyRequest request(programs.load, device.path, 0);
+  programs.make_many([&] { return !device.requests().empty(); });
   CHECK(device.wait_for(2) == std::vector<int32_t>{0, kAny});
-  for (int lot = 0; lot < 1000 && device.wishes().size() < 3; ++lot) count(polling, kMany);
+  programs.make_many([&] { return device.requests().size() >= 3; });
   CHECK(device.wait_for(4) == std::vector<int32_t>{0, kAny, 0, kAny});
 }
 
-TEST_CASE("as long as requests are many the wish stands") {
+TEST_CASE("as long as requests are many the latency request stands") {
   FakeDevice device;
-  CpuLatencyRequest polling(device.path, 2);
-  const auto until = std::chrono::steady_clock::now() + 10 * CpuLatencyRequest::kWindow;
-  while (std::chrono::steady_clock::now() < until) count(polling, kMany);
-  CHECK(device.wishes().front() == 2);
+  Programs programs;
+  CpuLatencyRequest request(programs.load, device.path, 2);
+  programs.make_many([&] { return !device.requests().empty(); });
+  const Nanoseconds until = programs.runtime.now() + 10 * RequestLoad::kWindow;
+  // Without a pause: on a busy machine this thread may not run for a whole window.
+  programs.make_many([&] {
+    programs.make_requests(1000);
+    return programs.runtime.now() >= until;
+  });
+  CHECK(device.requests().front() == 2);
   CHECK(device.wait_for(2).back() == kAny);
+}
+
+TEST_CASE("the end of the server ends the latency request") {
+  FakeDevice device;
+  Programs programs;
+  {
+    CpuLatencyRequest request(programs.load, device.path, 2);
+    programs.make_many([&] { return !device.requests().empty(); });
+  }
+  CHECK(device.requests().back() == kAny);
+  const size_t count = device.requests().size();
+  for (int window = 0; window < 3; ++window) {
+    programs.make_requests(1000);
+    std::this_thread::sleep_for(RequestLoad::kWindow);
+  }
+  CHECK(device.requests().size() == count);
 }
 
 TEST_CASE("single requests ask for nothing") {
   FakeDevice device;
-  CpuLatencyRequest polling(device.path, 0);
-  count(polling, 2 * kMany - 1);  // one lot, and it cannot tell how long the next takes
-  std::this_thread::sleep_for(2 * CpuLatencyRequest::kWindow);
-  count(polling, 1);
-  std::this_thread::sleep_for(2 * CpuLatencyRequest::kWindow);
-  count(polling, kMany);
-  std::this_thread::sleep_for(CpuLatencyRequest::kWindow);
-  CHECK(device.wishes().empty());
+  Programs programs;
+  CpuLatencyRequest request(programs.load, device.path, 0);
+  for (int i = 0; i < 5; ++i) {
+    programs.make_requests(2);
+    std::this_thread::sleep_for(2 * RequestLoad::kWindow);
+  }
+  CHECK(device.requests().empty());
 }
 
 TEST_CASE("where nobody may ask, or there are too many CPUs, nothing is asked") {
-  CpuLatencyRequest absent("/nowhere/at-all", 0);
-  count(absent, 10 * kMany);
+  Programs programs;
+  CpuLatencyRequest absent(programs.load, "/nowhere/at-all", 0);
   FakeDevice device;
   {
-    CpuLatencyRequest large(device.path, kAny);
-    count(large, 10 * kMany);
-    std::this_thread::sleep_for(CpuLatencyRequest::kWindow);
+    CpuLatencyRequest large(programs.load, device.path, kAny);
+    for (int window = 0; window < 3; ++window) {
+      programs.make_requests(1000);
+      std::this_thread::sleep_for(RequestLoad::kWindow);
+    }
   }
-  CHECK(device.wishes().empty());
-  const int32_t usual = CpuLatencyRequest::usual_latency();
+  CHECK(device.requests().empty());
+  const int32_t usual = CpuLatencyRequest::usual_latency_us();
   CHECK((usual == 0 || usual == 2 || usual == kAny));
 }

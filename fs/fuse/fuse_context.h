@@ -110,15 +110,16 @@ inline void reply_done(fuse_req_t req, const Result<void>& result) {
 void reply_entry(fuse_req_t req, const Result<Attributes>& result);
 void reply_attributes(fuse_req_t req, const Result<Attributes>& result);
 
-/// Runs `job`, which replies to `req`, on the deferred thread. While shutting down, replies ENOTCONN.
+/// Runs `job`, which replies to `req`, on the deferred thread. While shutting down,
+/// replies ENOTCONN.
 void defer(fuse_req_t req, DeferredReplies::Job job);
 
 /// The request being handled on this thread, as the kernel sent it. libfuse decodes requests and
 /// passes on only some fields. The others (write_flags, read_flags, FATTR_KILL_SUIDGID, how many
 /// bytes came with an ioctl) are decoded a second time, from here, by argument_of() (wire.h).
 std::span<const std::byte> current_request();
-/// The request being handled on this thread is not a program's work (fs/mount/busy_time.h): asking
-/// about a replace, or waiting for its start, does not slow it down.
-void leave_out_of_serving();
+/// The request being handled on this thread does not count as load (fs/mount/request_load.h):
+/// asking about a replace, or waiting for its start, does not slow it down.
+void leave_out_of_load();
 
 }  // namespace moltfs::fs::fuse

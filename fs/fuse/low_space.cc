@@ -23,6 +23,8 @@ void LowSpace::set_limit(uint64_t bytes) {
 void LowSpace::update() {
   const uint64_t limit = limit_;
   if (limit == 0) return;
+  // Each write and each open gets here: while there is plenty, it costs three loads.
+  if (!low_ && filesystem_.surely_writable_bytes() >= limit) return;
   const uint64_t free = filesystem_.writable_bytes();
   if (!low_ && free < limit) become_low();
   if (low_ && free >= 2 * limit) low_ = false;
@@ -37,7 +39,7 @@ void LowSpace::become_low() {
     // its open sees that space is low.
     low_ = true;
   }
-  for (const uint64_t ino : write_opens_.all()) kernel_.forget_attributes(ino);
+  for (const uint64_t ino : write_opens_.inodes()) kernel_.forget_attributes(ino);
 }
 
 bool LowSpace::attributes_may_be_cached(uint64_t ino) {
@@ -102,7 +104,7 @@ bool LowSpace::write_back_reserved() {
   {
     std::lock_guard lock(mutex_);
     std::vector<uint64_t> open_inodes;
-    if (reservations_.has_unknown()) open_inodes = write_opens_.all();
+    if (reservations_.has_unknown()) open_inodes = write_opens_.inodes();
     begun = reservations_.begin_write_back(open_inodes, now());
   }
   for (const uint64_t ino : begun.inodes) kernel_.write_back(ino);

@@ -31,7 +31,7 @@ void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   }
   const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
   if (fi == nullptr && attributes && !S_ISDIR(attributes.value().mode)) {
-    fuse_context_of(req).readdirplus.file_looked_at(fuse_req_ctx(req)->pid);
+    fuse_context_of(req).readdirplus.file_attributes_read(fuse_req_ctx(req)->pid);
   }
   reply_attributes(req, attributes);
 }
@@ -41,10 +41,11 @@ bool is_regular(fuse_req_t req, fuse_ino_t ino) {
   return attributes && S_ISREG(attributes.value().mode);
 }
 
-/// True if the request is to clear set-id bits. Either the kernel says so (libfuse drops that
-/// flag), or it asks for nothing else. Then it is a chown to the same owner, or what precedes
-/// fallocate, copy_file_range and buffered writes. Those of files it tells apart by ctime, and
-/// root's spare the bits: only a capability was to go, which it has removed itself.
+/// True if the request must clear set-id bits. Either the kernel says so in a flag (which libfuse
+/// drops), or the request changes nothing else. Then it is a chown(2) to the same owner, or it
+/// precedes fallocate(2), copy_file_range(2) or a buffered write. For regular files only a chown
+/// sets ctime. The others, if root makes them, keep the bits: only a capability had to go, and the
+/// kernel has removed that itself.
 bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
   const auto in = argument_of<fuse_setattr_in>(current_request());
   if (!in) return false;
@@ -54,10 +55,11 @@ bool kills_suidgid(fuse_req_t req, fuse_ino_t ino) {
   return is_chown || fuse_req_ctx(req)->uid != 0 || !is_regular(req, ino);
 }
 
-/// A chown that names no owner. It clears set-id bits, and that only the owner may.
+/// False: a chown(2) that names neither owner nor group would clear set-id bits, and the caller is
+/// not the owner.
 bool may_clear_set_id(fuse_req_t req, fuse_ino_t ino, int to_set, bool outside_group) {
   const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
-  if (!attributes) return true;  // the change itself will tell
+  if (!attributes) return true;  // the change itself will fail
   const Attributes& a = attributes.value();
   const uid_t uid = fuse_req_ctx(req)->uid;
   const bool is_chown = (to_set & ~FUSE_SET_ATTR_CTIME) == 0 &&
@@ -66,7 +68,7 @@ bool may_clear_set_id(fuse_req_t req, fuse_ino_t ino, int to_set, bool outside_g
          mode_after_kill_suidgid(a.mode, outside_group) == a.mode;
 }
 
-/// Times alone, as the kernel sends them late after cached writes.
+/// Only times: the kernel sends them late, after cached writes.
 bool is_from_cache(fuse_req_t req, fuse_ino_t ino, int to_set) {
   return (to_set & ~FUSE_SET_ATTR_CTIME) == FUSE_SET_ATTR_MTIME &&
          fuse_context_of(req).write_opens.is_open(ino);

@@ -19,17 +19,17 @@ void released(FuseContext& context, fuse_ino_t ino, int flags) {
   if (!context.write_opens.is_open(ino)) context.low_space.closed(ino);
 }
 
-// Opening is answered, not refused with ENOSYS ("no open"): the control file needs direct I/O, and
-// a seek must know who writes.
+// Not ENOSYS ("no open"): control files need direct I/O, and a seek must know whether the file is
+// open for writing.
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   FuseContext& context = fuse_context_of(req);
   const int flags = fi->flags;
   fi->keep_cache = 1;
-  const int mode = flags & O_ACCMODE;  // there is a fourth, 3, for ioctl(2) alone
+  const int mode = flags & O_ACCMODE;  // the fourth value, 3, allows ioctl(2) alone
   const bool reads = mode == O_RDONLY || mode == O_RDWR, writes = mode != O_RDONLY;
   const auto may = context.filesystem.check_open(InodeNumber(ino), writes, (flags & O_APPEND) != 0);
   if (!may) return reply_error(req, may.error());
-  // Reads from the page cache are not told to us: opening for reading counts as the first one.
+  // The kernel does not report reads from its cache: opening for reading counts as the first read.
   if (reads && (flags & O_NOATIME) == 0 && context.filesystem.note_access(InodeNumber(ino))) {
     context.kernel_cache.forget_attributes(ino);
   }
@@ -44,7 +44,7 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
-/// Around the page cache, that is: only then does the kernel say who reads or writes.
+/// Past the page cache. Only then does the kernel set the owner of locks in the request.
 bool is_direct_read() {
   const auto in = argument_of<fuse_read_in>(current_request());
   return in && (in->read_flags & FUSE_READ_LOCKOWNER) != 0;
@@ -54,7 +54,7 @@ bool is_direct(uint32_t write_flags) {
 }
 
 void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
-  // Through a descriptor for writing the kernel may read just to fill up a page.
+  // Through a descriptor for writing the kernel may read only to fill up a page.
   const bool is_access = (fi->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY;
   // Whole blocks, so that the device can write straight into the buffer.
   AlignedBuffer buffer(round_up(std::min<size_t>(size, kMaxWriteBytes), kBlockSize));
@@ -67,9 +67,10 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), got.value());
 }
 
-/// Replies to a direct write. The kernel dropped its pages before it sent the write, and does so
-/// again when it has waited for the reply. For asynchronous direct I/O nobody waits, and what was
-/// read into the cache meanwhile would stay, with old content: it is dropped from here.
+/// Replies to a direct write. The kernel drops its pages before it sends the write, and again
+/// after the reply if it waits for that. After asynchronous direct I/O it does not, and pages
+/// that it read into its cache meanwhile would stay, with old content. So they are dropped before
+/// the reply.
 void reply_direct_write(fuse_req_t req, fuse_ino_t ino, off_t offset, size_t size) {
   FuseContext& context = fuse_context_of(req);
   const auto drop_and_reply = [=, &context] {
@@ -169,7 +170,7 @@ void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_i
 void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
                      fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
   if (flags != 0) return void(fuse_reply_err(req, EINVAL));
-  // The reply has 32 bits for the count.
+  // The count in the reply has 32 bits.
   const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
   FuseContext& context = fuse_context_of(req);
   take_space(req, [=, &context] {

@@ -10,7 +10,7 @@
 namespace moltfs::fs::fuse {
 namespace {
 
-/// Handle of a directory opened with O_NOATIME.
+/// The handle of a directory that was opened with O_NOATIME.
 constexpr uint64_t kNoAccess = 1;
 
 struct stat stat_of(const DirEntry& entry) {
@@ -26,7 +26,7 @@ class Listing {
   Listing(fuse_req_t req, size_t size)
       : req_(req), buffer_(std::min<size_t>(size, kMaxWriteBytes)) {}
 
-  /// False: no room left.
+  /// False: there is no room left.
   bool add(const DirEntry& entry) {
     const struct stat s = stat_of(entry);
     return take(fuse_add_direntry(req_, next(), left(), entry.name.c_str(), &s,
@@ -37,7 +37,7 @@ class Listing {
     if (attributes != nullptr) {
       param = to_entry(fuse_context_of(req_), *attributes);
     } else {
-      param.attr = stat_of(entry);  // no lookup, only a number and a type
+      param.attr = stat_of(entry);  // a number and a type; it does not count as a lookup
     }
     return take(fuse_add_direntry_plus(req_, next(), left(), entry.name.c_str(), &param,
                                        static_cast<off_t>(entry.cookie)));
@@ -60,9 +60,9 @@ class Listing {
 };
 
 void opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  // Not ENOSYS ("no opendir"): the kernel would then keep its own copy of the listing, and on a
-  // directory that changes while it is read end early at a cookie that has gone.
-  fi->fh = (fi->flags & O_NOATIME) != 0 ? kNoAccess : 0;  // reads are not told the flags
+  // Not ENOSYS ("no opendir"): the kernel would then keep a copy of the listing, and reading a
+  // directory that changes meanwhile end early, at a cookie that no longer exists.
+  fi->fh = (fi->flags & O_NOATIME) != 0 ? kNoAccess : 0;  // requests to read lack the flags
   fuse_reply_open(req, fi);
 }
 

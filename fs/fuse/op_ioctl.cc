@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // ioctls: the flags of chattr(1), the inode's generation, the volume's label, trimming. The kernel
-// lets through what it does not answer itself, with as many bytes in and out as the command's
-// number says; all else is ENOTTY. Who may set flags it has checked.
+// passes on what it does not answer itself, with as many bytes in and out as the command's number
+// says. It has checked whether the caller may set flags. Unknown commands fail with ENOTTY.
 #include <linux/fs.h>
 
 #include <algorithm>
@@ -27,8 +27,8 @@ constexpr Flag kFlags[] = {
     {kInodeDirSync, FS_DIRSYNC_FL, 0},
 };
 
-/// What can be said in one of the two ways.
-uint32_t sayable(uint32_t Flag::*kind) {
+/// Our flags that one of the two interfaces has.
+uint32_t expressible(uint32_t Flag::*kind) {
   uint32_t ours = 0;
   for (const Flag& flag : kFlags) {
     if (flag.*kind != 0) ours |= flag.ours;
@@ -44,7 +44,7 @@ uint32_t translated(uint32_t flags, uint32_t Flag::*from, uint32_t Flag::*to) {
   return out;
 }
 
-/// One request: what came with it, and how much may go back.
+/// One request: the bytes that came with it, and how many may go back.
 struct Call {
   fuse_req_t req;
   fuse_ino_t ino;
@@ -82,7 +82,7 @@ void set_flags(const Call& call, uint32_t flags, uint32_t Flag::*kind) {
   if (translated(ours, &Flag::ours, kind) != flags) {
     return void(fuse_reply_err(call.req, EOPNOTSUPP));
   }
-  const auto set = context.filesystem.set_flags(InodeNumber(call.ino), ours, sayable(kind));
+  const auto set = context.filesystem.set_flags(InodeNumber(call.ino), ours, expressible(kind));
   if (!set) return reply_error(call.req, set.error());
   context.kernel_cache.forget_attributes(call.ino);
   fuse_reply_ioctl(call.req, 0, nullptr, 0);
@@ -97,14 +97,15 @@ void set_plain_flags(const Call& call) {
 void set_extended_flags(const Call& call) {
   const auto in = call.argument<fsxattr>();
   if (!in) return void(fuse_reply_err(call.req, EINVAL));
-  // Projects and hints of extent sizes are what other filesystems have.
+  // There are no projects and no hints about extent sizes here.
   if (in->fsx_projid != 0 || in->fsx_extsize != 0 || in->fsx_cowextsize != 0) {
     return void(fuse_reply_err(call.req, EOPNOTSUPP));
   }
   set_flags(call, in->fsx_xflags, &Flag::extended);
 }
 
-/// As 32 bits, whatever the number says: so do the others, and programs have no more room.
+/// 32 bits, although the command's number says `long`: other filesystems do the same, and programs
+/// have room for no more.
 void get_version(const Call& call) {
   const auto attributes = filesystem_of(call.req).attributes(InodeNumber(call.ino));
   if (!attributes) return reply_error(call.req, attributes.error());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Operations on names: lookup, make, link, remove, rename.
+// Operations on names: lookup, create, link, remove, rename.
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 
@@ -14,14 +14,14 @@
 namespace moltfs::fs::fuse {
 namespace {
 
-/// A name that does not exist: the kernel may remember that, too.
+/// A name that does not exist. The kernel may cache that, too.
 void reply_no_entry(fuse_req_t req) {
   fuse_entry_param entry{};
   entry.entry_timeout = kCacheSeconds;
   fuse_reply_entry(req, &entry);
 }
 
-/// "." and ".." are asked for file handles (NFS, open_by_handle_at) only.
+/// "." and ".." are looked up only for file handles (NFS, open_by_handle_at).
 Result<Attributes> lookup_relative(Filesystem& filesystem, fuse_ino_t ino, bool parent) {
   if (!parent) return filesystem.by_number(InodeNumber(ino), 0);
   TRY(auto attributes, filesystem.attributes(InodeNumber(ino)));
@@ -115,7 +115,7 @@ Result<RenameMode> rename_mode_of(unsigned flags) {
     case RENAME_EXCHANGE:
       return RenameMode::exchange;
     case RENAME_WHITEOUT:
-    case RENAME_WHITEOUT | RENAME_NOREPLACE:  // the kernel has seen to it that there is none
+    case RENAME_WHITEOUT | RENAME_NOREPLACE:  // the kernel has checked that the target is absent
       return RenameMode::whiteout;
     default:
       return Errc::invalid_argument;

@@ -8,7 +8,7 @@
 namespace moltfs::fs::fuse {
 namespace {
 
-/// A value as getxattr(2) and listxattr(2) want it: `size` 0 asks how long it is.
+/// Replies as getxattr(2) and listxattr(2) want it; `size` 0 asks for the length.
 void reply_value(fuse_req_t req, const void* data, size_t length, size_t size) {
   if (size == 0) {
     fuse_reply_xattr(req, length);
@@ -28,10 +28,10 @@ const Control::Endpoint* endpoint_of(fuse_ino_t ino, std::string_view name) {
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   FuseContext& context = fuse_context_of(req);
   if (const auto* endpoint = endpoint_of(ino, name)) {
-    leave_out_of_serving();
+    leave_out_of_load();
     const auto text = context.control.get(endpoint->topic, fuse_req_ctx(req)->uid);
     if (!text) return reply_error(req, text.error());
-    // What is asked for twice, first its length, may grow in between: the length has some slack.
+    // A caller asks for the length first, and the text may grow until it asks for the text.
     const size_t slack = size == 0 ? 256 : 0;
     return reply_value(req, text.value().data(), text.value().size() + slack, size);
   }
@@ -44,9 +44,8 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
               int flags) {
   FuseContext& context = fuse_context_of(req);
   if (const auto* endpoint = endpoint_of(ino, name)) {
-    leave_out_of_serving();
-    return reply_done(req,
-                      context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
+    leave_out_of_load();
+    return reply_done(req, context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
   }
   constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
   const XattrMode mode = (flags & kBoth) == kBoth  ? XattrMode::neither
@@ -64,7 +63,7 @@ void listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
   const bool is_root = fuse_req_ctx(req)->uid == 0;
   std::string list;
   for (const std::string& name : names.value()) {
-    if (!is_root && name.starts_with("trusted.")) continue;  // as kernel filesystems do
+    if (!is_root && name.starts_with("trusted.")) continue;  // as filesystems in the kernel do
     list.append(name).push_back('\0');
   }
   reply_value(req, list.data(), list.size(), size);

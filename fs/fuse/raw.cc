@@ -94,7 +94,7 @@ bool RawRequest::reply(const void* data, size_t size) const {
   out.len = static_cast<uint32_t>(sizeof out + size);
   out.unique = header.unique;
   const iovec parts[2] = {{&out, sizeof out}, {const_cast<void*>(data), size}};
-  return writev(fd, parts, 2) >= 0;
+  return ::writev(fd, parts, 2) >= 0;
 }
 
 void RawRequest::reply_error(int error) const {
@@ -103,7 +103,7 @@ void RawRequest::reply_error(int error) const {
   out.error = -error;
   out.unique = header.unique;
   const iovec part{&out, sizeof out};
-  (void)!writev(fd, &part, 1);  // the kernel may have ended the connection
+  (void)!::writev(fd, &part, 1);  // the kernel may have ended the connection
 }
 
 void RawRequest::reply_statx(const struct stat& s, const Time* birth, double valid_seconds) const {
@@ -184,13 +184,13 @@ ssize_t send_reply(int fd, const iovec* parts, int count, std::span<const std::b
   if (request.size() >= sizeof header) std::memcpy(&header, request.data(), sizeof header);
   const bool is_init = header.opcode == FUSE_INIT && count == 2 && offered_flags(request) != 0 &&
                        parts[1].iov_len >= offsetof(fuse_init_out, max_background);
-  if (!is_init) return writev(fd, parts, count);
+  if (!is_init) return ::writev(fd, parts, count);
   fuse_init_out out{};
   const size_t size = std::min(parts[1].iov_len, sizeof out);
   std::memcpy(&out, parts[1].iov_base, size);
   out.flags |= offered_flags(request);
   const iovec changed[2] = {parts[0], {&out, size}};
-  return writev(fd, changed, 2);
+  return ::writev(fd, changed, 2);
 }
 
 }  // namespace moltfs::fs::fuse

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Whether those who list directories go on to look at the files.
+// Decides whether a listing of a directory carries the attributes of its files.
 //
-// The kernel asks for the first part of each listing with attributes (READDIRPLUS), and for the
-// rest if files are looked at meanwhile. For `ls -l`, `cp -a` or `git status` that saves a LOOKUP
-// or a GETATTR for each file; for `ls` or `find -name` it is waste, and on a volume just mounted a
-// costly one: names lie side by side, inodes do not. So the first part has attributes if lately
-// listings were followed by such requests. That can be seen only after listings without attributes:
-// while they are wanted, each kSample-th is made without, to see whether they still are.
+// The kernel requests the first part of each listing with attributes (READDIRPLUS), and the rest so
+// if programs ask for attributes meanwhile. For `ls -l`, `cp -a` or `git status` that saves a
+// LOOKUP or a GETATTR for each file. For `ls` or `find -name` it is waste, and on a volume just
+// mounted an expensive one: names lie side by side, inodes do not. So the first part has attributes
+// only if such requests have lately followed listings. That can be seen only after a listing
+// without attributes. Therefore, while attributes are wanted, each kSample-th listing is made
+// without them, to see whether they still are.
 //
 // Thread-safe.
 #pragma once
@@ -26,10 +27,10 @@ namespace moltfs::fs::fuse {
 class ReaddirplusHeuristic {
  public:
   static constexpr unsigned kSample = 16;
-  /// So many samples that nobody followed up: attributes are wanted no more.
+  /// After so many such samples without a following request, attributes are no longer wanted.
   static constexpr unsigned kUnused = 2;
 
-  /// Thread `lister` begins to list `directory`; true: the first part is to have attributes.
+  /// Thread `lister` begins to list `directory`. True: the first part should have attributes.
   bool begins(InodeNumber directory, pid_t lister);
 
   /// The kernel asked for a file, not a directory, in `directory` by its name.
@@ -38,9 +39,10 @@ class ReaddirplusHeuristic {
       if (plain.directory.load(kRelaxed) == directory.value) return followed_up(plain);
     }
   }
-  /// The kernel asked for the attributes of a file, not a directory, that `asker` did not open. (It
-  /// knows the name from before. We do not: a file may have many, and keeps none of them.)
-  void file_looked_at(pid_t asker) {
+  /// Thread `asker` asked for the attributes of a file, not a directory, that it has not opened.
+  /// The kernel had the name in its cache. Here it is unknown, so only the thread tells which
+  /// listing this follows.
+  void file_attributes_read(pid_t asker) {
     for (Plain& plain : plain_) {
       if (plain.lister.load(kRelaxed) == asker) return followed_up(plain);
     }
@@ -48,15 +50,15 @@ class ReaddirplusHeuristic {
 
  private:
   static constexpr auto kRelaxed = std::memory_order_relaxed;
-  static constexpr pid_t kNobody = -1;  // 0 stands for all of other PID namespaces
-  /// What was listed without attributes, and has not been followed up. 0: nothing.
+  static constexpr pid_t kNobody = -1;  // 0: any thread of another pid namespace
+  /// A listing without attributes that no request has followed yet. 0: none.
   struct Plain {
     std::atomic<uint64_t> directory{0};
     std::atomic<pid_t> lister{kNobody};
   };
   void followed_up(Plain& plain);
 
-  // Several: who walks a tree lists a subdirectory before it is done with the files beside it.
+  // Several, as programs that walk a tree list a subdirectory before the files beside it.
   std::array<Plain, 8> plain_;
   std::mutex mutex_;
   bool wanted_ = false;

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-// The receive threads.
 #include "fs/fuse/receive.h"
 
 #include <errno.h>
@@ -22,18 +21,11 @@ namespace {
 
 thread_local int reply_fd = -1;
 
-/// So many requests found waiting in a row are more than one client's.
-constexpr unsigned kBusyStreak = 16;
-/// For so long after that several threads wait for requests.
-constexpr Nanoseconds kCrowdedFor = std::chrono::milliseconds(5);
-
-Nanoseconds monotonic_now() {
-  return std::chrono::steady_clock::now().time_since_epoch();
-}
+constexpr Nanoseconds kSpin = std::chrono::microseconds(60);  ///< before it sleeps
 
 void set_waits(int fd, bool waits) {
   int nonblocking = waits ? 0 : 1;
-  ioctl(fd, FIONBIO, &nonblocking);
+  ::ioctl(fd, FIONBIO, &nonblocking);
 }
 
 }  // namespace
@@ -53,20 +45,21 @@ ReplyDescriptor::~ReplyDescriptor() {
 ReceiveBuffer::ReceiveBuffer(size_t max_write_bytes)
     : memory_(kBlockSize + round_up(max_write_bytes, kBlockSize)) {}
 
-Receiver::Receiver(int device_fd, const Options& options, Handler handler)
+Receiver::Receiver(int device_fd, const Options& options, RequestLoad& load, Handler handler)
     : device_fd_(device_fd),
       options_(options),
+      load_(load),
       handler_(std::move(handler)),
       ended_fd_(eventfd(0, EFD_CLOEXEC)) {
   struct sigaction action = {};
-  action.sa_handler = [](int) {};  // no SA_RESTART: read() gives EINTR
+  action.sa_handler = [](int) {};  // no SA_RESTART: read() fails with EINTR
   sigaction(kWakeSignal, &action, nullptr);
 }
 
 Receiver::~Receiver() {
   stop();
   join();
-  close(ended_fd_);
+  ::close(ended_fd_);
 }
 
 void Receiver::start() {
@@ -96,120 +89,128 @@ void Receiver::join() {
 }
 
 int Receiver::clone_device() const {
-  const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  const int fd = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
   if (fd < 0) return -1;
   uint32_t master = static_cast<uint32_t>(device_fd_);
-  if (ioctl(fd, FUSE_DEV_IOC_CLONE, &master) == 0) return fd;
-  close(fd);
+  if (::ioctl(fd, FUSE_DEV_IOC_CLONE, &master) == 0) return fd;
+  ::close(fd);
   return -1;
 }
 
 void Receiver::run() {
   pthread_setname_np(pthread_self(), "moltfs-fuse");
   const int clone = clone_device();
-  Source source;
-  source.fd = clone >= 0 ? clone : device_fd_;
   {
-    const ReplyDescriptor reply_to(source.fd);
-    const BlockingListener listener([this] { about_to_block(); });
-    ReceiveBuffer buffer(options_.max_write_bytes);
-    set_waits(source.fd, false);
-    while (!stopping_ && receive_and_handle(source, buffer)) {
-      if (waiting_ >= wanted() && !park()) break;
+    Thread thread{clone >= 0 ? clone : device_fd_, ReceiveBuffer(options_.max_write_bytes),
+                  RequestLoad::Thread(load_), load_.now()};
+    const ReplyDescriptor reply_to(thread.fd);
+    const BlockingListener listener([this] { call_if_nobody_waits(); });
+    set_waits(thread.fd, false);
+    while (!stopping_) {
+      const auto size = next_request(thread);
+      if (!size) break;
+      --waiting_;
+      handle(thread, *size);
+      if (waiting_ >= wanted(thread.free_since)) {
+        if (!park()) break;
+        thread.free_since = load_.now();
+      }
       ++waiting_;
     }
   }
-  if (clone >= 0) close(clone);
+  if (clone >= 0) ::close(clone);
   std::lock_guard lock(mutex_);
   --running_;
   exit_wake_.notify_all();
 }
 
-int Receiver::wanted() const {
-  const bool crowded = monotonic_now().count() < crowded_until_.load(std::memory_order_relaxed);
-  return crowded ? static_cast<int>(options_.base_threads) : 1;
+int Receiver::wanted(Nanoseconds now) const {
+  return load_.has_backlog(now) ? static_cast<int>(options_.base_threads) : 1;
 }
 
-void Receiver::about_to_block() {
-  if (waiting_ == 0) call_help();
+std::optional<size_t> Receiver::next_request(Thread& thread) {
+  for (;; thread.free_since = load_.now()) {
+    const ssize_t size = wait_for_request(thread);
+    if (size >= static_cast<ssize_t>(sizeof(fuse_in_header))) return static_cast<size_t>(size);
+    if (size > 0) continue;
+    // ENOENT: the request was taken back before it could be read.
+    const bool again = size < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT);
+    if (again && !stopping_) continue;
+    if (size < 0 && !again && errno != ENODEV) {
+      log_error("reading /dev/fuse: {}", strerror(errno));
+    }
+    connection_ended();
+    return std::nullopt;
+  }
 }
 
-ssize_t Receiver::receive(Source& source, ReceiveBuffer& buffer) {
-  ssize_t size = read(source.fd, buffer.data(), buffer.size());
+/// As read(2), but waits. Where threads share a descriptor it may fail with EAGAIN all the same.
+ssize_t Receiver::wait_for_request(Thread& thread) {
+  ssize_t size = poll(thread);
   if (size >= 0 || errno != EAGAIN) {
-    ++source.streak;
+    thread.taken = thread.free_since;
+    thread.load.took_request(Nanoseconds::zero(), thread.taken);
     return size;
   }
-  source.streak = 0;
-  const Nanoseconds since = monotonic_now();
-  if (waiting_ == 1 && source.eagerness.pays() && spare_cpu_.is_there(since)) {
-    size = look(buffer, source.fd, since);
+  if (waiting_ == 1 && thread.load.spinning_pays() && cpu_load_.has_spare(thread.free_since)) {
+    size = spin(thread);
   }
-  if (size < 0 && errno == EAGAIN) {
-    // Where threads share a descriptor it may not wait after all: then it is tried again.
-    set_waits(source.fd, true);
-    size = read(source.fd, buffer.data(), buffer.size());
-    const int error = errno;
-    set_waits(source.fd, false);
-    errno = error;
-  }
-  if (size >= 0) source.eagerness.waited(monotonic_now() - since);
+  if (size < 0 && errno == EAGAIN) size = sleep(thread);
+  if (size < 0) return size;
+  thread.taken = load_.now();
+  thread.load.took_request(thread.taken - thread.free_since, thread.taken);
   return size;
 }
 
-/// Reads without waiting until there is something or it has been long enough. Another thread that
-/// waits for requests is better at it.
-ssize_t Receiver::look(ReceiveBuffer& buffer, int fd, Nanoseconds since) {
-  for (Nanoseconds before = since;;) {
-    sched_yield();
-    const ssize_t size = read(fd, buffer.data(), buffer.size());
+ssize_t Receiver::poll(Thread& thread) const {
+  return ::read(thread.fd, thread.buffer.data(), thread.buffer.size());
+}
+
+/// Polls until a request comes, it has been long enough, the CPU is wanted by others, or another
+/// thread waits, too: that one will sleep, and wake at once.
+ssize_t Receiver::spin(Thread& thread) {
+  for (Nanoseconds before = thread.free_since;;) {
+    ::sched_yield();
+    const ssize_t size = poll(thread);
     const int error = errno;
-    const Nanoseconds now = monotonic_now();
-    const bool undisturbed = spare_cpu_.offered(now - before, now);
+    const Nanoseconds now = load_.now();
+    const bool undisturbed = cpu_load_.yielded(now - before, now);
     errno = error;
     if (size >= 0 || error != EAGAIN) return size;
-    if (!undisturbed || now - since >= AdaptiveSpin::kLook || waiting_ > 1 || stopping_)
-      return size;
+    if (!undisturbed || now - thread.free_since >= kSpin || waiting_ > 1 || stopping_) return size;
     before = now;
   }
 }
 
-bool Receiver::receive_and_handle(Source& source, ReceiveBuffer& buffer) {
-  for (;;) {
-    const ssize_t size = receive(source, buffer);
-    if (size < 0) {
-      // ENOENT: the request was taken back before it could be read.
-      const bool again = errno == EINTR || errno == EAGAIN || errno == ENOENT;
-      if (again && !stopping_) continue;
-      if (!again && errno != ENODEV) log_error("reading /dev/fuse: {}", strerror(errno));
-      break;
-    }
-    if (static_cast<size_t>(size) < sizeof(fuse_in_header)) {
-      if (size == 0) break;
-      continue;
-    }
-    --waiting_;
-    if (source.streak >= kBusyStreak) share_work();
-    handler_({buffer.data(), static_cast<size_t>(size)});
-    return true;
-  }
-  // The others find out by themselves, or are woken.
+ssize_t Receiver::sleep(Thread& thread) const {
+  set_waits(thread.fd, true);
+  const ssize_t size = poll(thread);
+  const int error = errno;
+  set_waits(thread.fd, false);
+  errno = error;
+  return size;
+}
+
+void Receiver::handle(Thread& thread, size_t size) {
+  if (thread.load.has_backlog()) call_if_nobody_waits();
+  const bool counts = handler_({thread.buffer.data(), size});
+  thread.free_since = load_.now();
+  if (counts) thread.load.handled_request(thread.taken, thread.free_since);
+}
+
+/// The other threads find out by themselves, or are parked and woken here.
+void Receiver::connection_ended() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     parked_wake_.notify_all();
   }
   const uint64_t one = 1;
-  if (write(ended_fd_, &one, sizeof one) != sizeof one) log_error("eventfd write failed");
-  return false;
+  if (::write(ended_fd_, &one, sizeof one) != sizeof one) log_error("eventfd write failed");
 }
 
-void Receiver::share_work() {
-  crowded_until_.store((monotonic_now() + kCrowdedFor).count(), std::memory_order_relaxed);
-  if (waiting_ == 0) call_help();
-}
-
-void Receiver::call_help() {
+void Receiver::call_if_nobody_waits() {
+  if (waiting_ > 0) return;
   std::lock_guard lock(mutex_);
   if (stopping_) return;
   if (parked_ > calls_) {
@@ -223,7 +224,7 @@ void Receiver::call_help() {
   threads_.emplace_back([this] { run(); });
 }
 
-/// Waits until this thread is needed; false: it is not needed any more.
+/// Waits until this thread is called. False: it is to end.
 bool Receiver::park() {
   std::unique_lock lock(mutex_);
   ++parked_;

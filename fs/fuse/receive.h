@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Receiving: threads that read requests from /dev/fuse, each into its own buffer, and handle them
+// Receive threads: each reads requests from /dev/fuse into a buffer of its own and handles them
 // from beginning to end.
 //
 // The buffer is placed so that what follows the header of a FUSE_WRITE, its payload, begins on a
@@ -9,18 +9,30 @@
 //                    | 80 header | payload of a write, up to 1 MiB        |
 //                    ^ request
 //
-// Threads. Waking one costs more than a small request does, so as a rule one thread alone takes and
-// handles requests, one after the other, and looks for the next for a while before it sleeps
-// (adaptive_spin.h). It calls another to take its place
-//   - before it blocks (alloc/base/blocking.h): slow requests (fsync, the start of a replace, reads
-//     from a device) do not keep quick ones waiting;
-//   - when it has found kBusyStreak requests waiting for it in a row: several clients are at work.
-//     For a while after that, `base` threads wait for requests.
-// Those that are not needed are parked. No more than `max` are started.
-// A thread has its own clone of the device where the kernel gives one, and a reply goes through the
-// descriptor that its request came from.
+// States of a thread. A *waiting* thread takes the next request, a *handling* one is busy with one,
+// a *parked* one is not needed.
 //
-// Ending: the kernel ends the connection (unmount: every read gives ENODEV), or stop().
+//                    a request is there
+//          poll ------------------------------> handling <-------------- called
+//    waiting |      a request came  ^  ^           |  |                    |
+//            +--> spin -------------+  |           |  +-- about to block, or a backlog,
+//            |      | too long         |           |      and nobody is waiting: calls another
+//            +--> sleep ---------------+           |
+//           ^       a request came                 +--> enough threads are waiting: parked
+//           +----------------- handled ------------+
+//
+// Waking a thread costs more than a small request. So normally one thread alone waits, and spins
+// for a while before it sleeps where that pays (fs/mount/request_load.h) and a CPU is free
+// (cpu_load.h). It calls another thread to take its place
+//   - before it blocks (alloc/base/blocking.h): slow requests (fsync, the start of a replace, reads
+//     from a device) do not delay quick ones;
+//   - when it has a backlog: several clients are at work. Then up to `base_threads` wait for a
+//     while.
+// No more than `max_threads` are started. Each thread has its own clone of the device where the
+// kernel provides it, and a reply goes through the descriptor that its request came from.
+//
+// It ends when the kernel ends the connection (unmount: every read fails with ENODEV), or by
+// stop().
 #pragma once
 
 #include <signal.h>
@@ -30,13 +42,15 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
 
 #include "alloc/base/buffer.h"
-#include "fs/fuse/adaptive_spin.h"
+#include "fs/fuse/cpu_load.h"
 #include "fs/fuse/wire.h"
+#include "fs/mount/request_load.h"
 
 namespace moltfs::fs::fuse {
 
@@ -73,15 +87,16 @@ class Receiver {
     unsigned max_threads = 16;
     size_t max_write_bytes = 1 << 20;
   };
-  /// Handles one whole request; replies before it returns, or keeps what it needs.
-  using Handler = std::function<void(std::span<std::byte> request)>;
+  /// Handles one whole request: replies before it returns, or keeps what it needs. False: the
+  /// request does not count as load.
+  using Handler = std::function<bool(std::span<std::byte> request)>;
 
-  Receiver(int device_fd, const Options& options, Handler handler);
+  Receiver(int device_fd, const Options& options, RequestLoad& load, Handler handler);
   /// stop() and join().
   ~Receiver();
 
   void start();
-  /// Ends all threads once they have handled what they are at. Does not wait.
+  /// Ends all threads as soon as they have handled their requests. Does not wait.
   void stop() { stopping_ = true; }
   /// Waits until all threads have ended.
   void join();
@@ -92,38 +107,43 @@ class Receiver {
   static constexpr int kWakeSignal = SIGUSR1;
 
  private:
-  /// What a thread reads from.
-  struct Source {
-    int fd = -1;          ///< reads without waiting, save where receive() changes that
-    unsigned streak = 0;  ///< requests taken without any wait
-    AdaptiveSpin eagerness;
+  /// Of one receive thread.
+  struct Thread {
+    const int fd;  ///< reads from it do not wait, except in sleep()
+    ReceiveBuffer buffer;
+    RequestLoad::Thread load;
+    Nanoseconds free_since;  ///< the last request was handled then
+    Nanoseconds taken{0};    ///< this one was taken then
   };
 
   void run();
   int clone_device() const;
-  /// False: the connection has ended.
-  bool receive_and_handle(Source& source, ReceiveBuffer& buffer);
-  /// As read(2). Waits for a request.
-  ssize_t receive(Source& source, ReceiveBuffer& buffer);
-  ssize_t look(ReceiveBuffer& buffer, int fd, Nanoseconds since);
+  /// Waits for a request; its size. Nothing: the connection has ended.
+  std::optional<size_t> next_request(Thread& thread);
+  ssize_t wait_for_request(Thread& thread);
+  // As read(2).
+  ssize_t poll(Thread& thread) const;
+  ssize_t spin(Thread& thread);
+  ssize_t sleep(Thread& thread) const;
+  void handle(Thread& thread, size_t size);
+  void connection_ended();
   /// How many threads should wait for requests.
-  int wanted() const;
-  void about_to_block();
-  void share_work();
-  void call_help();
+  int wanted(Nanoseconds now) const;
+  void call_if_nobody_waits();
   bool park();
 
   const int device_fd_;
   const Options options_;
+  RequestLoad& load_;
   const Handler handler_;
   const int ended_fd_;
   std::atomic<bool> stopping_{false};
-  std::atomic<int> waiting_{0};  // threads that read, or are about to
-  std::atomic<Nanoseconds::rep> crowded_until_{0};
-  CpuLoad spare_cpu_;
+  std::atomic<int> waiting_{0};  // threads
+  CpuLoad cpu_load_;
   std::mutex mutex_;
   std::condition_variable parked_wake_, exit_wake_;
-  unsigned parked_ = 0, calls_ = 0;   // guarded by mutex_: parked threads, unanswered calls to them
+  unsigned parked_ = 0;               // guarded by mutex_: threads
+  unsigned calls_ = 0;                // guarded by mutex_: to parked threads, not yet answered
   unsigned running_ = 0;              // guarded by mutex_
   std::vector<std::thread> threads_;  // guarded by mutex_
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The layout of receive buffers, and the receive threads on a socket in the place of /dev/fuse.
+// The layout of receive buffers, and the receive threads on a socket instead of /dev/fuse.
 #include "fs/fuse/receive.h"
 
 #include <poll.h>
@@ -40,6 +40,9 @@ struct FakeDevice {
   }
   int daemon_fd() const { return ends[1]; }
 
+  RealRuntime runtime;
+  fs::RequestLoad load{runtime};
+
  private:
   int ends[2];
 };
@@ -76,10 +79,12 @@ TEST_CASE("every request is handled once, and the end of the connection is seen"
   FakeDevice device;
   std::mutex mutex;
   std::multiset<uint64_t> seen;
-  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, [&](std::span<std::byte> request) {
-    std::lock_guard lock(mutex);
-    seen.insert(unique_of(request));
-  });
+  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load,
+                    [&](std::span<std::byte> request) {
+                      std::lock_guard lock(mutex);
+                      seen.insert(unique_of(request));
+                      return true;
+                    });
   receiver.start();
   for (uint64_t i = 0; i < 500; ++i) device.send(i);
   CHECK(eventually([&] {
@@ -94,15 +99,16 @@ TEST_CASE("every request is handled once, and the end of the connection is seen"
   receiver.join();
 }
 
-TEST_CASE("slow requests do not keep others waiting, up to the most threads") {
+TEST_CASE("slow requests do not delay others, until the maximum of threads is reached") {
   FakeDevice device;
   std::atomic<int> inside{0}, done{0};
   std::atomic<bool> go{false};
-  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte>) {
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, device.load, [&](std::span<std::byte>) {
     ++inside;
     announce_blocking();
     while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ++done;
+    return true;
   });
   receiver.start();
   for (int round = 0; round < 3; ++round) {  // parked threads must come back
@@ -118,21 +124,23 @@ TEST_CASE("slow requests do not keep others waiting, up to the most threads") {
 }
 
 TEST_CASE(
-    "requests that do not block are handled by one thread, one that blocks is not in the way") {
+    "one thread handles requests that do not block, and one that blocks does not delay others") {
   FakeDevice device;
   std::mutex mutex;
   std::map<uint64_t, std::thread::id> handled;
   std::atomic<bool> go{false};
   constexpr uint64_t kSlow = 1000;
-  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte> request) {
-    const uint64_t unique = unique_of(request);
-    if (unique == kSlow) {
-      announce_blocking();
-      while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    std::lock_guard lock(mutex);
-    handled[unique] = std::this_thread::get_id();
-  });
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, device.load,
+                    [&](std::span<std::byte> request) {
+                      const uint64_t unique = unique_of(request);
+                      if (unique == kSlow) {
+                        announce_blocking();
+                        while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                      }
+                      std::lock_guard lock(mutex);
+                      handled[unique] = std::this_thread::get_id();
+                      return true;
+                    });
   receiver.start();
   const auto is_handled = [&](uint64_t unique) {
     std::lock_guard lock(mutex);
@@ -158,12 +166,12 @@ TEST_CASE(
   CHECK(eventually([&] { return is_handled(kSlow); }));
 }
 
-TEST_CASE("many requests at once are more than one thread's") {
+TEST_CASE("several threads handle many requests that come at once") {
   FakeDevice device;
   std::mutex mutex;
   std::set<std::thread::id> threads;
   std::atomic<int> done{0};
-  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, [&](std::span<std::byte>) {
+  Receiver receiver(device.daemon_fd(), {2, 6, 65536}, device.load, [&](std::span<std::byte>) {
     {
       std::lock_guard lock(mutex);
       threads.insert(std::this_thread::get_id());
@@ -172,6 +180,7 @@ TEST_CASE("many requests at once are more than one thread's") {
     while (std::chrono::steady_clock::now() < until) {
     }
     ++done;
+    return true;
   });
   for (uint64_t i = 0; i < 200; ++i) device.send(i);
   receiver.start();
@@ -179,12 +188,31 @@ TEST_CASE("many requests at once are more than one thread's") {
   CHECK(threads.size() >= 2);
 }
 
+TEST_CASE("what is handled counts as load, unless the handler says that it does not") {
+  FakeDevice device;
+  std::atomic<int> handled{0};
+  std::atomic<bool> counts{false};
+  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load, [&](std::span<std::byte>) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ++handled;
+    return counts.load();
+  });
+  receiver.start();
+  for (uint64_t i = 0; i < 20; ++i) device.send(i);
+  CHECK(eventually([&] { return handled == 20; }));
+  CHECK_FALSE(device.load.programs_are_at_work());
+  counts = true;
+  for (uint64_t i = 0; i < 20; ++i) device.send(i);
+  CHECK(eventually([&] { return device.load.programs_are_at_work(); }));
+}
+
 TEST_CASE("stop ends threads that wait, that are parked and that work") {
   FakeDevice device;
   std::atomic<int> handled{0};
-  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, [&](std::span<std::byte>) {
+  Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load, [&](std::span<std::byte>) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ++handled;
+    return true;
   });
   receiver.start();
   for (uint64_t i = 0; i < 8; ++i) device.send(i);
@@ -196,7 +224,7 @@ TEST_CASE("stop ends threads that wait, that are parked and that work") {
   CHECK(handled == 8);
 }
 
-TEST_CASE("an inode is written to while a descriptor that can write is open") {
+TEST_CASE("an inode is open for writing while a descriptor that can write is open") {
   WriteOpens writers;
   CHECK_FALSE(writers.is_open(300));
   writers.opened(300, O_RDONLY);

@@ -23,7 +23,7 @@ namespace moltfs::fs::fuse {
 namespace {
 
 thread_local std::span<const std::byte> request_on_this_thread;
-thread_local RequestBusyTime::Request* serving_on_this_thread = nullptr;
+thread_local bool counts_as_load = false;
 
 unsigned default_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
@@ -77,14 +77,14 @@ std::span<const std::byte> current_request() {
   return request_on_this_thread;
 }
 
-void leave_out_of_serving() {
-  if (serving_on_this_thread != nullptr) serving_on_this_thread->leave_out();
+void leave_out_of_load() {
+  counts_as_load = false;
 }
 
 class Server::Impl {
  public:
   Impl(Mount& mount, const Options& options)
-      : options_(options), serving_(mount.serving()), context_(mount, options.owner) {}
+      : options_(options), load_(mount.request_load()), context_(mount, options.owner) {}
   ~Impl() { shut_down(); }
 
   Result<void> mount() {
@@ -100,19 +100,19 @@ class Server::Impl {
     const int fd = fuse_session_fd(session_.get());
     if (fuse_session_custom_io(session_.get(), &io, fd) != 0) {
       fuse_session_unmount(session_.get());
-      return Error(Errc::not_supported, "this libfuse takes no input/output functions");
+      return Error(Errc::not_supported, "this libfuse does not support custom input/output");
     }
     Receiver::Options receive;
     receive.base_threads = options_.base_threads != 0 ? options_.base_threads : default_threads();
     receive.max_threads = std::max(options_.max_threads, receive.base_threads);
     receive.max_write_bytes = kMaxWriteBytes;
     receiver_ = std::make_unique<Receiver>(
-        fd, receive, [this](std::span<std::byte> request) { handle(request); });
+        fd, receive, load_, [this](std::span<std::byte> request) { return handle(request); });
     return ok();
   }
 
   void start() {
-    if (options_.idle_polling) idle_polling_.emplace();
+    if (options_.idle_polling) cpu_latency_.emplace(load_);
     context_.deferred.start();
     receiver_->start();
   }
@@ -124,8 +124,8 @@ class Server::Impl {
   void shut_down() {
     context_.deferred.stop();  // while requests are still served
     receiver_.reset();
-    // On a connection that has ended this only frees; else it would unmount by path, and hit
-    // another filesystem where ours has been detached already.
+    // On a connection that has ended this only frees memory. Otherwise it would unmount by path,
+    // and hit another filesystem if ours was detached before.
     if (session_ && connection_ended()) fuse_session_unmount(session_.get());
     session_.reset();
   }
@@ -133,19 +133,17 @@ class Server::Impl {
  private:
   bool connection_ended() const {
     pollfd device{fuse_session_fd(session_.get()), 0, 0};
-    return poll(&device, 1, 0) == 1 && (device.revents & POLLERR) != 0;
+    return ::poll(&device, 1, 0) == 1 && (device.revents & POLLERR) != 0;
   }
 
-  void handle(std::span<std::byte> request) {
+  /// False: it does not count as load.
+  bool handle(std::span<std::byte> request) {
     fuse_in_header header;
     std::memcpy(&header, request.data(), sizeof header);
-    RequestBusyTime::Request serving(serving_);
-    serving_on_this_thread = &serving;
+    counts_as_load = true;
     if (!answer_raw(context_, request, reply_descriptor())) hand_to_libfuse(request);
-    serving_on_this_thread = nullptr;
-    // Who asks for the progress of a replace, however often, waits for nothing.
-    if (idle_polling_ && serving.counts()) idle_polling_->count_request();
     if (header.opcode == FUSE_INIT) context_.initialized = true;
+    return counts_as_load;
   }
 
   void hand_to_libfuse(std::span<std::byte> request) {
@@ -159,10 +157,10 @@ class Server::Impl {
   }
 
   const Options options_;
-  RequestBusyTime& serving_;
+  RequestLoad& load_;
   FuseContext context_;
   Session session_;
-  std::optional<CpuLatencyRequest> idle_polling_;
+  std::optional<CpuLatencyRequest> cpu_latency_;
   std::unique_ptr<Receiver> receiver_;
 };
 

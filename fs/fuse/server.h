@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The server: a mounted volume (fs/mount/mount.h) put before the kernel as a filesystem at a mount point.
-// What the daemon uses; this header knows no libfuse.
+// The server: offers a mounted volume (fs/mount/mount.h) to the kernel as a filesystem at a mount
+// point. The interface for the daemon; this header does not include libfuse.
 //
-//   mount() -> start() -> ... unmounted by somebody: ended_fd() readable -> shut_down()
+//   mount() -> start() -> ... unmounted: ended_fd() is readable -> shut_down()
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,11 @@ class Server {
     unsigned base_threads = 0;  ///< 0: by the number of CPUs
     unsigned max_threads = 16;
     uint32_t owner = 0;        ///< the user who mounts
-    bool idle_polling = true;  ///< idle_polling.h
+    bool idle_polling = true;  ///< -o idlepoll (cpu_latency.h)
   };
 
   /// Mounts; requests wait until start(). `mount` must live longer. libfuse may print a reason to
-  /// standard error. Errors: not_supported, not_permitted.
+  /// standard error. Errors: not_supported, not_permitted, invalid_argument.
   static Result<std::unique_ptr<Server>> mount(Mount& mount, const Options& options);
   ~Server();
 
@@ -36,10 +36,10 @@ class Server {
   bool wait_until_initialized(unsigned seconds);
   /// Readable when the kernel has ended the connection: the filesystem was unmounted.
   int ended_fd() const;
-  /// How much the kernel may hold of this mount in its writeback cache (low_space.h).
+  /// The most that the kernel may hold of this mount in its writeback cache (low_space.h).
   void set_cache_limit(uint64_t bytes);
-  /// Serves no more; requests under way are finished, the connection is closed. Does not unmount:
-  /// a mount that is still there is dead from then on.
+  /// Finishes the requests under way and closes the connection. Does not unmount: a mount that
+  /// still exists fails with ENOTCONN from then on.
   void shut_down();
 
  private:

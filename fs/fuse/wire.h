@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The FUSE protocol where libfuse does not reach: newer requests, fields it drops, and where the
-// payload of a write lies. Source: include/uapi/linux/fuse.h of Linux 6.18 (protocol 7.45).
+// The FUSE protocol beyond what libfuse offers: newer requests, fields that it drops, and the place
+// of a write's payload. Source: include/uapi/linux/fuse.h of Linux 6.18 (protocol 7.45).
 #pragma once
 
 #include <linux/fuse.h>
@@ -16,7 +16,7 @@ namespace moltfs::fs::fuse {
 /// The longest write that the kernel sends.
 inline constexpr uint32_t kMaxWriteBytes = 1 << 20;
 
-/// Requests that headers may lack.
+/// Requests that the installed headers may lack.
 inline constexpr uint32_t kOpSyncfs = 50;
 inline constexpr uint32_t kOpTmpfile = 51;
 inline constexpr uint32_t kOpStatx = 52;
@@ -26,12 +26,13 @@ inline constexpr uint32_t kInitHandleKillprivV2 = 1u << 28;
 inline constexpr uint32_t kWriteKillSuidgid = 1u << 2;
 inline constexpr uint32_t kSetattrKillSuidgid = 1u << 11;
 
-/// With this flag agreed in FUSE_INIT, FUSE_SETXATTR has eight bytes more before the name: flags of
+/// If FUSE_INIT agrees on this flag, FUSE_SETXATTR has eight more bytes before the name: flags of
 /// its own. libfuse before 3.17 does not know them.
 inline constexpr uint32_t kInitSetxattrExt = 1u << 29;
 inline constexpr uint32_t kSetxattrAclKillSgid = 1u << 0;
 inline constexpr size_t kSetxattrExtensionBytes = 8;
-/// Where without_extension() puts that flag: among those of setxattr(2), as one that is none.
+/// Where without_extension() (raw.h) puts that flag: into an unused bit of the flags
+/// of setxattr(2).
 inline constexpr uint32_t kSetxattrKillSgid = 1u << 30;
 struct SetxattrIn {
   uint32_t size, flags, setxattr_flags, padding;
@@ -41,7 +42,7 @@ struct SetxattrIn {
 inline constexpr size_t kWriteHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kWriteHeaderBytes == 80);
 
-/// A structure that follows the request's header.
+/// The structure that follows the request's header. Nothing: the request is too short.
 template <class T>
 std::optional<T> argument_of(std::span<const std::byte> request) {
   if (request.size() < sizeof(fuse_in_header) + sizeof(T)) return std::nullopt;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which inodes are open for writing: only those can have pages in the kernel's writeback cache that
-// this filesystem has not seen yet (the kernel writes them back when a descriptor is closed), and
-// only those can be written directly while the kernel reads pages into its cache.
+// Which inodes are open for writing. Only those can have dirty pages in the kernel's writeback
+// cache (the kernel writes them back when a descriptor is closed), and only those can be written
+// directly while the kernel reads pages into its cache. Thread-safe.
 #pragma once
 
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 
 namespace moltfs::fs::fuse {
 
-/// By the flags of open(2).
+/// `flags`: those of open(2).
 inline bool opens_for_writing(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY;
 }
@@ -42,23 +42,25 @@ class WriteOpens {
     std::lock_guard lock(shard.mutex);
     return shard.inodes.contains(ino);
   }
-  std::vector<uint64_t> all() {
+  /// All of them, ascending.
+  std::vector<uint64_t> inodes() {
     std::vector<uint64_t> found;
     for (Shard& shard : shards_) {
       std::lock_guard lock(shard.mutex);
       for (const auto& [ino, state] : shard.inodes) found.push_back(ino);
     }
+    std::sort(found.begin(), found.end());
     return found;
   }
 
-  /// Content has come, and with it blocks that the kernel does not know of.
+  /// The file was written: the kernel does not know its number of blocks any more.
   void wrote(uint64_t ino) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
     const auto found = shard.inodes.find(ino);
     if (found != shard.inodes.end()) found->second.has_new_blocks = true;
   }
-  /// Whether wrote() was called since the last time.
+  /// True if wrote() was called since the last call of this.
   bool take_new_blocks(uint64_t ino) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
@@ -66,7 +68,7 @@ class WriteOpens {
     return found != shard.inodes.end() && std::exchange(found->second.has_new_blocks, false);
   }
 
-  /// The kernel reads these bytes into its cache. Called before the content is looked at.
+  /// The kernel reads these bytes into its cache. Call it before the content is read.
   void cached(uint64_t ino, uint64_t offset, uint64_t size) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
@@ -76,8 +78,8 @@ class WriteOpens {
     state.cached_from = std::min(state.cached_from, offset);
     state.cached_to = std::max(state.cached_to, offset + size);
   }
-  /// Whether the kernel may have read any of these bytes into its cache since the file was opened
-  /// for writing. Called when new content is there: who reads it from then on gets that.
+  /// True if the kernel may have read any of these bytes into its cache since the file was opened
+  /// for writing. Call it when the new content is in place: later reads get that.
   bool may_be_cached(uint64_t ino, uint64_t offset, uint64_t size) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
@@ -90,7 +92,7 @@ class WriteOpens {
   struct State {
     uint32_t count = 0;
     bool has_new_blocks = false;
-    uint64_t cached_from = UINT64_MAX, cached_to = 0;  // all that cached() was told lies between
+    uint64_t cached_from = UINT64_MAX, cached_to = 0;  // contains all ranges given to cached()
   };
   struct Shard {
     std::mutex mutex;

@@ -18,7 +18,7 @@ constexpr unsigned kExtraWorkers = 4;
 Mount::Mount(Runtime& runtime, const Options& options)
     : options_(options),
       runtime_(runtime),
-      serving_(runtime),
+      request_load_(runtime),
       background_(runtime, options.replace.windows_in_flight + kExtraWorkers) {}
 
 Mount::~Mount() {
@@ -86,7 +86,7 @@ Result<void> Mount::open_filesystem() {
 
 // Duplication must be on before the first write. Opening the layers below writes nothing.
 Result<void> Mount::restore_replace() {
-  host_ = std::make_unique<ReplaceHost>(*transactions_, *filesystem_, serving_);
+  host_ = std::make_unique<ReplaceHost>(*transactions_, *filesystem_, request_load_);
   engine_ = std::make_unique<replace::Engine>(*volume_, *host_, background_, options_.replace);
   return engine_->restore(options_.device_hints, options_.read_only);
 }

@@ -22,8 +22,8 @@
 #include "alloc/base/background.h"
 #include "alloc/volume/volume.h"
 #include "fs/filesystem.h"
-#include "fs/mount/busy_time.h"
 #include "fs/mount/replace_host.h"
+#include "fs/mount/request_load.h"
 #include "fs/tree/transaction.h"
 #include "replace/engine.h"
 
@@ -73,7 +73,7 @@ class Mount {
   Transactions& transactions() { return *transactions_; }
   alloc::Volume& volume() { return *volume_; }
   replace::Engine& replace() { return *engine_; }
-  RequestBusyTime& serving() { return serving_; }
+  RequestLoad& request_load() { return request_load_; }
   Background& background() { return background_; }
 
  private:
@@ -90,7 +90,7 @@ class Mount {
 
   const Options options_;
   Runtime& runtime_;
-  RequestBusyTime serving_;
+  RequestLoad request_load_;
   bool is_open_ = false;
   bool engine_runs_ = false;
   std::atomic<bool> is_abandoned_{false};

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "fs/filesystem.h"
-#include "fs/mount/busy_time.h"
+#include "fs/mount/request_load.h"
 #include "fs/tree/transaction.h"
 #include "replace/host.h"
 
@@ -12,8 +12,8 @@ namespace moltfs::fs {
 class ReplaceHost final : public replace::Host {
  public:
   /// `filesystem` gives the paths in messages.
-  ReplaceHost(Transactions& transactions, Filesystem& filesystem, const RequestBusyTime& serving)
-      : transactions_(transactions), filesystem_(filesystem), serving_(serving) {}
+  ReplaceHost(Transactions& transactions, Filesystem& filesystem, RequestLoad& load)
+      : transactions_(transactions), filesystem_(filesystem), load_(load) {}
 
   /// An extent record that reaches over an end of `range` is clipped, with its checksums. A node is
   /// listed if it lies entirely within `range`. A range outside all chunks is empty.
@@ -22,7 +22,7 @@ class ReplaceHost final : public replace::Host {
                uint64_t& first_bad) override;
   Result<Generation> commit() override { return transactions_.commit(true); }
   Generation running() override { return transactions_.running(); }
-  Nanoseconds time_serving() override { return serving_.total(); }
+  bool programs_are_at_work() override { return load_.programs_are_at_work(); }
   std::string name_of(const replace::AllocatedExtent& extent) override;
 
  private:
@@ -31,7 +31,7 @@ class ReplaceHost final : public replace::Host {
 
   Transactions& transactions_;
   Filesystem& filesystem_;
-  const RequestBusyTime& serving_;
+  RequestLoad& load_;
 };
 
 }  // namespace moltfs::fs

@@ -29,8 +29,8 @@ std::vector<std::byte> bytes_at(World& world, LogicalRange range) {
 
 TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
   World world;
-  const RequestBusyTime serving(world.runtime);
-  ReplaceHost host(*world.transactions, *world.filesystem, serving);
+  RequestLoad load(world.runtime);
+  ReplaceHost host(*world.transactions, *world.filesystem, load);
   const InodeNumber ino = world.make_file("a");
   std::mt19937_64 random(1);
   world.write(ino, 0, random_bytes(random, 10 * kBlockSize));
@@ -73,8 +73,8 @@ TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
 
 TEST_CASE("nodes are listed and verified") {
   World world;
-  const RequestBusyTime serving(world.runtime);
-  ReplaceHost host(*world.transactions, *world.filesystem, serving);
+  RequestLoad load(world.runtime);
+  ReplaceHost host(*world.transactions, *world.filesystem, load);
   for (int i = 0; i < 200; ++i) world.make_file("file" + std::to_string(i));
   REQUIRE(host.commit());
   size_t count = 0;

@@ -567,8 +567,10 @@ class Life {
   /// In every other life the copier knows of the clients and leaves them time.
   Result<void> counted_operation(Client& client) {
     if (options_.seed % 2 == 0) return one_operation(client);
-    const fs::RequestBusyTime::Request counted(mount_->serving());
-    return one_operation(client);
+    const Nanoseconds begun = runtime_.now();
+    auto done = one_operation(client);
+    mount_->request_load().count(begun, runtime_.now());
+    return done;
   }
 
   std::string random_bytes(uint64_t length) {
