@@ -161,7 +161,6 @@ class FakeHost final : public Host {
         TRY(volume_.write(guard, {&write, 1}));
       }
     }
-    if (before_finish_commit) before_finish_commit();
     TRY(volume_.finish_commit(sealed, {}));
     volume_.free_removed(sealed);
     fatal_ = false;
@@ -182,7 +181,6 @@ class FakeHost final : public Host {
   }
 
   std::function<void(LogicalRange)> on_list;
-  std::function<void()> before_finish_commit;
   std::atomic<bool> fail_listing{false}, fail_commits{false};
   std::atomic<bool> programs_at_work{false};
 
