@@ -10,7 +10,7 @@
 // A batch takes the trees from the state of the batch before (or of the superblock) to their state
 // at one instant, with all operations up to then. An fsync writes one batch and flushes once:
 //
-//   data is written, not flushed; its records go into the trees (fs/content/block_writer.h)
+//   data is written, not flushed; its records go into the trees (fs/content/blocks.h)
 //   -> the batch is written, not flushed -> one flush of the members -> fsync returns
 //
 // L1 A chain belongs to one superblock: batches carry its generation and its *log id*, a random

@@ -22,7 +22,6 @@ class FakeRuntime final : public Runtime {
   void sleep(Nanoseconds duration) override { time += duration; }
   std::unique_ptr<Task> spawn(std::string, std::function<void()>) override { return nullptr; }
   uint64_t random() override { return 0; }
-  uint64_t current_task() override { return 0; }
   Nanoseconds time = 5s;
 };
 
