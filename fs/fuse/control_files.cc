@@ -177,8 +177,8 @@ void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fus
 
 void control_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t,
                    fuse_file_info*) {
-  const auto result =
-      fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size}, fuse_req_ctx(req)->uid);
+  const auto result = fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size},
+                                                       fuse_req_ctx(req)->uid);
   if (!result) return reply_error(req, result.error());
   fuse_reply_write(req, size);
 }

@@ -45,7 +45,8 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
   FuseContext& context = fuse_context_of(req);
   if (const auto* endpoint = endpoint_of(ino, name)) {
     leave_out_of_load();
-    return reply_done(req, context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
+    return reply_done(req,
+                      context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
   }
   constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
   const XattrMode mode = (flags & kBoth) == kBoth  ? XattrMode::neither

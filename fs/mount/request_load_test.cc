@@ -36,7 +36,8 @@ struct Meter {
   }
   /// A window with so many requests passes, which are evenly distributed.
   void window_with(unsigned requests) {
-    for (unsigned i = 0; i < requests; ++i) pass(RequestLoad::kWindow / requests, 1us);
+    const Nanoseconds end = runtime.time + RequestLoad::kWindow;
+    for (unsigned left = requests; left > 0; --left) pass((end - runtime.time) / left, 1us);
   }
 };
 
