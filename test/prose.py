@@ -41,8 +41,9 @@ def files():
                             capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
-    return {str(path.relative_to(ROOT)) for folder in TOP_FOLDERS
-            for path in (ROOT / folder).rglob("*") if path.is_file()}
+    top = {path.name for path in ROOT.iterdir() if path.is_file()}
+    return top | {str(path.relative_to(ROOT)) for folder in TOP_FOLDERS
+                  for path in (ROOT / folder).rglob("*") if path.is_file()}
 
 
 @functools.cache
