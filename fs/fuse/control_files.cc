@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// MNT/.moltfs and the files in it: one for each endpoint of the control, all with direct I/O. A read
-// from the start of a file asks anew; what follows comes from the same answer. A write is one whole
-// command. Only the user who mounted (and root) gets in.
+// MNT/.moltfs and its files, one for each entry of Control::endpoints(), all with direct I/O. A read
+// from the start of a file makes a new answer; reads further on continue the same answer. A write
+// is one whole command. Only the user who mounted and root may use them.
 #include <cstring>
 #include <memory>
 #include <mutex>

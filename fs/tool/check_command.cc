@@ -31,7 +31,7 @@ struct Request {
 };
 
 /// Shows on standard error how far the check is, a few times a second.
-class Progress {
+class CheckProgress {
  public:
   bool is_shown() const { return line_.is_terminal(); }
   void show(uint64_t done, uint64_t total) {
@@ -93,7 +93,7 @@ int run(const Request& request) {
   CheckOptions options;
   options.data = request.data;
   options.hints = request.hints;
-  Progress progress;
+  CheckProgress progress;
   if (request.progress && progress.is_shown()) {
     options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
   }
