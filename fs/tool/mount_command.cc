@@ -43,8 +43,8 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
 
 int mount_command(int argc, char** argv) {
   CommandLine app(
-      "Mounts the filesystem on DEVICE... at MOUNTPOINT. One device of a volume is enough. A block "
-      "device may be given as LABEL=... or UUID=...",
+      "Mounts the filesystem on DEVICE... at MOUNTPOINT. One device of a volume is enough.\n"
+      "A block device may be given as LABEL=... or UUID=...",
       "moltfs mount");
   std::vector<std::string> options, words;
   bool foreground = false, lists_options = false;
