@@ -52,6 +52,17 @@ Result<void> check_mountpoint(const std::string& path) {
   return ok();
 }
 
+/// fusermount3, which unmounts for ordinary users, looks for the mount in /etc/mtab. Without that
+/// file they could mount and then not unmount.
+Result<void> check_mtab() {
+  if (geteuid() == 0 || access("/etc/mtab", R_OK) == 0) return ok();
+  const int err = errno;
+  return Error(errc_from_errno(err),
+               fmt::format("/etc/mtab: {}; without it an ordinary user cannot unmount. As root, run: "
+                           "ln -s ../proc/self/mounts /etc/mtab",
+                           strerror(err)));
+}
+
 /// True if one of `devices` is the source of a mount that this process sees.
 bool is_mounted(const std::vector<std::string>& devices) {
   const auto all = alloc::read_mountinfo();
@@ -77,6 +88,7 @@ class Daemon {
 
   Result<void> start() {
     TRY(check_mountpoint(request_.mountpoint));
+    TRY(check_mtab());
     TRY(mount_, open_volume());
     fuse::Server::Options options;
     options.mountpoint = request_.mountpoint;
