@@ -358,19 +358,35 @@ TEST_CASE_METHOD(Fixture,
   CHECK(refused.error().message() == loop->path() + ": is in use: mounted on " + mount_point);
 }
 
-TEST_CASE("the mount point of a device is found by number, that of an image by source") {
+TEST_CASE_METHOD(Fixture,
+                 "the mount point of a device is found by number, that of an image by source") {
+  const std::string image = directory.image("an image", MiB);
+  const std::string other = directory.image("other", MiB);
+  const std::string link = directory.path() + "/link";
+  REQUIRE(::link(image.c_str(), link.c_str()) == 0);
+  std::string escaped = image;
+  escaped.replace(escaped.find(' '), 1, "\\040");
   const auto mounts = parse_mountinfo(
       "22 1 0:21 / /proc rw - proc proc rw\n"
       "\n"
       "garbage\n"
       "36 35 98:0 /mnt1 /mnt/a\\040b\\134 rw,noatime master:1 - ext3 /dev/root rw\n"
-      "37 35 98:1 / /mnt/c rw - ext4 /dev/none rw\n");
-  CHECK(mount_point_in(mounts, makedev(98, 0)) == "/mnt/a b\\");
-  CHECK(mount_point_in(mounts, makedev(98, 1)) == "/mnt/c");
-  CHECK(mount_point_in(mounts, makedev(98, 2)).empty());
-  CHECK(mount_point_in({}, makedev(98, 2)).empty());
-  CHECK(mount_point_in(mounts, std::string("/dev/none")) == "/mnt/c");
-  CHECK(mount_point_in(mounts, std::string("/dev/other")).empty());
+      "37 35 98:1 / /mnt/c rw - ext4 /dev/none rw\n"
+      "38 35 0:99 / /mnt/d rw - fuse.moltfs " +
+      escaped + " rw\n");
+  const auto block = [](unsigned minor) {
+    Identity what;
+    what.layers.resize(1);
+    what.layers[0].id = {true, makedev(98, minor), 0};
+    return what;
+  };
+  CHECK(mount_point_in(mounts, block(0)) == "/mnt/a b\\");
+  CHECK(mount_point_in(mounts, block(1)) == "/mnt/c");
+  CHECK(mount_point_in(mounts, block(2)).empty());
+  CHECK(mount_point_in({}, block(2)).empty());
+  CHECK(mount_point_in(mounts, identify(image).value()) == "/mnt/d");
+  CHECK(mount_point_in(mounts, identify(link).value()) == "/mnt/d");
+  CHECK(mount_point_in(mounts, identify(other).value()).empty());
 }
 
 TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {

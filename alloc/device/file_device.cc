@@ -15,7 +15,6 @@
 #include <fstream>
 #include <system_error>
 
-#include "alloc/base/log.h"
 #include "alloc/device/holder.h"
 
 namespace moltfs::alloc {
@@ -76,6 +75,9 @@ Result<std::shared_ptr<FileDevice>> FileDevice::open(const std::string& path,
     }
     TRY(device->measure_image_file());
   }
+  if (options.exclusive) {
+    TRY(device->claims_, claim_layers(device->identity_, device->path_, device->read_only_));
+  }
   if (device->direct_io_) {
     TRY(device->check_direct_io());
   }
@@ -100,34 +102,40 @@ Error FileDevice::open_error(int err) const {
 }
 
 Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
-  // Checked before opening, as opening some kinds (pipes, tapes) has side effects.
-  struct stat status;
-  if (stat(path_.c_str(), &status) != 0) return open_error(errno);
-  const auto acceptable = [](mode_t mode) { return S_ISBLK(mode) || S_ISREG(mode); };
-  if (!acceptable(status.st_mode)) {
+  // What it is, is known before it is opened: opening some kinds (pipes, tapes) has side effects.
+  TRY(const auto name, open_path(path_));
+  TRY(identity_, identify(name.get(), path_));
+  if (!S_ISBLK(identity_.mode) && !S_ISREG(identity_.mode)) {
     return Error(Errc::invalid_argument,
                  fmt::format("{}: is {}, not a block device or an image file", path_,
-                             kind_of(status.st_mode)));
+                             kind_of(identity_.mode)));
   }
-  is_block_device_ = S_ISBLK(status.st_mode);
-  block_number_ = status.st_rdev;
+  TRY(check_outside(identity_, path_));
+  is_block_device_ = S_ISBLK(identity_.mode);
+  block_number_ = identity_.id.device;
 
   const int exclusive = is_block_device_ && options.exclusive ? O_EXCL : 0;
   const int flags = (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | exclusive;
   direct_io_ = options.direct_io;
-  fd_ = ::open(path_.c_str(), flags | (direct_io_ ? O_DIRECT : 0));
+  fd_ = reopen(name.get(), flags | (direct_io_ ? O_DIRECT : 0));
   if (fd_ < 0 && errno == EINVAL && direct_io_) {
     direct_io_ = false;
-    fd_ = ::open(path_.c_str(), flags);
+    fd_ = reopen(name.get(), flags);
   }
   if (fd_ < 0) return open_error(errno);
 
-  struct stat opened;
-  if (fstat(fd_, &opened) != 0) return open_error(errno);
-  if ((opened.st_mode & S_IFMT) != (status.st_mode & S_IFMT) || opened.st_rdev != status.st_rdev) {
+  TRY(const auto opened, identify(fd_, path_));
+  if (opened.id != identity_.id) {
     return Error(Errc::busy, fmt::format("{}: changed while it was opened", path_));
   }
   return ok();
+}
+
+/// Opens what `name` (O_PATH) stands for.
+int FileDevice::reopen(int name, int flags) const {
+  const int fd = ::open(fmt::format("/proc/self/fd/{}", name).c_str(), flags);
+  if (fd >= 0 || errno != ENOENT || access("/proc/self/fd", F_OK) == 0) return fd;
+  return ::open(path_.c_str(), flags);  // there is no /proc
 }
 
 Result<void> FileDevice::measure_block_device() {
@@ -161,24 +169,7 @@ Result<void> FileDevice::measure_image_file() {
 }
 
 Result<void> FileDevice::lock_image_file() {
-  struct flock lock {};  // the whole file
-  lock.l_type = read_only_ ? F_RDLCK : F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return ok();
-  switch (errno) {
-    case EAGAIN:
-    case EACCES:
-      return Error(Errc::device_in_use, fmt::format("{}: is in use: {}", path_, holder_of(path_)));
-    case EINVAL:
-    case ENOLCK:
-    case ENOSYS:
-    case EOPNOTSUPP:
-      log_warning("{}: its filesystem has no locks ({}); make sure that nothing else uses it",
-                  path_, text_of_errno(errno));
-      return ok();
-    default:
-      return open_error(errno);
-  }
+  return lock_range(fd_, identity_.layers.front(), identity_, path_, read_only_);
 }
 
 /// Some filesystems accept O_DIRECT when a file is opened and refuse it when the file is read.

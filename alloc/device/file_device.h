@@ -8,7 +8,9 @@
 #include <memory>
 #include <string>
 
+#include "alloc/device/claim.h"
 #include "alloc/device/device.h"
+#include "alloc/device/identity.h"
 
 namespace moltfs::alloc {
 
@@ -28,6 +30,7 @@ class FileDevice final : public Device {
   bool can_discard() const override { return can_discard_.load(std::memory_order_relaxed); }
 
   int fd() const { return fd_; }
+  const Identity& identity() const { return identity_; }
   bool is_block_device() const { return is_block_device_; }
   bool direct_io() const { return direct_io_; }
   /// To be called if the kernel does not support discarding here: it is not tried again.
@@ -40,11 +43,14 @@ class FileDevice final : public Device {
   Result<void> measure_image_file();
   Result<void> lock_image_file();
   Result<void> check_direct_io();
+  int reopen(int name, int flags) const;
   Error open_error(int err) const;
 
   const std::string path_;
   const bool read_only_;
   int fd_ = -1;
+  Identity identity_;
+  Claims claims_;           // on what lies under it
   dev_t block_number_ = 0;  // of a block device
   bool is_block_device_ = false;
   bool direct_io_ = false;

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "alloc/device/machine.h"
+
 namespace moltfs::alloc {
 namespace {
 
@@ -41,26 +43,32 @@ bool is_swap(dev_t block_device) {
 
 }  // namespace
 
-std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, dev_t block_device) {
-  const std::string number = fmt::format("{}:{}", major(block_device), minor(block_device));
-  // Mounts of filesystems with device numbers of their own (FUSE, btrfs) are found by source.
-  return first_mount_point(mounts, [&](const MountinfoEntry& entry) {
-    return entry.device_number == number || names_block_device(entry.source, block_device);
-  });
-}
-
-std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const std::string& image) {
-  return first_mount_point(mounts,
-                           [&](const MountinfoEntry& entry) { return entry.source == image; });
-}
-
-std::string holder_of(const std::string& image) {
-  const std::string mount_point = mount_point_in(read_mountinfo(), image);
-  return mount_point.empty() ? "locked by another mount or program" : "mounted on " + mount_point;
+std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const Identity& what) {
+  const auto has_number = [&](const MountinfoEntry& entry) {
+    const dev_t number = device_number_of(entry.device_number);
+    return std::any_of(what.layers.begin(), what.layers.end(), [number](const StorageLayer& layer) {
+      return layer.id.is_block_device && layer.id.device == number;
+    });
+  };
+  // Mounts of filesystems with device numbers of their own (FUSE, btrfs) are found by source. Other
+  // paths than these are not touched: one on a dead network filesystem would hang.
+  const auto has_source = [&](const MountinfoEntry& entry) {
+    const bool is_path = entry.source.starts_with("/dev/") ||
+                         (entry.source.starts_with('/') && entry.type == "fuse.moltfs");
+    if (!is_path || major(device_number_of(entry.device_number)) != 0) return false;
+    const auto source = identify(entry.source);
+    return source && source.value().is_same(what);
+  };
+  return first_mount_point(
+      mounts, [&](const MountinfoEntry& entry) { return has_number(entry) || has_source(entry); });
 }
 
 std::string holder_of(dev_t block_device) {
-  const std::string mount_point = mount_point_in(read_mountinfo(), block_device);
+  Identity what;
+  Machine machine;
+  what.id = {true, block_device, 0};
+  what.layers = layers_of(machine, what.id);
+  const std::string mount_point = mount_point_in(machine.mounts(), what);
   if (!mount_point.empty()) return "mounted on " + mount_point;
   if (is_swap(block_device)) return "used for swap";
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "alloc/device/identity.h"
 #include "alloc/device/mountinfo.h"
 
 namespace moltfs::alloc {
@@ -15,12 +16,8 @@ namespace moltfs::alloc {
 /// dm-0"; empty if unknown.
 std::string holder_of(dev_t block_device);
 
-/// Who has an image file locked: "mounted on /mnt/x" if it is the first device of a mount,
-/// otherwise "locked by another mount or program".
-std::string holder_of(const std::string& image);
-
-/// Where the block device or image is mounted according to `mounts`; empty if it is not.
-std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, dev_t block_device);
-std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const std::string& image);
+/// Where the storage is mounted according to `mounts`: itself, or another name of it (a loop device
+/// on it, its file). Of a moltfs only the first device is known. Empty if it is not mounted.
+std::string mount_point_in(const std::vector<MountinfoEntry>& mounts, const Identity& what);
 
 }  // namespace moltfs::alloc

@@ -2,7 +2,10 @@
 // Parsing /proc/self/mountinfo; proc_pid_mountinfo(5) describes the fields.
 #include "alloc/device/mountinfo.h"
 
+#include <sys/sysmacros.h>
+
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -30,9 +33,15 @@ std::optional<MountinfoEntry> parse_line(std::string_view line) {
   if (fields.size() < kFixedFields) return std::nullopt;
   const auto dash = std::find(fields.begin() + kFixedFields, fields.end(), "-");
   if (fields.end() - dash <= static_cast<ptrdiff_t>(kFieldsAfterDash)) return std::nullopt;
-  return MountinfoEntry{std::string(fields[2]), unescape_mount_path(fields[4]),
-                        unescape_mount_path(dash[1]), unescape_mount_path(dash[2]),
-                        std::string(fields[5]) + "," + std::string(dash[3])};
+  MountinfoEntry entry;
+  std::from_chars(fields[0].data(), fields[0].data() + fields[0].size(), entry.id);
+  entry.device_number = fields[2];
+  entry.root = unescape_mount_path(fields[3]);
+  entry.mountpoint = unescape_mount_path(fields[4]);
+  entry.type = unescape_mount_path(dash[1]);
+  entry.source = unescape_mount_path(dash[2]);
+  entry.options = std::string(fields[5]) + "," + std::string(dash[3]);
+  return entry;
 }
 
 bool is_octal(char c) {
@@ -55,6 +64,41 @@ std::string unescape_mount_path(std::string_view text) {
     i += 3;
   }
   return plain;
+}
+
+const MountinfoEntry* mount_of_path(const std::vector<MountinfoEntry>& mounts,
+                                    std::string_view path) {
+  const auto lies_under = [path](std::string_view directory) {
+    return directory == "/" || path == directory ||
+           (path.starts_with(directory) && path[directory.size()] == '/');
+  };
+  const MountinfoEntry* best = nullptr;
+  for (const MountinfoEntry& entry : mounts) {
+    if (!lies_under(entry.mountpoint)) continue;
+    if (best == nullptr || entry.mountpoint.size() >= best->mountpoint.size()) best = &entry;
+  }
+  return best;
+}
+
+const MountinfoEntry* mount_of_id(const std::vector<MountinfoEntry>& mounts, uint64_t id) {
+  for (const MountinfoEntry& entry : mounts) {
+    if (static_cast<uint64_t>(entry.id) == id) return &entry;
+  }
+  return nullptr;
+}
+
+dev_t device_number_of(std::string_view text) {
+  const size_t colon = std::min(text.find(':'), text.size());
+  unsigned parts[2] = {0, 0};
+  for (unsigned& part : parts) {
+    const bool is_first = &part == parts;
+    const std::string_view digits = is_first              ? text.substr(0, colon)
+                                    : colon < text.size() ? text.substr(colon + 1)
+                                                          : std::string_view();
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), part);
+    if (error != std::errc() || end != digits.data() + digits.size()) return 0;
+  }
+  return makedev(parts[0], parts[1]);
 }
 
 std::vector<MountinfoEntry> parse_mountinfo(std::string_view text) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "alloc/device/mountinfo.h"
 
+#include <sys/sysmacros.h>
+
 #include <algorithm>
 
 #include "test/support/catch.h"
@@ -18,7 +20,9 @@ TEST_CASE("lines of mountinfo; those that do not parse are left out") {
       "38 35 0:34 / /mnt/d rw -\n"
       "39 35 0:35 / /mnt/- rw - tmpfs - rw");
   REQUIRE(entries.size() == 3);
+  CHECK(entries[0].id == 36);
   CHECK(entries[0].device_number == "98:0");
+  CHECK(entries[0].root == "/");
   CHECK(entries[0].mountpoint == "/mnt/a b");
   CHECK(entries[0].type == "fuse.moltfs");
   CHECK(entries[0].source == "/img\tx");
@@ -42,6 +46,34 @@ TEST_CASE("escapes of paths in mountinfo") {
   CHECK(unescape_mount_path("\\04") == "\\04");
   CHECK(unescape_mount_path("\\048x\\") == "\\048x\\");
   CHECK(unescape_mount_path("\\\\040") == "\\ ");
+}
+
+TEST_CASE("the mount of a path") {
+  const auto mounts = parse_mountinfo(
+      "1 0 0:1 / / rw - ext4 /dev/sda rw\n"
+      "2 1 0:2 / /mnt rw - ext4 /dev/sdb rw\n"
+      "3 2 0:3 / /mnt rw - tmpfs none rw\n"
+      "4 3 0:4 /sub /mnt/a\\040b rw - ext4 /dev/sdc rw\n");
+  const auto id_of = [&](std::string_view path) { return mount_of_path(mounts, path)->id; };
+  CHECK(id_of("/") == 1);
+  CHECK(id_of("/mnt2/x") == 1);
+  CHECK(id_of("/mnt") == 3);
+  CHECK(id_of("/mnt/x") == 3);
+  CHECK(id_of("/mnt/a b/x") == 4);
+  CHECK(id_of("/mnt/a") == 3);
+  CHECK(mounts[3].root == "/sub");
+  CHECK(mount_of_path({}, "/") == nullptr);
+  CHECK(mount_of_id(mounts, 3) == &mounts[2]);
+  CHECK(mount_of_id(mounts, 5) == nullptr);
+}
+
+TEST_CASE("device numbers") {
+  CHECK(device_number_of("7:3") == makedev(7, 3));
+  CHECK(device_number_of("0:45") == makedev(0, 45));
+  for (const char* text : {"", ":", "7", "7:", ":3", "7:3:1", "7:x", "a:3", " 7:3", "7:3 "}) {
+    INFO(text);
+    CHECK(device_number_of(text) == 0);
+  }
 }
 
 TEST_CASE("this process has a root mount") {
