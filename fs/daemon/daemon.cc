@@ -57,10 +57,11 @@ Result<void> check_mountpoint(const std::string& path) {
 Result<void> check_mtab() {
   if (geteuid() == 0 || access("/etc/mtab", R_OK) == 0) return ok();
   const int err = errno;
-  return Error(errc_from_errno(err),
-               fmt::format("/etc/mtab: {}; without it an ordinary user cannot unmount. As root, run: "
-                           "ln -s ../proc/self/mounts /etc/mtab",
-                           strerror(err)));
+  return Error(
+      errc_from_errno(err),
+      fmt::format("/etc/mtab: {}; without it an ordinary user cannot unmount. As root, run: "
+                  "ln -s ../proc/self/mounts /etc/mtab",
+                  strerror(err)));
 }
 
 /// True if one of `devices` is the source of a mount that this process sees.
