@@ -147,7 +147,7 @@ def check_names(names):
         folders[path.stem].add(str(path.parent))
     for stem, where in sorted(folders.items()):
         if len(where) > 1 and stem not in COMMON_NAMES:
-            problems.append(f"the file name {stem} stands in {', '.join(sorted(where))}")
+            problems.append(f"the file name {stem} is in {', '.join(sorted(where))}")
 
 
 def main():

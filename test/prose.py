@@ -250,7 +250,7 @@ class Commands:
 
 
 def shown_commands(name):
-    """The lines of code blocks, and what stands in backquotes: (line, text)."""
+    """The lines of code blocks, and what is in backquotes: (line, text)."""
     for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
         if line.startswith("    "):
             yield number, line

@@ -118,7 +118,7 @@ class TestFilesystem {
   std::unique_ptr<Filesystem> filesystem_;
 };
 
-/// Makes something and lets go of the reference.
+/// Makes something and drops its reference.
 inline Attributes make(TestFilesystem& fs, InodeNumber parent, std::string_view name, uint32_t mode,
                        const Caller& caller = {}) {
   const Attributes made = must(fs->make(parent, name, mode, 0, caller));

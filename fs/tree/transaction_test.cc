@@ -509,7 +509,7 @@ TEST_CASE("waiters of a commit do not wait for its discards, unless they need th
   t.devices.set_hook({});
 }
 
-TEST_CASE("a full volume refuses to grow, lets go, and grows again") {
+TEST_CASE("a full volume refuses to grow, frees what is deleted, and grows again") {
   TestVolume t(64 * kMiB, {.cache_bytes = 4 * kMiB});
   const std::string value(3000, 'v');
   uint64_t count = 0;

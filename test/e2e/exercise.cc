@@ -11,7 +11,7 @@
 //   --size BYTES     of the files at most (default 384 KiB)
 //   --journal FILE   how far it is, for verify; on another filesystem
 //   --drop-caches    through /proc/sys/vm/drop_caches now and then (root; the whole machine)
-//   --pollute        stores behind the end of the file through a mapping
+//   --pollute        stores after the end of the file through a mapping
 //   --exact-holes    SEEK_DATA must not find a block that was punched or never written
 //   --verbose        tells every operation
 //

@@ -21,7 +21,7 @@ struct Settings {
   double seconds = 1e9;
   uint64_t max_size = 384 * 1024;
   bool drop_caches = false;  ///< through /proc now and then (needs root, concerns the machine)
-  bool pollute = false;      ///< store behind the end of the file through a mapping
+  bool pollute = false;      ///< store after the end of the file through a mapping
   bool exact_holes = false;  ///< SEEK_DATA finds no block that should be a hole
   bool verbose = false;
 };

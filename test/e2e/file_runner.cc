@@ -231,7 +231,7 @@ void FileRunner::run_write(const Operation& op, const FileModel&) {
   }
 }
 
-/// What lies behind the end of the file: zeros, then nothing.
+/// What lies after the end of the file: zeros, then nothing.
 void FileRunner::check_end_of_mapping(const FileModel& model) {
   char* map = file(op_.file).mapping();
   const uint64_t end = block_up(model.size());
@@ -240,7 +240,7 @@ void FileRunner::check_end_of_mapping(const FileModel& model) {
     const uint64_t tail = end - model.size();
     if (!copy_guarded(bytes, map + model.size(), tail)) failed("SIGBUS in the last page");
     const bool zeros = std::all_of(bytes, bytes + tail, [](char c) { return c == 0; });
-    if (!zeros && !settings_.pollute) wrong("a mapping shows bytes behind the end of the file");
+    if (!zeros && !settings_.pollute) wrong("a mapping shows bytes after the end of the file");
     if (settings_.pollute) {
       std::memset(bytes, 'x', tail);
       if (!copy_guarded(map + model.size(), bytes, tail)) failed("SIGBUS in the last page");

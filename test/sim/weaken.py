@@ -8,7 +8,7 @@
 A mutant is a text file: a sentence that says what it breaks, then one or more edits of one source:
 
     --- in replace/copier.cc replace
-    the text as it stands in the source
+    the text as it is in the source
     --- by
     the text to put there (may be empty)
 

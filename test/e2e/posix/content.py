@@ -282,7 +282,7 @@ def mapping():
     os.pwrite(fd, b"m" * 5000, 0)
     shared, other = mapped_pages(fd), mapped_pages(fd)
     private = mapped_pages(fd, mmap.MAP_PRIVATE)
-    expect("zeros behind the end", shared[5000:8192], bytes(3192))
+    expect("zeros after the end", shared[5000:8192], bytes(3192))
     shared[0:5] = b"shown"
     expect("another mapping", other[0:5], b"shown")
     expect("read", os.pread(fd, 5, 0), b"shown")
