@@ -21,7 +21,7 @@ build_packages=(g++ cmake ninja-build pkg-config libfuse3-dev libboost1.81-dev l
 run_packages=(fuse3 util-linux coreutils)
 test_packages=(catch2 libboost-context1.81-dev attr acl e2fsprogs btrfs-progs rsync git sqlite3
   python3 fio procps spin gcc patch make postmark dbench qemu-utils stress-ng zstd
-  xfsprogs clang-format-14)
+  xfsprogs clang-format-14 clang-tidy-14)
 # Peers of scripts/bench; it does without those that a machine cannot have.
 bench_packages=(python3 util-linux tar)
 peer_packages=(e2fsprogs btrfs-progs fuse2fs zfs-fuse qemu-system-common qemu-utils)
