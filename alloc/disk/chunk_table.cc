@@ -69,6 +69,10 @@ bool fits_profile(const Chunk& chunk) {
   return false;
 }
 
+uint64_t max_length(ChunkKind kind) {
+  return kind == ChunkKind::data ? kMaxDataChunkBytes : kMaxMetadataChunkBytes;
+}
+
 Result<void> validate_shape(const Chunk& chunk, const ChunkTableLimits& limits) {
   if (chunk.kind != ChunkKind::data && chunk.kind != ChunkKind::metadata) {
     return bad_chunk(chunk, "kind {} is unknown", static_cast<unsigned>(chunk.kind));
@@ -82,7 +86,7 @@ Result<void> validate_shape(const Chunk& chunk, const ChunkTableLimits& limits) 
   }
   const uint64_t row = uint64_t{chunk.columns()} * chunk.stripe_unit;
   if (chunk.start.value % kNodeSize != 0 || chunk.length == 0 || chunk.length % row != 0 ||
-      chunk.length > kMaxLogical || chunk.start.value > kMaxLogical ||
+      chunk.length > max_length(chunk.kind) || chunk.start.value > kMaxLogical ||
       chunk.range().end() > limits.next_logical) {
     return bad_chunk(chunk, "length {} is impossible", chunk.length);
   }

@@ -186,3 +186,20 @@ TEST_CASE("a table that does not fit its slot is refused") {
   REQUIRE(table_of(most));
   REQUIRE(table_of(most + 1).error() == Errc::bad_chunk_table);
 }
+
+TEST_CASE("a chunk that is longer than any chunk is made is refused") {
+  Fixture f;
+  for (DeviceEntry& entry : f.devices) entry.size_bytes = kMaxVolumeBytes / 4;
+  const ChunkTableLimits limits{f.devices, LogicalOffset(kMaxLogical), Generation(9)};
+  const auto accepted = [&](ChunkKind kind, uint64_t length) {
+    Chunk c = chunk(0, 1, Profile::single, {stripe(1, 4)});
+    c.kind = kind;
+    c.length = length;
+    return validate_chunks(list_of({c}), limits).has_value();
+  };
+  CHECK(accepted(ChunkKind::data, kMaxDataChunkBytes));
+  CHECK_FALSE(accepted(ChunkKind::data, kMaxDataChunkBytes + MiB));
+  CHECK_FALSE(accepted(ChunkKind::data, uint64_t{1} << 59));
+  CHECK(accepted(ChunkKind::metadata, kMaxMetadataChunkBytes));
+  CHECK_FALSE(accepted(ChunkKind::metadata, kMaxMetadataChunkBytes + MiB));
+}

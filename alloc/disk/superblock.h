@@ -34,6 +34,16 @@ inline constexpr uint64_t kMinChunkSize = 1024 * 1024;
 inline constexpr uint64_t kMaxChunkSize = uint64_t{1} << 40;
 inline constexpr uint64_t kFirstLogical = 1024 * 1024;      ///< so that address 0 is never valid
 inline constexpr uint64_t kMaxLogical = uint64_t{1} << 62;  ///< end of the logical address space
+/// The longest chunks. New ones are much shorter: a chunk's length is a claim that costs nothing on
+/// a sparse device, and what is kept in memory for it must not depend on such a claim.
+inline constexpr uint64_t kMaxDataChunkBytes = kMaxChunkSize;
+inline constexpr uint64_t kMaxMetadataChunkBytes = 1024 * 1024 * 1024;
+/// Of one device, and of all devices of a volume together.
+inline constexpr uint64_t kMaxVolumeBytes = uint64_t{1} << 62;
+/// No generation is later. A volume is mounted for writing only if kSpareGenerations are left: more
+/// than the commits of any mount, so that no commit reaches the end.
+inline constexpr Generation kMaxGeneration{uint64_t{1} << 62};
+inline constexpr uint64_t kSpareGenerations = uint64_t{1} << 40;
 inline constexpr size_t kMaxDevices = 64;
 inline constexpr size_t kMaxLabelBytes = 255;
 inline constexpr size_t kMaxPathBytes = 512;  ///< recorded paths; longer ones are recorded empty
@@ -101,6 +111,10 @@ struct Superblock {
 
 /// Checks every field. Errors: bad_superblock (the detail says which field), unsupported_feature.
 Result<void> validate(const Superblock& superblock);
+/// True if enough generations follow `generation` for a mount that writes.
+inline bool leaves_generations(Generation generation) {
+  return generation <= kMaxGeneration - kSpareGenerations;
+}
 /// Encodes copy `copy` (0 or 1), padded to a multiple of kBlockSize. Error: invalid_argument if
 /// `superblock` is not valid (the detail says which field).
 Result<AlignedBuffer> encode(const Superblock& superblock, unsigned copy = 0);

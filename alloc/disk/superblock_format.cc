@@ -64,6 +64,7 @@ Result<void> validate_devices(const Superblock& sb) {
   }
   std::set<Uuid> uuids;
   DeviceId last;
+  uint64_t total = 0;
   for (const DeviceEntry& entry : sb.devices) {
     if (entry.devid <= last || entry.devid.value > UINT32_MAX) {
       return bad("device table: devid {} follows devid {}", entry.devid.value, last.value);
@@ -72,9 +73,13 @@ Result<void> validate_devices(const Superblock& sb) {
     if (entry.uuid.is_nil() || !uuids.insert(entry.uuid).second) {
       return bad("devid {}: uuid {} is nil or used twice", last.value, entry.uuid.to_string());
     }
-    if (entry.size_bytes < kMinDeviceBytes || entry.size_bytes > uint64_t{1} << 62 ||
+    if (entry.size_bytes < kMinDeviceBytes || entry.size_bytes > kMaxVolumeBytes ||
         entry.size_bytes % kBlockSize != 0) {
       return bad("devid {}: size {} is impossible", last.value, entry.size_bytes);
+    }
+    total += entry.size_bytes;
+    if (total > kMaxVolumeBytes) {
+      return bad("the devices have more than {} bytes together", kMaxVolumeBytes);
     }
     if (!is_text(entry.path, kMaxPathBytes))
       return bad("devid {}: path is too long or has a zero byte", last.value);
@@ -299,6 +304,10 @@ Result<void> validate(const Superblock& sb) {
   TRY(check_features(sb.incompatible_features));
   if (sb.volume.is_nil()) return bad("volume uuid is nil");
   if (sb.generation.value == 0) return bad("generation is 0");
+  if (sb.generation > kMaxGeneration) {
+    return bad("generation {} is impossible: the last one is {}", sb.generation.value,
+               kMaxGeneration.value);
+  }
   const bool has_log = (sb.incompatible_features & format::kFeatureFsyncLog) != 0;
   if (has_log != (sb.log_id != 0)) return bad("log id {} does not fit the features", sb.log_id);
   if (!is_text(sb.label, kMaxLabelBytes)) {

@@ -261,3 +261,24 @@ TEST_CASE("a superblock of many blocks is read completely") {
   REQUIRE(read_superblock(disk.engine(), *disk.device).value() == largest());
   REQUIRE(describe(largest()).find("replaced of devid 4") != std::string::npos);
 }
+
+TEST_CASE("generations and sizes have an end") {
+  const auto decode_number = [](size_t offset, uint64_t value) {
+    return decode_with(sample(), [&](std::byte* p) {
+      value = boost::endian::native_to_little(value);
+      std::memcpy(p + offset, &value, sizeof value);
+    });
+  };
+  constexpr size_t kGeneration = offsetof(format::SuperblockHeader, generation);
+  CHECK(decode_number(kGeneration, kMaxGeneration.value));
+  for (const uint64_t generation : {kMaxGeneration.value + 1, ~uint64_t{0} - 3, ~uint64_t{0}}) {
+    const auto decoded = decode_number(kGeneration, generation);
+    REQUIRE_FALSE(decoded);
+    CHECK(decoded.error().message().find("is impossible: the last one is") != std::string::npos);
+  }
+  Superblock sb = sample();
+  sb.devices[0].size_bytes = kMaxVolumeBytes - sb.devices[1].size_bytes;
+  CHECK(encode(sb));
+  sb.devices[0].size_bytes += kBlockSize;
+  CHECK_FALSE(encode(sb));
+}

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/strong_types.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -59,86 +60,107 @@ uint64_t BlockMap::blocks_in(uint64_t page) const {
   return std::min(kPageBlocks, size_ - page * kPageBlocks);
 }
 
-void BlockMap::make_pages() {
-  if (pages_.empty()) pages_.resize((size_ + kPageBlocks - 1) / kPageBlocks);
+/// Null: nothing has touched it.
+const BlockMap::Page* BlockMap::find_page(uint64_t page) const {
+  if (groups_.empty()) return nullptr;
+  const auto& group = groups_[page / kGroupPages];
+  return group ? &(*group)[page % kGroupPages] : nullptr;
 }
 
-void BlockMap::make_bits(uint64_t page) {
-  Page& p = pages_[page];
-  if (p.bits) return;
-  p.bits = std::make_unique<Bits>();
-  p.bits->fill(p.free == 0 ? kAllOnes : 0);
+BlockMap::Page& BlockMap::make_page(uint64_t page) {
+  if (groups_.empty()) groups_.resize((page_count() + kGroupPages - 1) / kGroupPages);
+  auto& group = groups_[page / kGroupPages];
+  if (!group) {
+    group = std::make_unique<Group>();
+    const uint64_t first = round_down(page, kGroupPages);
+    const uint64_t end = std::min(first + kGroupPages, page_count());
+    for (uint64_t i = first; untouched_is_free_ && i < end; ++i) {
+      Page& made = (*group)[i - first];
+      made.free = made.longest = static_cast<uint16_t>(blocks_in(i));
+    }
+  }
+  return (*group)[page % kGroupPages];
+}
+
+void BlockMap::make_bits(Page& page, uint64_t index) {
+  if (page.bits) return;
+  page.bits = std::make_unique<Bits>();
+  page.bits->fill(page.free == 0 ? kAllOnes : 0);
   // Blocks beyond the end of the chunk stay busy.
-  for_each_word(blocks_in(page), kPageBlocks, [&](uint64_t w, uint64_t m) { (*p.bits)[w] |= m; });
+  for_each_word(blocks_in(index), kPageBlocks,
+                [&](uint64_t w, uint64_t m) { (*page.bits)[w] |= m; });
+}
+
+uint64_t BlockMap::longest_in(uint64_t page) const {
+  if (const Page* touched = find_page(page)) return touched->longest;
+  return untouched_is_free_ ? blocks_in(page) : 0;
 }
 
 bool BlockMap::busy(uint64_t block) const {
   ASSERT(block < size_);
-  if (pages_.empty()) return true;
-  const Page& page = pages_[block / kPageBlocks];
-  if (!page.bits) return page.free == 0;
+  const Page* page = find_page(block / kPageBlocks);
+  if (!page) return !untouched_is_free_;
+  if (!page->bits) return page->free == 0;
   const uint64_t bit = block % kPageBlocks;
-  return (*page.bits)[bit / 64] >> (bit % 64) & 1;
+  return (*page->bits)[bit / 64] >> (bit % 64) & 1;
 }
 
-uint64_t BlockMap::free_in(const Page& page, uint64_t from, uint64_t to) const {
-  if (!page.bits) return page.free == 0 ? 0 : to - from;
+uint64_t BlockMap::free_in(uint64_t page, uint64_t from, uint64_t to) const {
+  const Page* touched = find_page(page);
+  if (!touched) return untouched_is_free_ ? to - from : 0;
+  if (!touched->bits) return touched->free == 0 ? 0 : to - from;
   uint64_t count = 0;
   for_each_word(from, to, [&](uint64_t w, uint64_t m) {
-    count += static_cast<uint64_t>(std::popcount(~(*page.bits)[w] & m));
+    count += static_cast<uint64_t>(std::popcount(~(*touched->bits)[w] & m));
   });
   return count;
 }
 
 uint64_t BlockMap::count_free(BlockRun run) const {
   ASSERT(run.end() <= size_);
-  if (pages_.empty()) return 0;
   uint64_t count = 0;
   for (uint64_t at = run.first; at < run.end();) {
     const uint64_t page = at / kPageBlocks;
     const uint64_t stop = std::min(run.end(), (page + 1) * kPageBlocks);
-    count += free_in(pages_[page], at - page * kPageBlocks, stop - page * kPageBlocks);
+    count += free_in(page, at - page * kPageBlocks, stop - page * kPageBlocks);
     at = stop;
   }
   return count;
 }
 
 void BlockMap::clear_all() {
-  pages_.clear();
-  make_pages();
-  for (uint64_t i = 0; i < pages_.size(); ++i) {
-    pages_[i].free = pages_[i].longest = static_cast<uint16_t>(blocks_in(i));
-  }
+  groups_.clear();
+  untouched_is_free_ = true;
   free_ = size_;
   longest_ = size_ == 0 ? 0 : blocks_in(0);
   count_frozen_free();
 }
 
 void BlockMap::set_in_page(uint64_t page, uint64_t from, uint64_t to) {
-  Page& p = pages_[page];
-  const uint64_t changed = free_in(p, from, to);
+  const uint64_t changed = free_in(page, from, to);
   if (changed == 0) return;
+  Page& p = make_page(page);
   free_ -= changed;
   if (changed == p.free) {
     p = Page();
     return;
   }
-  make_bits(page);
+  make_bits(p, page);
   for_each_word(from, to, [&](uint64_t w, uint64_t m) { (*p.bits)[w] |= m; });
   p.free = static_cast<uint16_t>(p.free - changed);
   p.longest = std::min(p.longest, p.free);
 }
 
 void BlockMap::clear_in_page(uint64_t page, uint64_t from, uint64_t to) {
-  Page& p = pages_[page];
-  const uint64_t changed = to - from - free_in(p, from, to);
+  const uint64_t changed = to - from - free_in(page, from, to);
   if (changed == 0) return;
+  Page& p = make_page(page);
   free_ += changed;
   if (p.free + changed == blocks_in(page)) {
     p.bits.reset();
     p.free = p.longest = static_cast<uint16_t>(blocks_in(page));
   } else {
-    make_bits(page);
+    make_bits(p, page);
     for_each_word(from, to, [&](uint64_t w, uint64_t m) { (*p.bits)[w] &= ~m; });
     p.free = static_cast<uint16_t>(p.free + changed);
     const uint64_t run = next_one(*p.bits, 0, to, blocks_in(page)) - after_last_one(*p.bits, from);
@@ -149,7 +171,6 @@ void BlockMap::clear_in_page(uint64_t page, uint64_t from, uint64_t to) {
 
 uint64_t BlockMap::set(BlockRun run) {
   ASSERT(run.end() <= size_);
-  if (pages_.empty()) return 0;
   const uint64_t before = free_;
   for (uint64_t at = run.first; at < run.end();) {
     const uint64_t page = at / kPageBlocks;
@@ -163,7 +184,6 @@ uint64_t BlockMap::set(BlockRun run) {
 
 uint64_t BlockMap::clear(BlockRun run) {
   ASSERT(run.end() <= size_);
-  make_pages();
   const uint64_t before = free_;
   for (uint64_t at = run.first; at < run.end();) {
     const uint64_t page = at / kPageBlocks;
@@ -189,30 +209,33 @@ BlockRun BlockMap::search(uint64_t wanted) {
   BlockRun best;
   const uint64_t start = cursor_ / kPageBlocks;
   // The page of the cursor comes first, from the cursor on, and again last, as a whole.
-  for (uint64_t i = 0; i <= pages_.size(); ++i) {
-    const uint64_t index = (start + i) % pages_.size();
-    Page& page = pages_[index];
-    if (page.longest <= best.count) continue;
+  const uint64_t pages = page_count();
+  for (uint64_t i = 0; i <= pages; ++i) {
+    const uint64_t index = (start + i) % pages;
+    if (longest_in(index) <= best.count) continue;
     const BlockRun run = search_page(index, i == 0 ? cursor_ % kPageBlocks : 0, wanted);
     if (run.count >= wanted) return run;
-    if (i > 0 && !touches_frozen({index * kPageBlocks, blocks_in(index)})) {
-      page.longest = static_cast<uint16_t>(run.count);
+    const bool is_exact = i > 0 && !touches_frozen({index * kPageBlocks, blocks_in(index)});
+    if (is_exact && run.count < longest_in(index)) {
+      make_page(index).longest = static_cast<uint16_t>(run.count);
     }
     if (run.count > best.count) best = run;
   }
   longest_ = 0;
-  for (const Page& page : pages_) longest_ = std::max<uint64_t>(longest_, page.longest);
+  for (uint64_t i = 0; i < pages && longest_ < kPageBlocks; ++i) {
+    longest_ = std::max(longest_, longest_in(i));
+  }
   return best;
 }
 
 BlockRun BlockMap::search_page(uint64_t page, uint64_t from, uint64_t wanted) const {
   static constexpr Bits kNone{};
-  const Page& p = pages_[page];
+  const Page* p = find_page(page);
   const uint64_t base = page * kPageBlocks;
   const uint64_t end = blocks_in(page);
   BlockRun best;
-  if (p.free == 0) return best;
-  const Bits& bits = p.bits ? *p.bits : kNone;
+  if (p ? p->free == 0 : !untouched_is_free_) return best;
+  const Bits& bits = p && p->bits ? *p->bits : kNone;
   for (uint64_t at = from; at < end;) {
     const uint64_t first = next_one(bits, kAllOnes, at, end);
     if (first == end) break;

@@ -2,8 +2,9 @@
 // Which blocks of one chunk are busy and which are frozen; finding runs of free blocks.
 //
 // A bitmap in pages of 4096 blocks. A page in which all blocks are free, or all are busy, has no
-// bits: memory is used only where a chunk is mixed. Each page has an upper bound of its longest
-// free run. The bound rises when blocks come free, and a search that finds nothing makes it exact.
+// bits: memory is used only where a chunk is mixed. Pages that nothing has touched since the map
+// was made or cleared have no memory at all: a chunk may be much longer than what it holds. Each
+// page has an upper bound of its longest free run. The bound rises when blocks come free, and a search that finds nothing makes it exact.
 // So searches of a full or fragmented chunk skip the pages that cannot help. A run that is found
 // never crosses a page.
 //
@@ -69,10 +70,16 @@ class BlockMap {
     uint16_t longest = 0;  // upper bound of the free runs
   };
 
+  static constexpr uint64_t kGroupPages = 64;
+  using Group = std::array<Page, kGroupPages>;
+
+  uint64_t page_count() const { return (size_ + kPageBlocks - 1) / kPageBlocks; }
   uint64_t blocks_in(uint64_t page) const;
-  void make_pages();
-  void make_bits(uint64_t page);
-  uint64_t free_in(const Page& page, uint64_t from, uint64_t to) const;
+  const Page* find_page(uint64_t page) const;
+  Page& make_page(uint64_t page);
+  void make_bits(Page& page, uint64_t index);
+  uint64_t longest_in(uint64_t page) const;
+  uint64_t free_in(uint64_t page, uint64_t from, uint64_t to) const;
   void set_in_page(uint64_t page, uint64_t from, uint64_t to);
   void clear_in_page(uint64_t page, uint64_t from, uint64_t to);
   BlockRun search(uint64_t wanted);
@@ -83,7 +90,9 @@ class BlockMap {
   void count_frozen_free();
 
   uint64_t size_;
-  std::vector<Page> pages_;  // empty: all busy
+  // Null, or empty as a whole: all blocks are as untouched_is_free_ says.
+  std::vector<std::unique_ptr<Group>> groups_;
+  bool untouched_is_free_ = false;
   uint64_t free_ = 0;
   uint64_t longest_ = 0;
   uint64_t cursor_ = 0;

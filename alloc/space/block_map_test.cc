@@ -162,5 +162,22 @@ TEST_CASE("a fragmented chunk of 16 GiB is searched quickly") {
   CHECK(seconds < 10);  // CPU time; if each search covered the whole chunk it would be minutes
 }
 
+TEST_CASE("a chunk of 2 EiB takes memory only where something was touched") {
+  // 2^49 blocks: with one entry for each page it would be terabytes.
+  const uint64_t size = uint64_t{1} << 49;
+  BlockMap map(size);
+  CHECK(map.free() == 0);
+  map.clear_all();
+  CHECK(map.free() == size);
+  CHECK(map.longest_bound() == BlockMap::kPageBlocks);
+  CHECK(map.set({size - 5, 5}) == 5);
+  CHECK(map.busy(size - 1));
+  CHECK_FALSE(map.busy(size - 6));
+  CHECK(map.take(100, 1) == BlockRun{0, 100});
+  CHECK(map.clear({size - 5, 2}) == 2);
+  CHECK(map.free() == size - 103);
+  CHECK(map.count_free({size - 6, 6}) == 3);
+}
+
 }  // namespace
 }  // namespace moltfs::alloc

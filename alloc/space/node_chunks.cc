@@ -11,18 +11,15 @@ namespace moltfs::alloc {
 NodeChunks::Entry::Entry(std::shared_ptr<const Chunk> c)
     : chunk(std::move(c)), slots(chunk->length / kNodeSize) {
   slots.clear_all();
-  births.resize((slots.size() + BlockMap::kPageBlocks - 1) / BlockMap::kPageBlocks);
 }
 
 uint64_t NodeChunks::Entry::birth_of(uint64_t slot) const {
-  const auto& page = births[slot / BlockMap::kPageBlocks];
-  return page ? (*page)[slot % BlockMap::kPageBlocks] : 0;
+  const auto some = births.find(slot / kBirthsTogether);
+  return some == births.end() ? 0 : some->second[slot % kBirthsTogether];
 }
 
 void NodeChunks::Entry::set_birth(uint64_t slot, uint64_t birth) {
-  auto& page = births[slot / BlockMap::kPageBlocks];
-  if (!page) page = std::make_unique<Births>();
-  (*page)[slot % BlockMap::kPageBlocks] = birth;
+  births[slot / kBirthsTogether][slot % kBirthsTogether] = birth;  // a new array is zero
 }
 
 template <class Change>
@@ -134,10 +131,18 @@ std::vector<AllocatedNode> NodeChunks::nodes_in(LogicalRange range) const {
   for (; at != chunks_.end() && at->first < range.end(); ++at) {
     const Entry& entry = at->second;
     const LogicalOffset start = entry.chunk->start;
-    uint64_t slot = range.start > start ? (range.start - start + kNodeSize - 1) / kNodeSize : 0;
-    for (; slot < entry.slots.size() && start + slot * kNodeSize < range.end(); ++slot) {
-      const uint64_t birth = entry.birth_of(slot);
-      if (birth != 0) nodes.push_back({start + slot * kNodeSize, Generation(birth)});
+    const uint64_t first =
+        range.start > start ? (range.start - start + kNodeSize - 1) / kNodeSize : 0;
+    auto some = entry.births.lower_bound(first / kBirthsTogether);
+    for (; some != entry.births.end(); ++some) {
+      const uint64_t base = some->first * kBirthsTogether;
+      if (start + base * kNodeSize >= range.end()) break;
+      for (uint64_t i = 0; i < kBirthsTogether; ++i) {
+        const LogicalOffset address = start + (base + i) * kNodeSize;
+        const uint64_t birth = some->second[i];
+        if (birth == 0 || base + i < first || address >= range.end()) continue;
+        nodes.push_back({address, Generation(birth)});
+      }
     }
   }
   return nodes;

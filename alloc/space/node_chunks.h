@@ -48,7 +48,8 @@ class NodeChunks {
   uint64_t allocated_in(LogicalOffset chunk) const;
 
  private:
-  using Births = std::array<uint64_t, BlockMap::kPageBlocks>;
+  static constexpr uint64_t kBirthsTogether = 64;
+  using Births = std::array<uint64_t, kBirthsTogether>;
   struct Entry {
     explicit Entry(std::shared_ptr<const Chunk> c);
     uint64_t birth_of(uint64_t slot) const;
@@ -56,7 +57,9 @@ class NodeChunks {
 
     std::shared_ptr<const Chunk> chunk;
     BlockMap slots;
-    std::vector<std::unique_ptr<Births>> births;  // one for each page; null: all 0
+    /// Of slots [64 i, 64 i + 64) at i; not there: all 0. Memory only where there are nodes: a
+    /// chunk may be much longer than what it holds.
+    std::map<uint64_t, Births> births;
     uint64_t allocated = 0;
   };
   /// Runs `change` on `entry.slots` and corrects the sums.

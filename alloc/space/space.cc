@@ -137,6 +137,7 @@ bool Space::make_chunk(ChunkKind kind) {
     chunk->stripes.push_back({device, offset, running_});
   }
   if (table_bytes_ + table_bytes_of(*chunk) > kChunkTableMaxBytes) return false;
+  if (chunk->range().end().value > kMaxLogical) return false;  // no addresses are left
 
   next_logical_ += chunk->length;
   table_bytes_ += table_bytes_of(*chunk);
@@ -523,7 +524,7 @@ void Space::set_device_end(DeviceId device, uint64_t end_bytes) {
     auto member = map->devices().find(device);
     auto known = geometry_.device_ends.find(device);
     if (member != map->devices().end() && member->second) {
-      end_bytes = member->second->size_bytes();
+      end_bytes = std::min(member->second->size_bytes(), kMaxVolumeBytes);
     } else if (known != geometry_.device_ends.end()) {
       end_bytes = known->second;
     }

@@ -2,12 +2,12 @@
 // Space: the reserves, and estimates of how much can be written.
 #include <algorithm>
 
+#include "alloc/disk/superblock.h"
 #include "alloc/space/space.h"
 
 namespace moltfs::alloc {
 namespace {
 
-constexpr uint64_t kMaxMetadataChunk = 1024 * 1024 * 1024;
 constexpr uint64_t kMinReserve = 96 * kNodeSize;
 constexpr uint64_t kMaxReserve = 512 * 1024 * 1024;
 /// This many bytes of data need at most one byte of metadata: an extent of one block takes 98 bytes
@@ -44,7 +44,7 @@ uint64_t Space::kept_from(ReserveClass reserve_class) const {
 uint64_t Space::metadata_chunk_size() const {
   uint64_t size = DeviceSpace::kUnit;
   const uint64_t limit =
-      std::min({geometry_.chunk_size, kMaxMetadataChunk, devices_.usable_bytes() / 32});
+      std::min({geometry_.chunk_size, kMaxMetadataChunkBytes, devices_.usable_bytes() / 32});
   while (size * 2 <= limit) size *= 2;
   return size;
 }

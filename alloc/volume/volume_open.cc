@@ -274,6 +274,8 @@ Result<std::shared_ptr<Device>> Opening::claim(const Found& f) {
 }
 
 Result<void> Opening::take_members() {
+  uint64_t room = kMaxVolumeBytes;  // for devices that have grown
+  for (const DeviceEntry& entry : truth_.devices) room -= entry.size_bytes;
   for (DeviceEntry entry : truth_.devices) {
     const Found* f = found(entry.uuid);
     if (f == nullptr || f->superblock.role != DeviceRole::member) return missing(entry);
@@ -285,7 +287,9 @@ Result<void> Opening::take_members() {
                                f->path, device->size_bytes(), human_size(device->size_bytes()),
                                entry.size_bytes, human_size(entry.size_bytes), entry.devid.value));
     }
-    entry.size_bytes = size;
+    const uint64_t grown = std::min(size - entry.size_bytes, room);
+    room -= grown;
+    entry.size_bytes += grown;
     entry.path = recordable_path(device->path());
     devices_[entry.devid] = std::move(device);
     entries_.push_back(std::move(entry));
@@ -297,6 +301,12 @@ Result<void> Opening::take_members() {
 Result<void> Opening::check() {
   TRY(check_superseded());
   TRY(check_swap());
+  if (!options_.read_only && !leaves_generations(truth_.generation)) {
+    return Error(Errc::bad_superblock,
+                 fmt::format("volume {} is at generation {}, too close to the last one that is "
+                             "possible: it can only be mounted read-only",
+                             truth_.volume.to_string(), truth_.generation.value));
+  }
   if (options_.abandon_swap) truth_.pending_swap.reset();
   return take_members();
 }
@@ -370,11 +380,13 @@ Result<std::unique_ptr<Volume>> Volume::create(Runtime& runtime, DeviceOpener& o
   superblock.data_profile = options.data_profile;
   superblock.metadata_profile = options.metadata_profile;
   Map::Devices by_devid;
+  uint64_t room = kMaxVolumeBytes;
   for (auto& device : devices) {
     const DeviceId devid(by_devid.size() + 1);
-    superblock.devices.push_back({devid, Uuid::generate(runtime),
-                                  round_down(device->size_bytes(), kBlockSize),
-                                  recordable_path(device->path())});
+    const uint64_t size = round_down(std::min(device->size_bytes(), room), kBlockSize);
+    room -= size;
+    superblock.devices.push_back(
+        {devid, Uuid::generate(runtime), size, recordable_path(device->path())});
     by_devid[devid] = std::move(device);
   }
   superblock.devid = superblock.devices.front().devid;
