@@ -38,6 +38,18 @@ std::vector<std::byte> encode(const FsPayload& payload) {
   return out.take();
 }
 
+Result<void> check_counters(const FsCounters& counters) {
+  if (counters.next_inode > kInodeNumbersEnd) {
+    return Error(Errc::bad_item,
+                 fmt::format("the next inode number is {}, beyond the last one that is possible",
+                             counters.next_inode));
+  }
+  if (counters.inode_count > kInodeNumbersEnd) {
+    return Error(Errc::bad_item, fmt::format("{} inodes are impossible", counters.inode_count));
+  }
+  return ok();
+}
+
 Result<FsPayload> decode_fs_payload(ConstBytes bytes) {
   ByteReader in(bytes);
   FsPayload payload;
@@ -61,6 +73,7 @@ Result<FsPayload> decode_fs_payload(ConstBytes bytes) {
     return Error(Errc::bad_item,
                  fmt::format("{} bytes too many in the filesystem's payload", in.left()));
   }
+  TRY(check_counters(payload.counters));
   return payload;
 }
 

@@ -42,6 +42,9 @@ struct TreeRoot {
   bool operator==(const TreeRoot&) const = default;
 };
 
+/// No inode has this number or a greater one, and there are not more inodes than that.
+inline constexpr uint64_t kInodeNumbersEnd = uint64_t{1} << 62;
+
 /// Counters that live in the superblock's fs payload.
 struct FsCounters {
   uint64_t next_inode = 0;
@@ -121,6 +124,8 @@ struct FsPayload {
   bool operator==(const FsPayload&) const = default;
 };
 std::vector<std::byte> encode(const FsPayload& payload);
+/// Error: bad_item if a counter is beyond its end.
+Result<void> check_counters(const FsCounters& counters);
 /// Errors: unsupported_feature (unknown version), bad_item.
 Result<FsPayload> decode_fs_payload(ConstBytes bytes);
 

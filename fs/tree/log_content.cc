@@ -78,6 +78,7 @@ Result<LogContent> decode_log_content(ConstBytes payload) {
   TRY(content.counters.next_inode, in.u64());
   TRY(content.counters.inode_count, in.u64());
   TRY(content.counters.hash_seed, in.u64());
+  TRY(check_counters(content.counters));
   TRY(auto count, in.u32());
   for (uint32_t i = 0; i < count; ++i) {
     TRY(auto item, decode_item(in));

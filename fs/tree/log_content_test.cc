@@ -60,6 +60,10 @@ TEST_CASE("impossible items are refused") {
   CHECK(refused([](LogContent& r) { r.items[0].id.tree = static_cast<TreeId>(3); }));
   CHECK(refused([](LogContent& r) { r.items[0].id.tree = static_cast<TreeId>(0); }));
   CHECK(refused([](LogContent& r) { r.items[1].id.key = Key::max(); }));
+  CHECK_FALSE(refused([](LogContent& r) { r.counters.next_inode = kInodeNumbersEnd; }));
+  CHECK(refused([](LogContent& r) { r.counters.next_inode = kInodeNumbersEnd + 1; }));
+  CHECK(refused([](LogContent& r) { r.counters.next_inode = ~uint64_t{0}; }));
+  CHECK(refused([](LogContent& r) { r.counters.inode_count = ~uint64_t{0}; }));
   auto bytes = encode(sample());
   bytes[24 + 4 + 1] = std::byte{3};  // what is to be done with the first item
   CHECK_FALSE(decode_log_content(bytes));

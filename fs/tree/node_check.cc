@@ -31,7 +31,9 @@ Result<void> check_leaf(ConstBytes bytes, const NodeHeader& header) {
   size_t end = kNodeSize;
   for (unsigned i = 0; i < header.count; ++i) {
     const size_t length = slots[i].length;
-    if (length > end - head) return bad("the value of item {} is too long", i);
+    if (length > kMaxItemBytes || length > end - head) {
+      return bad("the value of item {} is too long", i);
+    }
     end -= length;
     if (slots[i].offset != end) return bad("the value of item {} is in a wrong place", i);
     if (i > 0 && decode(slots[i - 1].key) >= decode(slots[i].key)) {

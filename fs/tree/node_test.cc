@@ -200,3 +200,11 @@ TEST_CASE("every flipped byte of a node is seen, also under a right checksum whe
     }
   }
 }
+
+TEST_CASE("a value that is longer than an item can be is refused") {
+  for (const size_t length : {kMaxItemBytes, kMaxItemBytes + 1, size_t{16'000}}) {
+    Node leaf = make_leaf();
+    leaf.insert(0, key_of(1), bytes_of(std::string(length, 'x')));
+    CHECK(is_valid(leaf) == (length == kMaxItemBytes));
+  }
+}

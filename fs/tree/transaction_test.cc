@@ -403,6 +403,14 @@ TEST_CASE("the fs payload is refused when it is short, long or impossible") {
   bytes.push_back(std::byte{0});
   REQUIRE(!decode_fs_payload(bytes));
   bytes.pop_back();
+  for (const uint64_t number : {kInodeNumbersEnd + 1, ~uint64_t{0}}) {
+    FsPayload beyond = payload;
+    beyond.counters.next_inode = number;
+    REQUIRE(!decode_fs_payload(encode(beyond)));
+    beyond.counters = payload.counters;
+    beyond.counters.inode_count = number;
+    REQUIRE(!decode_fs_payload(encode(beyond)));
+  }
   bytes[1] = std::byte{200};  // level
   REQUIRE(!decode_fs_payload(bytes));
   bytes[0] = std::byte{99};

@@ -270,7 +270,14 @@ Result<void> Tree::prepare(Txn& txn, const Key& key, Intent intent) const {
   ASSERT(key != Key::max());
   Cursor cursor(txn.state_, id_, txn.missing_);
   TRY(cursor.descend(key));
-  return intent == Intent::erase ? require_siblings(cursor, key) : ok();
+  if (intent == Intent::erase) return require_siblings(cursor, key);
+  // A tree of this height has more items than any device holds, if its nodes are not made up. The
+  // changes of one critical section are far fewer than the entries that are still free then.
+  const Node& root = cursor.node(0);
+  if (root.level() + 1u == kMaxTreeHeight && root.count() > kMaxInnerEntries / 2) {
+    return Error(Errc::no_space, "the tree cannot become higher");
+  }
+  return ok();
 }
 
 void Tree::insert(Txn& txn, const Key& key, ConstBytes value) const {
