@@ -37,10 +37,16 @@ bool Coverage::open() const {
 void Coverage::arm(Generation first) {
   ASSERT(!open());
   ASSERT(intervals_.empty() || first > intervals_.back().last);
-  // Forgetting is safe: what the interval covered is copied again. The first one is kept, because
-  // it would cost most.
-  while (intervals_.size() > kIntervalsBeforeArming) intervals_.erase(intervals_.begin() + 1);
+  forget_beyond(kIntervalsBeforeArming);
   intervals_.push_back({first, kOpenEnd, true, PhysicalOffset()});
+}
+
+/// Keeps the first one and the last ones. Forgetting is safe: what an interval covered is copied
+/// again. The first one would cost most.
+void Coverage::forget_beyond(size_t count) {
+  if (intervals_.size() <= count) return;
+  const auto first = intervals_.begin() + 1;
+  intervals_.erase(first, first + static_cast<ptrdiff_t>(intervals_.size() - count));
 }
 
 void Coverage::disarm(Generation last_durable) {
@@ -56,8 +62,15 @@ void Coverage::disarm(Generation last_durable) {
 void Coverage::cursor_reached(PhysicalOffset cursor) {
   ASSERT(open());
   if (cursor == PhysicalOffset()) return;
+  size_t gaps = 0;
+  Generation next;  // first generation that no interval so far says anything about
+  for (const Interval& interval : intervals_) {
+    gaps += next < interval.first ? 1 : 0;
+    next = interval.last + 1;
+  }
+  if (intervals_.size() + gaps > kMaxIntervals) forget_beyond(kIntervalsBeforeArming);
   std::vector<Interval> filled;
-  Generation next;  // first generation that `filled` says nothing about
+  next = Generation();
   for (Interval interval : intervals_) {
     if (next < interval.first) filled.push_back({next, interval.first - 1, false, cursor});
     if (!interval.all) interval.up_to = std::max(interval.up_to, cursor);

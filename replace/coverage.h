@@ -33,7 +33,8 @@ class Coverage {
     PhysicalOffset up_to;  ///< if not all
     bool operator==(const Interval&) const = default;
   };
-  /// The most that is recorded. Each suspension adds two; arm() forgets old ones.
+  /// The most that is recorded. Each suspension adds two; arm() forgets old ones, and so does
+  /// cursor_reached() if there are more: then an image has claimed more than arm() leaves.
   static constexpr size_t kMaxIntervals = 512;
 
   /// True if the target has a thing born in `birth` that lies at `at` on the source. For a thing
@@ -65,6 +66,7 @@ class Coverage {
   bool operator==(const Coverage&) const = default;
 
  private:
+  void forget_beyond(size_t count);
   void merge_neighbours();
 
   std::vector<Interval> intervals_;

@@ -190,3 +190,29 @@ TEST_CASE("decoding refuses invalid tables, and never crashes") {
     if (c) (void)c.value().covers(gen(random()), at(random()));
   }
 }
+
+TEST_CASE("a table with more gaps than arming leaves is filled, and claims no more than before") {
+  ByteWriter writer;
+  const unsigned count = Coverage::kMaxIntervals - 1;
+  writer.u16(count);
+  for (unsigned i = 0; i < count; ++i) {
+    const bool last = i + 1 == count;
+    writer.u64(2 * i + 1);
+    writer.u64(last ? kOpenEnd.value : 2 * i + 1);
+    writer.u8(1);
+    writer.u64(0);
+  }
+  const std::vector<std::byte> bytes = writer.take();
+  ByteReader reader(bytes);
+  Coverage coverage = Coverage::decode(reader).value();
+  const Coverage before = coverage;
+  coverage.cursor_reached(at(4096));
+  CHECK(coverage.intervals().size() <= Coverage::kMaxIntervals);
+  (void)encoded(coverage);
+  CHECK(coverage.open());
+  for (uint64_t g = 0; g < 2 * count; ++g) {
+    CHECK(coverage.covers(gen(g), at(0)));  // the cursor has passed it
+    if (coverage.covers(gen(g), at(4096))) CHECK(before.covers(gen(g), at(4096)));
+  }
+  CHECK(coverage.covers(gen(1), at(4096)));
+}

@@ -179,6 +179,10 @@ Result<std::shared_ptr<alloc::Device>> Engine::find_recorded_target(const Status
 Result<void> Engine::restore(const std::vector<std::string>& hints, bool read_only) {
   const alloc::Superblock superblock = volume_.superblock();
   auto record = decode_record(superblock.replace_payload);
+  if (record) {
+    auto fits = validate_in(record.value(), superblock);
+    if (!fits) record = fits.error();
+  }
   {
     Lock lock(mutex_);
     read_only_ = read_only_ || read_only;

@@ -12,6 +12,9 @@ namespace moltfs::replace {
 
 namespace {
 
+/// No device is longer: its size is an off_t.
+constexpr uint64_t kMaxOffset = uint64_t{1} << 63;
+
 Error bad_record(std::string text) {
   return Error(Errc::bad_item, "replace record: " + std::move(text));
 }
@@ -67,12 +70,48 @@ Result<void> validate(const Record& record) {
   for (const alloc::DeviceEntry* device : {&facts.source, &facts.target}) {
     if (device->devid == DeviceId() || device->uuid.is_nil())
       return bad_record("device without devid or uuid");
-    if (device->path.size() > alloc::kMaxPathBytes) return bad_record("path is too long");
+    if (device->path != alloc::recordable_path(device->path)) {
+      return bad_record("path is too long or has a zero byte");
+    }
+    if (device->size_bytes > kMaxOffset) {
+      return bad_record(fmt::format("size {} of a device is impossible", device->size_bytes));
+    }
   }
   if (facts.source.devid != facts.target.devid)
     return bad_record("source and target differ in devid");
   if (facts.source.uuid == facts.target.uuid) return bad_record("source and target are one device");
+  for (const PhysicalOffset edge : {facts.cursor_left, record.started_right}) {
+    if (edge.value > kMaxOffset) {
+      return bad_record(fmt::format("offset {} is impossible", edge.value));
+    }
+  }
   return ok();
+}
+
+Result<void> validate_in(const Record& record, const alloc::Superblock& superblock) {
+  const Status& facts = record.facts;
+  if (facts.state == State::none) return ok();
+  const Generation next = superblock.generation + 1;
+  const auto is_known = [&](Generation generation) { return generation <= next; };
+  for (const Coverage::Interval& interval : record.coverage.intervals()) {
+    const bool open = interval.last == kOpenEnd;
+    if (open ? is_known(interval.first) : interval.last < next) continue;
+    return bad_record(fmt::format("coverage {} in a superblock of generation {}",
+                                  record.coverage.describe(), superblock.generation.value));
+  }
+  if (!is_known(facts.start_generation) || !is_known(record.walk_before)) {
+    return bad_record(fmt::format(
+        "begun in generation {}, last walk in {}, the superblock is of {}",
+        facts.start_generation.value, record.walk_before.value, superblock.generation.value));
+  }
+  if (!in_progress(facts.state) && facts.state != State::suspended) return ok();
+  for (const alloc::DeviceEntry& entry : superblock.devices) {
+    if (entry.devid != facts.source.devid) continue;
+    // After the swap, and before the commit that says so, the member is the target.
+    if (entry.uuid == facts.source.uuid || entry.uuid == facts.target.uuid) return ok();
+  }
+  return bad_record(fmt::format("the source, devid {} with uuid {}, is not a member",
+                                facts.source.devid.value, facts.source.uuid.to_string()));
 }
 
 std::vector<std::byte> encode(const Record& record) {

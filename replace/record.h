@@ -8,6 +8,7 @@
 
 #include "alloc/base/buffer.h"
 #include "alloc/base/error.h"
+#include "alloc/disk/superblock.h"
 #include "replace/coverage.h"
 #include "replace/status.h"
 
@@ -30,6 +31,10 @@ struct Record {
 
 /// Error: bad_item with a sentence, if something in `record` cannot be true.
 Result<void> validate(const Record& record);
+/// Checks `record` against the superblock that it lies in: its generations are not later than the
+/// superblock's (or the next one, with which an arming begins), and the devices of a replace that
+/// has not ended are those of the volume. Error: bad_item with a sentence.
+Result<void> validate_in(const Record& record, const alloc::Superblock& superblock);
 /// An empty payload for a record of state none. Texts that are too long are cut.
 std::vector<std::byte> encode(const Record& record);
 /// An empty payload is a record of state none. Errors: bad_item, unsupported_feature.

@@ -69,7 +69,15 @@ CheckReport Check::run() {
     check_chunk_table(*device);
   }
   const auto record = replace::decode_record(super_.replace_payload);
+  const auto fits = record ? replace::validate_in(record.value(), super_) : Result<void>(ok());
   if (!record) findings_.add("superblock", "replace record: " + record.error().message());
+  if (!fits) findings_.add("superblock", fits.error().message());
+  if (!alloc::leaves_generations(super_.generation)) {
+    findings_.add("superblock",
+                  fmt::format("generation {} is too close to the last one that is possible: the "
+                              "volume can only be mounted read-only",
+                              super_.generation.value));
+  }
   const auto payload =
       replayed_ ? Result<FsPayload>(*replayed_) : decode_fs_payload(super_.fs_payload);
   if (payload) {
