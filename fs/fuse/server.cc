@@ -18,6 +18,7 @@
 #include "fs/fuse/fuse_context.h"
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
+#include "fs/fuse/session.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -52,10 +53,7 @@ ssize_t read_nothing(int, void*, size_t, void*) {
   return -1;
 }
 
-struct SessionDeleter {
-  void operator()(fuse_session* session) const { fuse_session_destroy(session); }
-};
-using Session = std::unique_ptr<fuse_session, SessionDeleter>;
+}  // namespace
 
 Result<Session> make_session(FuseContext& context, const std::string& options) {
   std::string program = "moltfs", dash_o = "-o", list = options;
@@ -71,7 +69,29 @@ Result<Session> make_session(FuseContext& context, const std::string& options) {
   return session;
 }
 
-}  // namespace
+bool redirect(fuse_session* session, int fd) {
+  fuse_custom_io io{};
+  io.writev = write_reply;
+  io.read = read_nothing;
+  return fuse_session_custom_io(session, &io, fd) == 0;
+}
+
+bool handle_request(FuseContext& context, fuse_session* session, std::span<std::byte> request) {
+  fuse_in_header header;
+  std::memcpy(&header, request.data(), sizeof header);
+  counts_as_load = true;
+  if (!answer_raw(context, request, reply_descriptor())) {
+    request = without_extension(context, request);
+    request_on_this_thread = request;
+    fuse_buf buffer{};
+    buffer.mem = request.data();
+    buffer.size = request.size();
+    fuse_session_process_buf(session, &buffer);
+    request_on_this_thread = {};
+  }
+  if (header.opcode == FUSE_INIT) context.initialized = true;
+  return counts_as_load;
+}
 
 std::span<const std::byte> current_request() {
   return request_on_this_thread;
@@ -94,11 +114,8 @@ class Server::Impl {
     if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
       return Error(Errc::not_permitted, fmt::format("cannot mount on {}", options_.mountpoint));
     }
-    fuse_custom_io io{};
-    io.writev = write_reply;
-    io.read = read_nothing;
     const int fd = fuse_session_fd(session_.get());
-    if (fuse_session_custom_io(session_.get(), &io, fd) != 0) {
+    if (!redirect(session_.get(), fd)) {
       fuse_session_unmount(session_.get());
       return Error(Errc::not_supported, "this libfuse does not support custom input/output");
     }
@@ -106,8 +123,10 @@ class Server::Impl {
     receive.base_threads = options_.base_threads != 0 ? options_.base_threads : default_threads();
     receive.max_threads = std::max(options_.max_threads, receive.base_threads);
     receive.max_write_bytes = kMaxWriteBytes;
-    receiver_ = std::make_unique<Receiver>(
-        fd, receive, load_, [this](std::span<std::byte> request) { return handle(request); });
+    receiver_ =
+        std::make_unique<Receiver>(fd, receive, load_, [this](std::span<std::byte> request) {
+          return handle_request(context_, session_.get(), request);
+        });
     return ok();
   }
 
@@ -134,26 +153,6 @@ class Server::Impl {
   bool connection_ended() const {
     pollfd device{fuse_session_fd(session_.get()), 0, 0};
     return ::poll(&device, 1, 0) == 1 && (device.revents & POLLERR) != 0;
-  }
-
-  /// False: it does not count as load.
-  bool handle(std::span<std::byte> request) {
-    fuse_in_header header;
-    std::memcpy(&header, request.data(), sizeof header);
-    counts_as_load = true;
-    if (!answer_raw(context_, request, reply_descriptor())) hand_to_libfuse(request);
-    if (header.opcode == FUSE_INIT) context_.initialized = true;
-    return counts_as_load;
-  }
-
-  void hand_to_libfuse(std::span<std::byte> request) {
-    request = without_extension(context_, request);
-    request_on_this_thread = request;
-    fuse_buf buffer{};
-    buffer.mem = request.data();
-    buffer.size = request.size();
-    fuse_session_process_buf(session_.get(), &buffer);
-    request_on_this_thread = {};
   }
 
   const Options options_;
