@@ -2,6 +2,7 @@
 // Attributes: chmod with ACLs, chown, times, rules for set-id bits.
 #include "fs/attributes.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <optional>
@@ -52,6 +53,9 @@ Result<std::optional<XattrChange>> prepare_acl_chmod(const FilesystemContext& co
   }
   acl.value().set_mode_bits(mode);
   TRY(auto change, XattrChange::prepare(context, txn, ino, kAccessAclName, acl.value().encode()));
+  if (change.item_changes() != 1) {
+    return Error(Errc::bad_item, fmt::format("inode {}: its ACL has several parts", ino.value));
+  }
   return std::optional(std::move(change));
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "alloc/base/log.h"
 #include "fs/attributes.h"
 #include "fs/content/blocks.h"
 #include "fs/content/content.h"
@@ -116,7 +117,34 @@ Result<std::unique_ptr<Filesystem>> Filesystem::open(Runtime& runtime, Transacti
   std::unique_ptr<Filesystem> opened(new Filesystem(runtime, transactions, options));
   TRY(auto root, opened->attributes(kRootInode));
   if (!S_ISDIR(root.mode)) return Error(Errc::bad_item, "the root is not a directory");
+  if (!options.read_only) {
+    TRY(opened->pass_used_numbers());
+  }
   return opened;
+}
+
+Result<void> Filesystem::pass_used_numbers() {
+  FsCounters counters;
+  // The last item of the tree has the highest number. Items of numbers that no inode can have
+  // (fs/format.h) are never in the way.
+  auto highest = context_.transactions.read([&](Access& access) -> Result<uint64_t> {
+    counters = access.counters();
+    TRY(const auto item, context_.fs_tree().at_or_before(access, {kInodeNumbersEnd, 0, 0}));
+    return item ? std::min(item->key.object, kInodeNumbersEnd - 1) : 0;
+  });
+  if (!highest) {
+    // Only that part of the tree is damaged. New inodes find out whether their number is free.
+    log_warning("the highest inode number is not known: {}", highest.error().message());
+    highest = uint64_t{0};
+  }
+  const uint64_t next = std::max({counters.next_inode, highest.value() + 1, kFirstFreeInode.value});
+  if (next == counters.next_inode) return ok();
+  log_warning("the next inode number is {}, but {} is in use: the filesystem is damaged",
+              counters.next_inode, next - 1);
+  return context_.transactions.write(Budget{1}, [&](Txn& txn) -> Result<void> {
+    txn.counters_for_change().next_inode = next;
+    return ok();
+  });
 }
 
 void Filesystem::start() {

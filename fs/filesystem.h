@@ -168,6 +168,8 @@ class Filesystem {
   /// their space, and runs it once more.
   template <class F>
   auto with_space(const F& operation) -> std::invoke_result_t<F>;
+  /// At mount: no number is given to a new inode that a damaged tree already has items of.
+  Result<void> pass_used_numbers();
   bool syncs_names_of(InodeNumber directory);
   /// To be called after names in `directory` have changed: syncs, if the policy or the directory
   /// demands it. The second and third form pass on the result of the change. If the sync fails, the

@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "alloc/base/strong_types.h"
+#include "fs/tree/format.h"
 #include "fs/tree/key.h"
 
 namespace moltfs::fs {
@@ -42,6 +43,10 @@ enum class ItemType : uint8_t {
 inline constexpr InodeNumber kRootInode{1};
 inline constexpr InodeNumber kFirstFreeInode{
     256};  ///< below: reserved (control files have 2 to 10)
+/// True if an inode can have this number: there are no items of any other.
+constexpr bool is_inode_number(InodeNumber ino) {
+  return ino == kRootInode || (ino >= kFirstFreeInode && ino.value < kInodeNumbersEnd);
+}
 inline constexpr uint64_t kOrphanObject = 0;
 inline constexpr uint64_t kMaxNameBytes = 255;
 inline constexpr uint64_t kMaxInlineBytes = 2048;

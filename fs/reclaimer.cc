@@ -37,8 +37,12 @@ Result<std::vector<Mark>> marks_from(FilesystemContext& context, InodeNumber fir
     const Key last = orphan_key(InodeNumber{~uint64_t{0}});
     TRY(context.fs_tree().scan(access, orphan_key(first), last,
                                [&](const Item& item) -> Result<bool> {
-                                 TRY(const auto kind, decode_orphan_mark(item.key, item.value));
-                                 marks.push_back({InodeNumber{item.key.offset}, kind});
+                                 const auto kind = decode_orphan_mark(item.key, item.value);
+                                 if (kind) {
+                                   marks.push_back({InodeNumber{item.key.offset}, kind.value()});
+                                 } else {
+                                   log_error("orphans: {}", kind.error().message());
+                                 }
                                  return marks.size() < kScanBatch;
                                }));
     return marks;
@@ -57,6 +61,7 @@ struct Removal {
 
 Result<void> Removal::add(const FilesystemContext& context, Txn& txn, InodeNumber ino) {
   const Tree& tree = context.fs_tree();
+  if (std::find(keys.begin(), keys.end(), inode_key(ino)) != keys.end()) return ok();
   TRY(auto inode, load_inode(txn, tree, ino));
   if (inode.links != 0) {
     return Error(Errc::bad_item, fmt::format("inode {} is marked for removal but has {} links",

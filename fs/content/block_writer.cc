@@ -70,6 +70,31 @@ Result<void> add_allocated(Inode& inode, uint64_t change) {
   return ok();
 }
 
+namespace {
+
+/// Before a write in place: the extent must be what its record says, in a data chunk, and overlap no
+/// other one. Else the write would destroy what belongs to others.
+Result<void> require_sole_owner(Access& access, const FilesystemContext& context, InodeNumber ino,
+                                const Extent& extent) {
+  const Tree& tree = context.extent_tree();
+  TRY(with_record(access, tree, ino, extent, extent.file_offset, extent.file_end()));
+  const auto map = context.transactions.volume().mapper().current();
+  const alloc::Chunk* chunk = map->chunk_of(extent.range());
+  bool sole = chunk != nullptr && chunk->kind == alloc::ChunkKind::data;
+  // Records that begin earlier are shorter than kMaxExtentBytes.
+  const uint64_t before = std::min(extent.logical.value, kMaxExtentBytes);
+  const LogicalRange around{extent.logical - before, before + extent.length};
+  TRY(visit_records(access, tree, around, [&](const ExtentRecord& record) {
+    sole = sole && (record.start == extent.logical || record.end() <= extent.logical);
+    return sole;
+  }));
+  if (sole) return ok();
+  return Error(Errc::bad_item, fmt::format("inode {}: its extent at address {} is not its own",
+                                           ino.value, extent.logical.value));
+}
+
+}  // namespace
+
 BlockWriter::~BlockWriter() {
   cancel();
 }
@@ -114,6 +139,7 @@ Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExte
       fresh.push_back({first, end});
     }
   };
+  std::vector<Extent> reused;
   for (const BlockSpan& span : spans) {
     const uint64_t first = span.file_offset, end = span.file_end();
     uint64_t reached = first;
@@ -125,6 +151,7 @@ Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExte
       add_fresh(reached, added.extent.file_offset);
       reached = added.extent.file_end();
       extents_.push_back(std::move(added));
+      reused.push_back(old);
     };
     const uint64_t known_end =
         known.range.first <= first ? std::clamp(known.range.end, first, end) : first;
@@ -134,7 +161,14 @@ Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExte
     TRY(visit_extents(context_, ino_, known_end, end, add_old));
     add_fresh(reached, end);
   }
-  return ok();
+  if (reused.empty()) return ok();
+  auto checked = context_.transactions.read([&](Access& access) -> Result<bool> {
+    for (const Extent& extent : reused) {
+      TRY(require_sole_owner(access, context_, ino_, extent));
+    }
+    return true;
+  });
+  return checked ? ok() : Result<void>(checked.error());
 }
 
 /// Makes fresh extents for `ranges`. Without space it commits, which may free some, and
@@ -247,6 +281,9 @@ Result<uint64_t> BlockWriter::record_section(uint64_t first, size_t limit,
   return context_.transactions.write(budget, [&](Txn& txn) -> Result<uint64_t> {
     const Tree& fs_tree = context_.fs_tree();
     TRY(auto inode, prepare_inode(txn, fs_tree, ino_));
+    if (inode.is_inline() && old_count_ > 0) {
+      return Error(Errc::bad_item, fmt::format("inode {} has inline data and extents", ino_.value));
+    }
     TRY(auto end, bounded_end(txn, fs_tree, ino_, first, new_extents_end(first, limit), limit));
     ExtentChange change(context_, ino_);
     TRY(change.load(txn, first, end));

@@ -14,6 +14,9 @@
 namespace moltfs::fs {
 namespace {
 
+/// The end of the last block that a file can have.
+constexpr uint64_t kEndOfFiles = kMaxFileBytes + 1;
+
 bool whole_blocks(uint64_t n) {
   return n % kBlockSize == 0;
 }
@@ -95,7 +98,9 @@ Result<Extent> decode_file_extent(const Item& item) {
   if (!loaded) return bad_extent(item.key, "wrong item size");
   const FileExtentOnDisk& disk = *loaded;
   if (!good_file_offset(item.key.offset)) return bad_extent(item.key, "impossible offset");
-  if (!good_length(disk.length)) return bad_extent(item.key, "impossible length");
+  if (!good_length(disk.length) || disk.length > kEndOfFiles - item.key.offset) {
+    return bad_extent(item.key, "impossible length");
+  }
   if (!good_logical(disk.logical)) return bad_extent(item.key, "impossible address");
   if ((disk.flags & ~kExtentUnwritten) != 0) return bad_extent(item.key, "unknown flags");
   Extent extent;
@@ -115,10 +120,16 @@ Result<ExtentRecord> decode_record(const Item& item) {
   if (item.key.offset != 0) return bad_record(record.start, "impossible key");
   if (!good_logical(record.start.value)) return bad_record(record.start, "impossible address");
   if (!good_length(disk.length)) return bad_record(record.start, "impossible length");
-  if (!good_file_offset(disk.file_offset)) return bad_record(record.start, "impossible offset");
+  if (!good_file_offset(disk.file_offset) || disk.length > kEndOfFiles - disk.file_offset) {
+    return bad_record(record.start, "impossible offset");
+  }
   if ((disk.flags & ~kExtentUnwritten) != 0) return bad_record(record.start, "unknown flags");
-  if (disk.birth == 0) return bad_record(record.start, "no birth generation");
-  if (disk.inode == 0) return bad_record(record.start, "no owner");
+  if (disk.birth == 0 || Generation{disk.birth} > alloc::kMaxGeneration) {
+    return bad_record(record.start, "impossible birth generation");
+  }
+  if (!is_inode_number(InodeNumber{disk.inode})) {
+    return bad_record(record.start, "impossible owner");
+  }
   record.length = disk.length;
   record.birth = Generation{disk.birth};
   record.inode = InodeNumber{disk.inode};
@@ -183,6 +194,9 @@ Result<Extent> with_record(Access& access, const Tree& extent_tree, InodeNumber 
   if (record.length != extent.length || record.unwritten != extent.unwritten ||
       record.inode != ino || record.file_offset != extent.file_offset) {
     return bad_record(extent.logical, "does not agree with its file extent");
+  }
+  if (record.birth > access.running()) {
+    return bad_record(extent.logical, "born in a generation that has not begun");
   }
   Extent part = extent.slice(first, end);
   part.birth = record.birth;

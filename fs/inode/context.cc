@@ -21,7 +21,7 @@ bool FilesystemContext::atime_is_due(const Inode& inode, Time now) const {
       return inode.atime != now;
     case Atime::relative:
       return inode.atime <= inode.mtime || inode.atime <= inode.ctime ||
-             now.seconds - inode.atime.seconds >= kSecondsPerDay;
+             inode.atime.seconds <= now.seconds - kSecondsPerDay;
   }
   return false;
 }

@@ -40,9 +40,12 @@ bool known_type(uint32_t mode) {
 
 /// Names the impossible field; null if all are valid.
 const char* fault_of(const Inode& inode) {
+  if (!is_inode_number(inode.ino)) return "number";
   if (!known_type(inode.mode) || (inode.mode & ~(S_IFMT | 07777u)) != 0) return "mode";
   if (inode.size > kMaxFileBytes) return "size";
-  if (inode.allocated_bytes % kBlockSize != 0) return "allocated bytes";
+  if (inode.allocated_bytes % kBlockSize != 0 || inode.allocated_bytes > kMaxFileBytes) {
+    return "allocated bytes";
+  }
   if ((inode.flags & ~(kInodeInline | kInodeSettable)) != 0) return "flags";
   if (inode.is_inline() && inode.is_regular() && inode.size > kMaxInlineBytes) return "inline size";
   if (inode.is_symlink() && inode.size > kMaxSymlinkBytes) return "symlink size";

@@ -2,6 +2,7 @@
 // What a new inode inherits from its parent and gets from the caller.
 #include "fs/inode/new_inode.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include "fs/inode/acl.h"
@@ -38,6 +39,14 @@ Result<bool> inherit_acl(const FilesystemContext& context, Txn& txn, const Inode
   return true;
 }
 
+/// A new inode must not inherit items that a damaged tree holds under its number.
+Result<void> require_unused(const FilesystemContext& context, Txn& txn, InodeNumber ino) {
+  TRY(const auto item, context.fs_tree().at_or_after(txn, {ino.value, 0, 0}));
+  if (!item || item->key.object != ino.value) return ok();
+  return Error(Errc::bad_item,
+               fmt::format("inode number {} is the next one, but has items already", ino.value));
+}
+
 }  // namespace
 
 Result<NewInode> NewInode::prepare(const FilesystemContext& context, Txn& txn, const Inode& parent,
@@ -45,6 +54,8 @@ Result<NewInode> NewInode::prepare(const FilesystemContext& context, Txn& txn, c
   NewInode made;
   Inode& inode = made.inode;
   inode.ino = InodeNumber{txn.counters().next_inode};
+  if (!is_inode_number(inode.ino)) return Error(Errc::no_space, "no inode number is left");
+  TRY(require_unused(context, txn, inode.ino));
   inode.generation = context.inode_generation;
   inode.mode = mode;
   inode.uid = caller.uid;

@@ -28,7 +28,8 @@ void put_orphan_mark(const FilesystemContext& context, Txn& txn, InodeNumber ino
 
 Result<OrphanKind> decode_orphan_mark(const Key& key, ConstBytes value) {
   const auto disk = load_exactly<OrphanOnDisk>(value);
-  if (disk && key.offset >= kFirstFreeInode.value) {
+  const InodeNumber ino{key.offset};
+  if (disk && ino != kRootInode && is_inode_number(ino)) {
     const auto kind = static_cast<OrphanKind>(disk->what.value());
     if (kind == OrphanKind::remove || kind == OrphanKind::truncate) return kind;
   }

@@ -116,18 +116,20 @@ Result<std::optional<std::vector<std::byte>>> acl_to_store(Inode& inode, Namespa
 
 Result<unsigned> set_acl_in(FilesystemContext& context, Txn& txn, InodeNumber ino,
                             std::string_view name, Namespace space, ConstBytes value,
-                            bool kill_sgid) {
+                            bool kill_sgid, unsigned allowed) {
   TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
   TRY(may_change_xattrs(inode));
   TRY(auto kept, acl_to_store(inode, space, value));
   std::optional<ConstBytes> new_value;
   if (kept) new_value = ConstBytes(*kept);
   TRY(auto change, XattrChange::prepare(context, txn, ino, name, new_value));
+  const unsigned needed = change.item_changes() + 1;
+  if (needed > allowed) return needed;
   change.apply(context, txn);
   if (kill_sgid && space == Namespace::access_acl) inode.mode &= ~uint32_t{S_ISGID};
   inode.ctime = context.now();
   store_inode(txn, context.fs_tree(), inode);
-  return 1u;
+  return needed;
 }
 
 }  // namespace
@@ -255,7 +257,7 @@ Result<void> set_xattr(FilesystemContext& context, InodeNumber ino, std::string_
   return with_growing_budget(
       context, guess, alloc::ReserveClass::normal,
       [&](Txn& txn, unsigned allowed) -> Result<unsigned> {
-        if (is_acl) return set_acl_in(context, txn, ino, name, space, value, kill_sgid);
+        if (is_acl) return set_acl_in(context, txn, ino, name, space, value, kill_sgid, allowed);
         TRY(auto inode, prepare_inode(txn, context.fs_tree(), ino));
         TRY(may_change_xattrs(inode));
         if (space == Namespace::user && !inode.is_regular() && !inode.is_directory()) {

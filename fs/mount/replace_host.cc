@@ -14,14 +14,16 @@ namespace {
 
 constexpr size_t kRecordsPerSection = 256;
 
-/// The part of `record` within `range`.
-replace::AllocatedExtent clipped(const ExtentRecord& record, LogicalRange range) {
+/// The part of `record` within `range`. A birth after `running` is not true: nothing says then that
+/// the target has the extent.
+replace::AllocatedExtent clipped(const ExtentRecord& record, LogicalRange range,
+                                 Generation running) {
   const LogicalOffset start = std::max(record.start, range.start);
   const LogicalOffset end = std::min(record.end(), range.end());
   replace::AllocatedExtent extent;
   extent.start = start;
   extent.length = end - start;
-  extent.birth = record.birth;
+  extent.birth = record.birth <= running ? record.birth : Generation();
   extent.inode = record.inode.value;
   extent.file_offset = record.file_offset + (start - record.start);
   const uint64_t skipped = (start - record.start) / kBlockSize;
@@ -55,7 +57,7 @@ Result<std::vector<replace::AllocatedExtent>> ReplaceHost::data_in(LogicalRange 
       part.end = rest.end();
       size_t count = 0;
       TRY(visit_records(access, transactions_.extent_tree(), rest, [&](const ExtentRecord& record) {
-        if (!record.unwritten) part.extents.push_back(clipped(record, rest));
+        if (!record.unwritten) part.extents.push_back(clipped(record, rest, access.running()));
         if (++count < kRecordsPerSection) return true;
         part.end = std::min(record.end(), rest.end());
         return false;

@@ -70,7 +70,9 @@ Result<DirEntry> decode_entry(const Key& key, ConstBytes value) {
   entry.cookie = key.offset;
   if (!is_valid_name(entry.name)) return bad("impossible name");
   if (!is_valid_type(entry.type)) return bad("impossible type");
-  if (disk.inode < kFirstFreeInode.value) return bad("impossible inode number");
+  if (entry.ino == kRootInode || !is_inode_number(entry.ino)) {
+    return bad("impossible inode number");
+  }
   if (key.offset < kFirstEntryOffset || key.offset > kLastEntryOffset)
     return bad("impossible offset");
   return entry;
@@ -142,7 +144,7 @@ Result<Inode> prepare_directory(FilesystemContext& context, Txn& txn, InodeNumbe
 }
 
 void count_entry_added(Inode& directory, std::string_view name, const Time& now) {
-  directory.size += entry_size_bytes(name.size());
+  directory.size = std::min(directory.size + entry_size_bytes(name.size()), kMaxFileBytes);
   directory.mtime = directory.ctime = now;
 }
 

@@ -32,8 +32,12 @@ Result<std::optional<Found>> search_step(FilesystemContext& context, InodeNumber
         return std::optional<Found>{};
       }
       if (!entry) {
-        const uint64_t object = item->key.object + (item->key.type > kEntryType ? 1 : 0);
-        key = entry_key(InodeNumber{object}, 0);
+        const bool passed = item->key.type > kEntryType;
+        if (item->key.object >= kInodeNumbersEnd) {  // only a damaged tree has such items
+          at.reset();
+          return std::optional<Found>{};
+        }
+        key = entry_key(InodeNumber{item->key.object + (passed ? 1 : 0)}, 0);
         continue;
       }
       auto decoded = decode_entry(item->key, item->value);

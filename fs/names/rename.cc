@@ -83,10 +83,17 @@ class Renaming {
 
   /// Error: invalid_argument if `directory` is `ancestor` or lies below it.
   Result<void> check_not_within(InodeNumber directory, InodeNumber ancestor) {
-    // A chain longer than the number of inodes is a loop: the filesystem is damaged.
-    for (uint64_t steps = txn_.counters().inode_count + 1; steps > 0; --steps) {
+    // In a damaged filesystem the parents may form a loop. The chain comes back to `mark` then,
+    // which moves after 1, 2, 4, ... steps (Brent, An improved Monte Carlo factorization
+    // algorithm, 1980).
+    InodeNumber mark;
+    for (uint64_t steps = 0, next_mark = 1; directory != mark; ++steps) {
       if (directory == ancestor) return Errc::invalid_argument;
       if (directory == kRootInode) return ok();
+      if (steps == next_mark) {
+        mark = directory;
+        next_mark *= 2;
+      }
       TRY(auto inode, load_inode(txn_, tree_, directory));
       directory = inode.parent;
     }
