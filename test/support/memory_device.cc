@@ -59,7 +59,11 @@ void MemoryDisk::write(uint64_t offset, ConstBytes from) {
   for_each_block(offset, from.size(),
                  [&](uint64_t number, uint64_t within, uint64_t at, uint64_t n) {
                    auto& block = blocks_[number];
-                   if (block == nullptr) block = std::make_unique<Block>();
+                   if (block == nullptr) {
+                     block = std::make_shared<Block>();
+                   } else if (block.use_count() > 1) {
+                     block = std::make_shared<Block>(*block);
+                   }
                    std::memcpy(block->data() + within, from.data() + at, n);
                  });
 }
@@ -82,9 +86,7 @@ void MemoryDisk::corrupt(uint64_t offset, uint64_t length) {
 std::shared_ptr<MemoryDisk> MemoryDisk::clone() const {
   auto copy = std::make_shared<MemoryDisk>(size_bytes_, sector_size_);
   std::lock_guard lock(mutex_);
-  for (const auto& [number, block] : blocks_) {
-    copy->blocks_.emplace(number, std::make_unique<Block>(*block));
-  }
+  copy->blocks_ = blocks_;
   return copy;
 }
 

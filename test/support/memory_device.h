@@ -40,7 +40,8 @@ class MemoryDisk {
   void discard(uint64_t offset, uint64_t length);  ///< whole 4 KiB blocks become zero
   /// Inverts every bit of the range.
   void corrupt(uint64_t offset, uint64_t length);
-  /// A copy of all that is stored, to be compared or put back.
+  /// A copy of all that is stored, to be compared or put back. Blocks are shared until one of the two
+  /// disks writes to them.
   std::shared_ptr<MemoryDisk> clone() const;
   bool same_content(const MemoryDisk& other) const;
 
@@ -51,7 +52,7 @@ class MemoryDisk {
   const uint64_t size_bytes_;
   const uint32_t sector_size_;
   mutable std::mutex mutex_;
-  std::map<uint64_t, std::unique_ptr<Block>> blocks_;  // by block number
+  std::map<uint64_t, std::shared_ptr<Block>> blocks_;  // by block number
 };
 
 /// Opener and engine in one: all requests are done at once, on the calling thread.
