@@ -64,7 +64,8 @@ build() {
   case $preset in clang*) need_packages clang-14 libclang-rt-14-dev ;; esac
   log=$root_dir/build/$preset.log
   mkdir -p "$root_dir/build"
-  (cd "$root_dir" && cmake --preset "$preset" "$@" && cmake --build --preset "$preset") \
+  (cd "$root_dir" && cmake --preset "$preset" "$@" &&
+    cmake --build --preset "$preset" ${build_target:+--target "$build_target"}) \
     >"$log" 2>&1 </dev/null || {
     grep -E -A8 'error|Error|FAILED' "$log" | head -60 >&2
     die "the build failed; the whole log is in $log"

@@ -255,6 +255,34 @@ TEST_CASE("a volume of 16 TiB: little time, little memory") {
   CHECK(seconds < 10);
 }
 
+TEST_CASE("as many and as long chunks as a table can claim take memory by their use") {
+  const std::clock_t start = std::clock();
+  const auto heap = mallinfo2().uordblks + mallinfo2().hblkhd;
+  constexpr uint64_t kCount = 7'000;  // of each kind: about what a table has room for
+  auto chunks = std::make_shared<ChunkList>();
+  uint64_t at = 0;
+  for (uint64_t i = 0; i < 2 * kCount; ++i) {
+    const bool data = i % 2 == 0;
+    const uint64_t length = data ? kMaxDataChunkBytes : kMaxMetadataChunkBytes;
+    auto chunk = std::make_shared<Chunk>(
+        *test::make_chunk(Profile::single, at, length, {{1, 4 + at / kMiB}}));
+    chunk->kind = data ? ChunkKind::data : ChunkKind::metadata;
+    chunks->push_back(std::move(chunk));
+    at += length;
+  }
+  test::ScriptedRuntime runtime;
+  auto mapper = test::make_mapper(runtime, {kMaxVolumeBytes}, chunks);
+  Space space(runtime, *mapper, test::make_geometry({kMaxVolumeBytes}, kMaxChunkSize),
+              LogicalOffset(at));
+  for (const auto& chunk : *chunks) {
+    if (chunk->kind != ChunkKind::metadata) continue;
+    CHECK(space.mark_node(chunk->start + chunk->length - kNodeSize, Generation(1)));
+  }
+  CHECK(space.nodes_in({LogicalOffset(0), at}).size() == kCount);
+  CHECK(mallinfo2().uordblks + mallinfo2().hblkhd < heap + 64 * kMiB);
+  CHECK(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC < 20);
+}
+
 TEST_CASE("an allocation that only a frozen range could serve waits for the thaw") {
   Volume v({64 * kMiB}, 8 * kMiB);
   v.fill();

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -24,8 +25,9 @@
 namespace moltfs::fuzz {
 namespace {
 
-/// No input takes longer; the volumes of some need seconds under a sanitizer on a busy machine.
-constexpr unsigned kSecondsForOne = 60;
+/// No input takes more CPU time (a loop), or more time (a deadlock, also on a busy machine).
+constexpr unsigned kCpuSecondsForOne = 30;
+constexpr unsigned kSecondsForOne = 600;
 
 std::string_view target_name = "?";
 std::atomic<uint64_t> seed_now{0};
@@ -43,13 +45,14 @@ void tell_seed() {
 }
 
 void on_signal(int number) {
-  if (number == SIGALRM) {
+  const bool late = number == SIGALRM || number == SIGPROF;
+  if (late) {
     constexpr std::string_view kText = "fuzz: the input takes too long\n";
     if (::write(STDERR_FILENO, kText.data(), kText.size()) < 0) return;
   }
   tell_seed();
   ::signal(SIGABRT, SIG_DFL);
-  if (number == SIGALRM) ::abort();
+  if (late) ::abort();
   ::signal(number, SIG_DFL);
   ::raise(number);
 }
@@ -111,9 +114,18 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
+/// From now on; 0: no limit.
+void limit_time(unsigned seconds, unsigned cpu_seconds) {
+  ::alarm(seconds);
+  itimerval timer{};
+  timer.it_value.tv_sec = cpu_seconds;
+  ::setitimer(ITIMER_PROF, &timer, nullptr);
+}
+
 /// Ends at the count or at the time, whichever comes first.
 void run(const Arguments& arguments) {
   using Clock = std::chrono::steady_clock;
+  (void)base_images();
   const auto begun = Clock::now();
   const auto passed = [&] { return std::chrono::duration<double>(Clock::now() - begun).count(); };
   if (arguments.target->keeps_state) first_seed = arguments.first;
@@ -122,13 +134,13 @@ void run(const Arguments& arguments) {
     const bool look = arguments.target->is_slow || done % 256 == 0;
     if (look) {
       if (arguments.seconds && passed() > *arguments.seconds) break;
-      ::alarm(kSecondsForOne);
+      limit_time(kSecondsForOne, kCpuSecondsForOne);
     }
     seed_now = arguments.first + done;
     Choices choices(seed_now);
     arguments.target->run(choices);
   }
-  ::alarm(0);
+  limit_time(0, 0);
   fmt::print("fuzz: {}: {} inputs from seed {} in {:.1f} s ({:.0f} per second), no fault\n",
              arguments.target->name, done, arguments.first, passed(),
              static_cast<double>(done) / std::max(passed(), 0.001));
@@ -160,7 +172,7 @@ int main(int argc, char** argv) {
   fuzz::target_name = arguments.target->name;
   if (getenv("MOLTFS_FUZZ_LOG") == nullptr) set_log_sink([](LogLevel, const std::string&) {});
   // Sanitizers have handlers of their own; they end with an abort, too (scripts/fuzz).
-  for (const int number : {SIGABRT, SIGALRM}) ::signal(number, fuzz::on_signal);
+  for (const int number : {SIGABRT, SIGALRM, SIGPROF}) ::signal(number, fuzz::on_signal);
   if (::signal(SIGSEGV, SIG_DFL) == SIG_DFL) ::signal(SIGSEGV, fuzz::on_signal);
 #if !defined(__SANITIZE_ADDRESS__)
   const rlimit limit{uint64_t{4} << 30, uint64_t{4} << 30};
