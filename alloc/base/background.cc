@@ -6,10 +6,18 @@
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 
 #include "alloc/base/assert.h"
 
 namespace moltfs {
+namespace {
+
+/// Where threads are short, fewer than asked for will do, but not fewer than these: work that waits
+/// for other work must not wait for ever.
+constexpr unsigned kWorkersNeeded = 4;
+
+}  // namespace
 
 Background::Background(Runtime& runtime, unsigned worker_count)
     : runtime_(runtime),
@@ -17,15 +25,30 @@ Background::Background(Runtime& runtime, unsigned worker_count)
       worker_wake_(runtime.make_wait_queue()),
       idle_(runtime.make_wait_queue()) {
   ASSERT(worker_count > 0);
-  tasks_.push_back(runtime_.spawn("background", [this] { loop(); }));
-  for (unsigned i = 0; i < worker_count; ++i) {
-    tasks_.push_back(runtime_.spawn(fmt::format("worker-{}", i), [this] { work(); }));
+  try {
+    tasks_.push_back(runtime_.spawn("background", [this] { loop(); }));
+    for (unsigned i = 0; i < worker_count; ++i) {
+      tasks_.push_back(runtime_.spawn(fmt::format("worker-{}", i), [this] { work(); }));
+    }
+  } catch (const std::system_error&) {
+    if (tasks_.size() > std::min(worker_count, kWorkersNeeded)) return;
+    end_tasks();
+    throw;
   }
 }
 
 Background::~Background() {
   stop();
   join();
+  end_tasks();
+  // Destroying a handler that was never called posts the unwinding of its coroutine to the context.
+  timers_.clear();
+  jobs_.clear();
+  context_.restart();
+  context_.poll();
+}
+
+void Background::end_tasks() {
   {
     std::lock_guard lock(mutex_);
     quit_ = true;
@@ -33,11 +56,6 @@ Background::~Background() {
   loop_wake_->notify_all();
   worker_wake_->notify_all();
   for (const auto& task : tasks_) task->join();
-  // Destroying a handler that was never called posts the unwinding of its coroutine to the context.
-  timers_.clear();
-  jobs_.clear();
-  context_.restart();
-  context_.poll();
 }
 
 void Background::start(asio::awaitable<void> coroutine) {

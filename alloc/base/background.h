@@ -39,7 +39,8 @@ namespace asio = boost::asio;
 
 class Background {
  public:
-  /// `worker_count`: how many blocking() bodies may run at once.
+  /// `worker_count`: how many blocking() bodies may run at once. Throws std::system_error if too few
+  /// threads can be started.
   Background(Runtime& runtime, unsigned worker_count);
   /// stop() and join.
   ~Background();
@@ -73,6 +74,7 @@ class Background {
   using Completion = std::function<void()>;
   void loop();
   void work();
+  void end_tasks();
   void add_job(std::function<void()> job);
   void add_timer(Nanoseconds deadline, Completion fire);
   void make_timers_due();  // REQUIRES: mutex_

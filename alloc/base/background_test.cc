@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -12,6 +13,43 @@ namespace moltfs {
 namespace {
 
 using namespace std::chrono_literals;
+
+/// A system that allows `most` threads.
+class FewThreads final : public Runtime {
+ public:
+  explicit FewThreads(unsigned most) : left_(most) {}
+  Nanoseconds now() override { return real_.now(); }
+  timespec wall_clock() override { return real_.wall_clock(); }
+  std::unique_ptr<WaitQueue> make_wait_queue() override { return real_.make_wait_queue(); }
+  void sleep(Nanoseconds duration) override { real_.sleep(duration); }
+  uint64_t random() override { return real_.random(); }
+  std::unique_ptr<Task> spawn(std::string name, std::function<void()> body) override {
+    if (left_ == 0) throw std::system_error(EAGAIN, std::generic_category(), name);
+    --left_;
+    return real_.spawn(std::move(name), std::move(body));
+  }
+
+ private:
+  RealRuntime real_;
+  unsigned left_;
+};
+
+TEST_CASE("where threads are short, fewer workers do; too few are an error, and nothing is left") {
+  for (const unsigned most : {0u, 1u, 4u}) {
+    FewThreads runtime(most);
+    CHECK_THROWS_AS(Background(runtime, 20), std::system_error);
+  }
+  FewThreads runtime(5);
+  Background background(runtime, 20);
+  std::atomic<int> done{0};
+  const auto coroutine = [](Background& b, std::atomic<int>& count) -> asio::awaitable<void> {
+    auto work = [&count] { ++count; };
+    co_await b.blocking(std::move(work));
+  };
+  for (int i = 0; i < 30; ++i) background.start(coroutine(background, done));
+  background.join();
+  CHECK(done == 30);
+}
 
 TEST_CASE("sleep lasts as long as asked, and sleepers wake in the order of their deadlines") {
   RealRuntime runtime;

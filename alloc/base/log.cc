@@ -3,10 +3,12 @@
 #include "alloc/base/log.h"
 
 #include <syslog.h>
-#include <unistd.h>
 
 #include <memory>
 #include <mutex>
+
+#include "alloc/base/standard_streams.h"
+#include "alloc/base/syslog_socket.h"
 
 namespace moltfs {
 namespace {
@@ -23,11 +25,11 @@ SinkSlot& slot() {
   return *the_slot;
 }
 
-// One write(2), so that lines of several threads do not mix.
-void write_to_standard_error(const std::string& text) {
-  const std::string line = "moltfs: " + text + "\n";
-  [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
-}
+// Never destroyed either.
+struct SystemLog {
+  std::mutex mutex;
+  SyslogSocket socket;
+};
 
 int syslog_priority(LogLevel level) {
   switch (level) {
@@ -50,9 +52,10 @@ void set_log_sink(Sink sink) {
 }
 
 void log_to_syslog() {
-  openlog("moltfs", LOG_PID, LOG_DAEMON);
+  static SystemLog* const log = new SystemLog;
   set_log_sink([](LogLevel level, const std::string& text) {
-    syslog(syslog_priority(level), "%s", text.c_str());
+    std::lock_guard lock(log->mutex);
+    log->socket.send(syslog_priority(level), "moltfs", text);
   });
 }
 
@@ -65,7 +68,8 @@ void log_line(LogLevel level, const std::string& text) {
   if (sink) {
     (*sink)(level, text);
   } else {
-    write_to_standard_error(text);
+    // A reader that has stopped reading must not stop the threads of a daemon.
+    offer_to_standard_error("moltfs: " + text + "\n");
   }
 }
 

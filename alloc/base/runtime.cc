@@ -98,6 +98,8 @@ void RealRuntime::sleep(Nanoseconds duration) {
   std::this_thread::sleep_for(std::min(duration, kLongestWait));
 }
 
+/// Throws std::system_error if the system has no thread left, or not enough memory for one. Those
+/// who can do without the thread catch it.
 std::unique_ptr<Task> RealRuntime::spawn(std::string name, std::function<void()> body) {
   const SignalsBlocked blocked;
   try {
@@ -107,9 +109,7 @@ std::unique_ptr<Task> RealRuntime::spawn(std::string name, std::function<void()>
           body();
         }));
   } catch (const std::system_error& error) {
-    // Threads are started at the start of a program and of a mount. It cannot go on without them.
-    log_error("cannot start the thread \"{}\": {}", name, error.what());
-    std::abort();
+    throw std::system_error(error.code(), "cannot start the thread \"" + name + "\"");
   }
 }
 

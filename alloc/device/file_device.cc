@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -164,6 +167,16 @@ Result<void> FileDevice::measure_image_file() {
   struct stat status;
   if (fstat(fd_, &status) != 0) return open_error(errno);
   size_bytes_ = round_down(static_cast<uint64_t>(status.st_size), kBlockSize);
+  struct statfs filesystem {};
+  is_in_memory_ = fstatfs(fd_, &filesystem) == 0 &&
+                  (filesystem.f_type == TMPFS_MAGIC || filesystem.f_type == RAMFS_MAGIC);
+  struct rlimit written {};
+  if (!read_only_ && getrlimit(RLIMIT_FSIZE, &written) == 0 && written.rlim_cur < size_bytes_) {
+    return Error(Errc::file_too_large,
+                 fmt::format("{}: has {} bytes, but this process may not write past {} bytes of a "
+                             "file (RLIMIT_FSIZE, ulimit -f)",
+                             path_, size_bytes_, written.rlim_cur));
+  }
   can_discard_ = !read_only_;
   return ok();
 }

@@ -33,6 +33,8 @@ class FileDevice final : public Device {
   const Identity& identity() const { return identity_; }
   bool is_block_device() const { return is_block_device_; }
   bool direct_io() const { return direct_io_; }
+  /// A file on a tmpfs: each page that is written for the first time takes memory.
+  bool is_in_memory() const { return is_in_memory_; }
   /// To be called if the kernel does not support discarding here: it is not tried again.
   void discard_refused() { can_discard_.store(false, std::memory_order_relaxed); }
 
@@ -54,6 +56,7 @@ class FileDevice final : public Device {
   dev_t block_number_ = 0;  // of a block device
   bool is_block_device_ = false;
   bool direct_io_ = false;
+  bool is_in_memory_ = false;
   uint64_t size_bytes_ = 0;
   uint32_t sector_size_ = 512;
   std::atomic<bool> can_discard_{false};

@@ -12,6 +12,7 @@
 
 #include "alloc/base/assert.h"
 #include "alloc/base/blocking.h"
+#include "alloc/device/memory_limit.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -103,6 +104,17 @@ Errc code_of_device_errno(int err) {
   return errc_from_errno(err) == Errc::device_gone ? Errc::device_gone : Errc::io_error;
 }
 
+/// False: the write would take so much memory that the kernel might kill this process.
+bool has_memory_for(const IoRequest& request) {
+  const FileDevice& device = file_device_of(request);
+  if (!device.is_in_memory()) return true;
+  const auto offset = static_cast<off_t>(request.offset);
+  const off_t hole = lseek(device.fd(), offset, SEEK_HOLE);
+  if (hole >= offset + static_cast<off_t>(request.length)) return true;  // the pages are there
+  static MemoryRoom& room = *new MemoryRoom;
+  return room.take(request.length);
+}
+
 }  // namespace
 
 bool admit(IoRequest& request) {
@@ -117,6 +129,10 @@ bool admit(IoRequest& request) {
   }
   if (request.op != IoOp::read && request.device->read_only()) {
     refuse(request, Errc::device_read_only, "the device is open read-only");
+    return false;
+  }
+  if (request.op == IoOp::write && !has_memory_for(request)) {
+    finish(request, ENOSPC);
     return false;
   }
   return request.length != 0;

@@ -13,10 +13,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string_view>
 
 #include "alloc/base/descriptor.h"
+#include "alloc/base/small_file.h"
 #include "alloc/device/open_path.h"
 
 namespace moltfs::alloc {
@@ -33,8 +33,7 @@ std::string sysfs_of(dev_t number) {
 
 /// The content of a small file without the newline at its end; empty if it cannot be read.
 std::string text_of(const std::string& path) {
-  std::ifstream file(path);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string text = read_small_file(path).value_or("");
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
-#include <iterator>
 #include <optional>
+
+#include "alloc/base/small_file.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -110,9 +110,7 @@ std::vector<MountinfoEntry> parse_mountinfo(std::string_view text) {
 }
 
 std::vector<MountinfoEntry> read_mountinfo() {
-  std::ifstream file("/proc/self/mountinfo");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  return parse_mountinfo(text);
+  return parse_mountinfo(read_small_file("/proc/self/mountinfo").value_or(""));
 }
 
 }  // namespace moltfs::alloc

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <deque>
 #include <mutex>
+#include <system_error>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/log.h"
 #include "alloc/device/file_io.h"
 
 namespace moltfs::alloc {
@@ -55,10 +57,18 @@ class ThreadEngine final : public IoEngine {
     size_t done = 0;  // guarded by mutex_
   };
 
-  /// REQUIRES: mutex_ is held. Threads start with the first batch, as many programs need none.
+  /// REQUIRES: mutex_ is held. Threads start with the first batch, as many programs need none. Those
+  /// that the system does not allow are done without: the caller of run() can do all requests.
   void start_threads() {
-    while (tasks_.size() < thread_count_) {
-      tasks_.push_back(runtime_.spawn("io", [this] { work(); }));
+    if (started_) return;
+    started_ = true;
+    try {
+      while (tasks_.size() < thread_count_) {
+        tasks_.push_back(runtime_.spawn("io", [this] { work(); }));
+      }
+    } catch (const std::system_error& error) {
+      log_warning("device I/O has {} threads instead of {}: {}", tasks_.size(), thread_count_,
+                  error.what());
     }
   }
 
@@ -88,6 +98,7 @@ class ThreadEngine final : public IoEngine {
   // Guarded by mutex_:
   std::deque<Batch*> batches_;  // those with requests that no thread has taken
   bool quit_ = false;
+  bool started_ = false;
   std::vector<std::unique_ptr<Task>> tasks_;
 };
 

@@ -121,8 +121,11 @@ void Ring::release(unsigned slot_index, int err) {
 
 void Ring::complete(unsigned slot_index, int result) {
   Slot& slot = slots_[slot_index];
-  if (result == -EINTR || result == -EAGAIN) {
+  if (result == -EINTR) {
     unfinished_.push_back(slot_index);
+  } else if (result == -EAGAIN || result == -ECANCELED || result == -ENOMEM) {
+    // The kernel has no thread or memory to do it in the background; this thread can wait for it.
+    release(slot_index, perform(*slot.request));
   } else if (result < 0) {
     release(slot_index, -result);
   } else if (slot.request->op == IoOp::flush) {

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Reading the limits of cgroups; the kernel's Documentation/admin-guide/cgroup-v2.rst and
+// cgroup-v1/memory.rst describe the files.
+#include "alloc/device/memory_limit.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "alloc/base/small_file.h"
+
+namespace moltfs::alloc {
+namespace {
+
+/// How long a measurement is used. What other processes of the cgroup take meanwhile is not noticed.
+constexpr auto kValidFor = std::chrono::milliseconds(20);
+constexpr uint64_t kLeastCache = 4 << 20, kMostCache = 256 << 20;
+
+bool names(std::string_view list, std::string_view word) {
+  return fmt::format(",{},", list).find(fmt::format(",{},", word)) != std::string::npos;
+}
+
+/// A line of /proc/self/cgroup: "ID:CONTROLLERS:PATH"; version 2 has "0::PATH".
+struct Membership {
+  bool is_version_2;
+  std::string path;
+};
+
+std::vector<Membership> memory_cgroups(std::string_view cgroups) {
+  std::vector<Membership> found;
+  std::istringstream lines{std::string(cgroups)};
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool is_version_2 = controllers.empty() && line.substr(0, first) == "0";
+    if (!is_version_2 && !names(controllers, "memory")) continue;
+    found.push_back({is_version_2, line.substr(second + 1)});
+  }
+  return found;
+}
+
+bool can_hold(const MountinfoEntry& mount, bool version_2) {
+  if (version_2) return mount.type == "cgroup2";
+  return mount.type == "cgroup" && names(mount.options, "memory");
+}
+
+/// Of a cgroup.
+struct Directory {
+  std::string path;
+  bool is_version_2;
+};
+
+/// The own cgroups and those above them, up to the mount point. A container may see only a part of
+/// the hierarchy, mounted as a whole: then only some of these directories exist, or none but the
+/// mount point.
+std::vector<Directory> directories_of(std::string_view cgroups,
+                                      const std::vector<MountinfoEntry>& mounts) {
+  std::vector<Directory> found;
+  for (const Membership& own : memory_cgroups(cgroups)) {
+    for (const MountinfoEntry& mount : mounts) {
+      if (!can_hold(mount, own.is_version_2)) continue;
+      std::string path = own.path;
+      for (;;) {
+        while (path.ends_with('/')) path.pop_back();
+        found.push_back({mount.mountpoint + path, own.is_version_2});
+        if (path.empty()) break;
+        path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+      }
+    }
+  }
+  return found;
+}
+
+template <class Read>
+std::optional<uint64_t> limit_of(const Directory& directory, const Read& read) {
+  if (!directory.is_version_2) return read(directory.path + "/memory.limit_in_bytes");
+  const std::optional<uint64_t> max = read(directory.path + "/memory.max");
+  const std::optional<uint64_t> high = read(directory.path + "/memory.high");
+  return max && high ? std::min(*max, *high) : max ? max : high;
+}
+
+/// Pages of files on disks, which the kernel drops before it kills a process.
+uint64_t reclaimable_bytes(const Directory& directory) {
+  const std::string prefix = directory.is_version_2 ? "" : "total_";
+  std::istringstream words(read_small_file(directory.path + "/memory.stat").value_or(""));
+  uint64_t sum = 0, bytes = 0;
+  for (std::string name; words >> name >> bytes;) {
+    if (name == prefix + "inactive_file" || name == prefix + "active_file") sum += bytes;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::optional<uint64_t> cgroup_memory_limit(
+    std::string_view cgroups, const std::vector<MountinfoEntry>& mounts,
+    const std::function<std::optional<uint64_t>(const std::string& path)>& read) {
+  std::optional<uint64_t> least;
+  for (const Directory& directory : directories_of(cgroups, mounts)) {
+    const auto limit = limit_of(directory, read);
+    if (limit && (!least || *limit < *least)) least = limit;
+  }
+  return least;
+}
+
+bool MemoryRoom::take(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  const auto now = std::chrono::steady_clock::now();
+  if (now >= valid_until_ || left_ < bytes) {
+    left_ = measure();
+    valid_until_ = now + kValidFor;
+  }
+  if (left_ < bytes) return false;
+  left_ -= bytes;
+  return true;
+}
+
+uint64_t MemoryRoom::measure() const {
+  uint64_t least = UINT64_MAX;
+  const auto cgroups = read_small_file("/proc/self/cgroup");
+  if (!cgroups) return least;
+  for (const Directory& directory : directories_of(*cgroups, read_mountinfo())) {
+    const auto limit = limit_of(directory, read_number);
+    const auto used = read_number(
+        directory.path + (directory.is_version_2 ? "/memory.current" : "/memory.usage_in_bytes"));
+    if (!limit || !used) continue;
+    const uint64_t usable = *limit - *limit / 4 + reclaimable_bytes(directory);
+    least = std::min(least, usable - std::min(usable, *used));
+  }
+  return least;
+}
+
+uint64_t memory_limit() {
+  struct sysinfo info {};
+  uint64_t limit = UINT64_MAX;
+  if (sysinfo(&info) == 0) limit = uint64_t{info.totalram} * info.mem_unit;
+  if (const auto cgroups = read_small_file("/proc/self/cgroup")) {
+    const auto of_cgroups = cgroup_memory_limit(*cgroups, read_mountinfo(), read_number);
+    limit = std::min(limit, of_cgroups.value_or(limit));
+  }
+  for (const auto resource : {RLIMIT_AS, RLIMIT_DATA}) {
+    struct rlimit own {};
+    if (getrlimit(resource, &own) == 0) limit = std::min<uint64_t>(limit, own.rlim_cur);
+  }
+  return limit;
+}
+
+uint64_t default_cache_bytes(uint64_t limit) {
+  return std::clamp(limit / 4, kLeastCache, kMostCache);
+}
+
+}  // namespace moltfs::alloc
