@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <system_error>
 
 #include "alloc/base/log.h"
 
@@ -31,12 +32,20 @@ CpuLatencyRequest::CpuLatencyRequest(RequestLoad& load, const std::string& devic
       fd_(latency_us == kAnyLatency ? -1 : ::open(device.c_str(), O_WRONLY | O_CLOEXEC)),
       latency_us_(latency_us) {
   if (fd_ < 0) return;
-  thread_ = std::thread([this] { run(); });
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {
+    log_warning("idlepoll is off: cannot start its thread: {}", error.what());
+    return;
+  }
   load_.observe([this](bool requests_are_many) { sampled(requests_are_many); });
 }
 
 CpuLatencyRequest::~CpuLatencyRequest() {
-  if (fd_ < 0) return;
+  if (!thread_.joinable()) {
+    if (fd_ >= 0) ::close(fd_);
+    return;
+  }
   load_.observe({});
   {
     std::lock_guard lock(mutex_);

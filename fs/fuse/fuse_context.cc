@@ -103,7 +103,14 @@ void reply_attributes(fuse_req_t req, const Result<Attributes>& result) {
 }
 
 void defer(fuse_req_t req, DeferredReplies::Job job) {
-  if (!fuse_context_of(req).deferred.post(std::move(job))) fuse_reply_err(req, ENOTCONN);
+  auto guarded = [req, job = std::move(job)] {
+    answer_without_memory(job, [req](int error) { fuse_reply_err(req, error); });
+  };
+  if (fuse_context_of(req).deferred.post(std::move(guarded))) {
+    set_replied(true);
+  } else {
+    fuse_reply_err(req, ENOTCONN);
+  }
 }
 
 }  // namespace moltfs::fs::fuse

@@ -15,8 +15,10 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <span>
 #include <string_view>
 
@@ -121,5 +123,21 @@ std::span<const std::byte> current_request();
 /// The request being handled on this thread does not count as load (fs/mount/request_load.h):
 /// asking about a replace, or waiting for its start, does not slow it down.
 void leave_out_of_load();
+
+/// Whether the request being handled on this thread has its reply, or was given to another thread.
+bool is_replied();
+void set_replied(bool replied);
+
+/// Runs `operation`, which replies to a request. If it runs out of memory before it has replied,
+/// calls `reply_error(ENOMEM)`.
+template <class Operation, class ReplyError>
+void answer_without_memory(const Operation& operation, const ReplyError& reply_error) {
+  set_replied(false);
+  try {
+    operation();
+  } catch (const std::bad_alloc&) {
+    if (!is_replied()) reply_error(ENOMEM);
+  }
+}
 
 }  // namespace moltfs::fs::fuse

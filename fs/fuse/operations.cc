@@ -26,7 +26,8 @@ void call(bool is_control, fuse_req_t req, Args... args) {
   const auto function =
       (is_control ? context.control_operations : context.file_operations).*Operation;
   if (function == nullptr) return void(fuse_reply_err(req, EPERM));
-  function(req, args...);
+  answer_without_memory([&] { function(req, args...); },
+                        [req](int error) { fuse_reply_err(req, error); });
 }
 
 template <auto Operation>

@@ -94,6 +94,7 @@ bool RawRequest::reply(const void* data, size_t size) const {
   out.len = static_cast<uint32_t>(sizeof out + size);
   out.unique = header.unique;
   const iovec parts[2] = {{&out, sizeof out}, {const_cast<void*>(data), size}};
+  set_replied(true);
   return ::writev(fd, parts, 2) >= 0;
 }
 
@@ -103,6 +104,7 @@ void RawRequest::reply_error(int error) const {
   out.error = -error;
   out.unique = header.unique;
   const iovec part{&out, sizeof out};
+  set_replied(true);
   (void)!::writev(fd, &part, 1);  // the kernel may have ended the connection
 }
 
@@ -141,7 +143,8 @@ bool answer_raw(FuseContext& context, std::span<const std::byte> bytes, int fd) 
   const RawOperations& operations = raw_operations_of(context, request.header.nodeid);
   const auto call = [&](void (*operation)(const RawRequest&)) {
     if (operation != nullptr) {
-      operation(request);
+      answer_without_memory([&] { operation(request); },
+                            [&](int error) { request.reply_error(error); });
     } else {
       request.reply_error(EPERM);
     }
@@ -155,8 +158,7 @@ bool answer_raw(FuseContext& context, std::span<const std::byte> bytes, int fd) 
     case kOpStatx:
       return call(operations.statx);
     case kOpSyncfs:
-      syncfs(request);
-      return true;
+      return call(syncfs);
     case FUSE_INIT:
       context.setxattr_is_extended = (offered_flags(bytes) & kInitSetxattrExt) != 0;
       return false;

@@ -12,6 +12,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
+#include <new>
+#include <system_error>
 
 #include "alloc/base/blocking.h"
 #include "alloc/base/log.h"
@@ -22,6 +25,8 @@ namespace {
 thread_local int reply_fd = -1;
 
 constexpr Nanoseconds kSpin = std::chrono::microseconds(60);  ///< before it sleeps
+/// After a thread could not be started, none is tried for so long.
+constexpr Nanoseconds kWithoutThreads = std::chrono::milliseconds(100);
 
 void set_waits(int fd, bool waits) {
   int nonblocking = waits ? 0 : 1;
@@ -51,6 +56,7 @@ Receiver::Receiver(int device_fd, const Options& options, RequestLoad& load, Han
       load_(load),
       handler_(std::move(handler)),
       ended_fd_(eventfd(0, EFD_CLOEXEC)) {
+  if (ended_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   struct sigaction action = {};
   action.sa_handler = [](int) {};  // no SA_RESTART: read() fails with EINTR
   sigaction(kWakeSignal, &action, nullptr);
@@ -65,10 +71,30 @@ Receiver::~Receiver() {
 void Receiver::start() {
   std::lock_guard lock(mutex_);
   for (unsigned i = 0; i < options_.base_threads; ++i) {
-    ++running_;
-    ++waiting_;
-    threads_.emplace_back([this] { run(); });
+    const int error = start_thread();
+    if (error == 0) continue;
+    if (i >= kThreadsNeeded) break;
+    throw std::system_error(error, std::generic_category(),
+                            "cannot start the threads that serve requests");
   }
+}
+
+/// Returns 0 or an errno. REQUIRES: mutex_.
+int Receiver::start_thread() {
+  ++running_;
+  ++waiting_;
+  int error = ENOMEM;
+  try {
+    auto buffer = std::make_shared<ReceiveBuffer>(options_.max_write_bytes);
+    threads_.emplace_back([this, buffer = std::move(buffer)] { run(*buffer); });
+    return 0;
+  } catch (const std::system_error& no_thread) {
+    error = no_thread.code().value();
+  } catch (const std::bad_alloc&) {
+  }
+  --running_;
+  --waiting_;
+  return error;
 }
 
 void Receiver::join() {
@@ -97,12 +123,11 @@ int Receiver::clone_device() const {
   return -1;
 }
 
-void Receiver::run() {
+void Receiver::run(ReceiveBuffer& buffer) {
   pthread_setname_np(pthread_self(), "moltfs-fuse");
   const int clone = clone_device();
   {
-    Thread thread{clone >= 0 ? clone : device_fd_, ReceiveBuffer(options_.max_write_bytes),
-                  RequestLoad::Thread(load_), load_.now()};
+    Thread thread{clone >= 0 ? clone : device_fd_, buffer, RequestLoad::Thread(load_), load_.now()};
     const ReplyDescriptor reply_to(thread.fd);
     const BlockingListener listener([this] { call_if_nobody_waits(); });
     set_waits(thread.fd, false);
@@ -152,10 +177,12 @@ ssize_t Receiver::wait_for_request(Thread& thread) {
     thread.load.took_request(Nanoseconds::zero(), thread.taken);
     return size;
   }
+  bool must_sleep = true;
   if (waiting_ == 1 && thread.load.spinning_pays() && cpu_load_.has_spare(thread.free_since)) {
     size = spin(thread);
+    must_sleep = size < 0 && errno == EAGAIN;
   }
-  if (size < 0 && errno == EAGAIN) size = sleep(thread);
+  if (must_sleep) size = sleep(thread);
   if (size < 0) return size;
   thread.taken = load_.now();
   thread.load.took_request(thread.taken - thread.free_since, thread.taken);
@@ -219,9 +246,16 @@ void Receiver::call_if_nobody_waits() {
     return;
   }
   if (running_ >= options_.max_threads) return;
-  ++running_;
-  ++waiting_;
-  threads_.emplace_back([this] { run(); });
+  const Nanoseconds now = load_.now();
+  if (now < no_threads_until_) return;
+  const int error = start_thread();
+  if (error == 0) return;
+  // Requests wait a little longer: those under way end without another thread.
+  if (no_threads_until_ == Nanoseconds::zero()) {
+    log_warning("{} threads serve requests, and another cannot be started: {}", running_,
+                strerror(error));
+  }
+  no_threads_until_ = now + kWithoutThreads;
 }
 
 /// Waits until this thread is called. False: it is to end.

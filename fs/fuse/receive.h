@@ -28,7 +28,7 @@
 //     from a device) do not delay quick ones;
 //   - when it has a backlog: several clients are at work. Then up to `base_threads` wait for a
 //     while.
-// No more than `max_threads` are started. Each thread has its own clone of the device where the
+// No more than `max_threads` are started; where the system has no more threads, fewer. Each thread has its own clone of the device where the
 // kernel provides it, and a reply goes through the descriptor that its request came from.
 //
 // It ends when the kernel ends the connection (unmount: every read fails with ENODEV), or by
@@ -95,6 +95,7 @@ class Receiver {
   /// stop() and join().
   ~Receiver();
 
+  /// Throws std::system_error if not even kThreadsNeeded threads can be started.
   void start();
   /// Ends all threads as soon as they have handled their requests. Does not wait.
   void stop() { stopping_ = true; }
@@ -105,18 +106,21 @@ class Receiver {
 
   /// The signal that interrupts a thread's read; its handler does nothing.
   static constexpr int kWakeSignal = SIGUSR1;
+  /// One may wait for what another one serves.
+  static constexpr unsigned kThreadsNeeded = 2;
 
  private:
   /// Of one receive thread.
   struct Thread {
     const int fd;  ///< reads from it do not wait, except in sleep()
-    ReceiveBuffer buffer;
+    ReceiveBuffer& buffer;
     RequestLoad::Thread load;
     Nanoseconds free_since;  ///< the last request was handled then
     Nanoseconds taken{0};    ///< this one was taken then
   };
 
-  void run();
+  void run(ReceiveBuffer& buffer);
+  int start_thread();
   int clone_device() const;
   /// Waits for a request; its size. Nothing: the connection has ended.
   std::optional<size_t> next_request(Thread& thread);
@@ -145,6 +149,7 @@ class Receiver {
   unsigned parked_ = 0;               // guarded by mutex_: threads
   unsigned calls_ = 0;                // guarded by mutex_: to parked threads, not yet answered
   unsigned running_ = 0;              // guarded by mutex_
+  Nanoseconds no_threads_until_{0};   // guarded by mutex_
   std::vector<std::thread> threads_;  // guarded by mutex_
 };
 

@@ -25,10 +25,14 @@ namespace {
 
 thread_local std::span<const std::byte> request_on_this_thread;
 thread_local bool counts_as_load = false;
+thread_local bool has_reply = false;
 
 unsigned default_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
 }
+
+/// What libfuse has said while it mounts: the reason if that fails.
+std::string* mount_messages = nullptr;
 
 void log_from_libfuse(fuse_log_level level, const char* format, va_list arguments) {
   char text[512];
@@ -36,7 +40,9 @@ void log_from_libfuse(fuse_log_level level, const char* format, va_list argument
   std::string_view line = text;
   if (line.starts_with("fuse: ")) line.remove_prefix(6);
   while (line.ends_with('\n')) line.remove_suffix(1);
-  if (level <= FUSE_LOG_WARNING) {
+  if (mount_messages != nullptr) {
+    *mount_messages += fmt::format("{}{}", mount_messages->empty() ? "" : "; ", line);
+  } else if (level <= FUSE_LOG_WARNING) {
     log_warning("libfuse: {}", line);
   } else {
     log_info("libfuse: {}", line);
@@ -45,6 +51,7 @@ void log_from_libfuse(fuse_log_level level, const char* format, va_list argument
 
 ssize_t write_reply(int fd, iovec* parts, int count, void*) {
   const int to = reply_descriptor();
+  has_reply = true;
   return send_reply(to >= 0 ? to : fd, parts, count, request_on_this_thread);
 }
 
@@ -101,6 +108,14 @@ void leave_out_of_load() {
   counts_as_load = false;
 }
 
+bool is_replied() {
+  return has_reply;
+}
+
+void set_replied(bool replied) {
+  has_reply = replied;
+}
+
 class Server::Impl {
  public:
   Impl(Mount& mount, const Options& options)
@@ -111,9 +126,15 @@ class Server::Impl {
     fuse_set_log_func(log_from_libfuse);
     TRY(session_, make_session(context_, options_.options));
     context_.kernel_cache.set_session(session_.get());
-    if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
-      return Error(Errc::not_permitted, fmt::format("cannot mount on {}", options_.mountpoint));
+    std::string messages;
+    mount_messages = &messages;
+    const bool mounted = fuse_session_mount(session_.get(), options_.mountpoint.c_str()) == 0;
+    mount_messages = nullptr;
+    if (!mounted) {
+      return Error(Errc::not_permitted, fmt::format("cannot mount on {}{}{}", options_.mountpoint,
+                                                    messages.empty() ? "" : ": ", messages));
     }
+    if (!messages.empty()) log_warning("libfuse: {}", messages);
     const int fd = fuse_session_fd(session_.get());
     if (!redirect(session_.get(), fd)) {
       fuse_session_unmount(session_.get());

@@ -26,11 +26,12 @@ class Server {
     bool idle_polling = true;  ///< -o idlepoll (cpu_latency.h)
   };
 
-  /// Mounts; requests wait until start(). `mount` must live longer. libfuse may print a reason to
-  /// standard error. Errors: not_supported, not_permitted, invalid_argument.
+  /// Mounts; requests wait until start(). `mount` must live longer. fusermount3 prints its reasons to
+  /// standard error. Errors: not_supported, not_permitted, invalid_argument, with a sentence.
   static Result<std::unique_ptr<Server>> mount(Mount& mount, const Options& options);
   ~Server();
 
+  /// Throws std::system_error if too few threads can be started.
   void start();
   /// Waits until the kernel and the server have agreed on the connection; false after `seconds`.
   bool wait_until_initialized(unsigned seconds);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/load.h"
@@ -135,7 +136,8 @@ Result<Generation> Transactions::commit_and_free(bool always) {
   return done;
 }
 
-Result<void> Transactions::run_commit() {
+/// Running out of memory is as fatal as an error of a device: the trees may be half closed.
+Result<void> Transactions::run_commit() try {
   auto closed = close();
   if (!closed) {
     if (closed.error().code == Errc::no_space) return closed.error();
@@ -169,6 +171,12 @@ Result<void> Transactions::run_commit() {
   std::lock_guard lock(mutex_);
   freeing_ = false;
   return ok();
+} catch (const std::bad_alloc&) {
+  {
+    std::lock_guard lock(mutex_);
+    freeing_ = false;
+  }
+  return fail("a commit", Error(Errc::out_of_memory));
 }
 
 // ---- Closing

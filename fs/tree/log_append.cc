@@ -59,7 +59,7 @@ Result<void> Transactions::sync() {
 }
 
 /// False: the changes need a commit.
-Result<bool> Transactions::append_to_log() {
+Result<bool> Transactions::append_to_log() try {
   Batches batches;
   TRY(const bool possible, read([&](Access& access) { return compose_batches(access, batches); }));
   if (!possible) return false;
@@ -76,6 +76,8 @@ Result<bool> Transactions::append_to_log() {
   }
   if (press && *press) (*press)();
   return true;
+} catch (const std::bad_alloc&) {
+  return fail("an fsync", Error(Errc::out_of_memory));
 }
 
 /// One batch for each chain. False: the changes need a commit. Changes nothing if it fails with

@@ -17,12 +17,12 @@ uint64_t TreeState::nodes_for(unsigned item_changes, unsigned tallest) {
 }
 
 Node& TreeState::make_node(alloc::NodeReservation& reservation, TreeId tree, uint8_t level) {
+  ++changes;  // before the first change: Transactions counts on that when memory runs out
   const LogicalOffset address = space.allocate_node(reservation, running);
   auto node = std::make_shared<Node>(volume, tree, level, address, running);
   Node& made = *node;
   cache.add_dirty(node);
   dirty.emplace(address, std::move(node));
-  ++changes;
   return made;
 }
 
@@ -31,6 +31,7 @@ Node& TreeState::make_writable(alloc::NodeReservation& reservation, Node& node) 
   // A closed node that is not written yet must stay unchanged; any other node just moves.
   const auto* place = cache.find(pointer_to(node));
   ASSERT(place != nullptr && place->get() == &node);
+  ++changes;
   auto writable = node.dirty ? std::make_shared<Node>(node) : *place;
   cache.remove(node);
   space.free_node(node.address(), running);
@@ -38,15 +39,14 @@ Node& TreeState::make_writable(alloc::NodeReservation& reservation, Node& node) 
   cache.add_dirty(writable);
   Node& made = *writable;
   dirty.emplace(made.address(), std::move(writable));
-  ++changes;
   return made;
 }
 
 void TreeState::drop(Node& node) {
+  ++changes;
   const LogicalOffset address = node.address();
   if (is_running(node)) dirty.erase(address);
   space.free_node(address, running);
-  ++changes;
   cache.remove(node);  // may end its life
 }
 

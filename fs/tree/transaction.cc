@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
@@ -81,7 +82,18 @@ Result<void> Transactions::drive_write(const Budget& budget,
     }
     const uint64_t nodes_before = state_->dirty.size();
     const uint64_t changes_before = state_->changes;
-    if (section(txn)) {
+    bool has_run = false;
+    try {
+      has_run = section(txn);
+    } catch (const std::bad_alloc&) {
+      const bool has_changed = state_->changes != changes_before;
+      end_write(txn);
+      lock.unlock();
+      // A change that was interrupted must never be committed.
+      if (has_changed) return fail("a change", Error(Errc::out_of_memory));
+      return Error(Errc::out_of_memory);
+    }
+    if (has_run) {
       end_write(txn);
       unpin(txn);
       if (state_->dirty.size() == nodes_before) return ok();
@@ -102,7 +114,7 @@ Result<void> Transactions::drive_write(const Budget& budget,
   }
 }
 
-Result<void> Transactions::load_missing(Access& access) {
+Result<void> Transactions::load_missing(Access& access) try {
   std::vector<NodeRequest> requests;
   for (const NodeExpectation& expected : access.missing_) requests.push_back({expected, {}, {}});
   access.missing_.clear();
@@ -131,6 +143,8 @@ Result<void> Transactions::load_missing(Access& access) {
     access.vanished_ = pointer;  // it was replaced meanwhile: the operation will find the new one
   }
   return ok();
+} catch (const std::bad_alloc&) {
+  return Error(Errc::out_of_memory);
 }
 
 /// The operation has ended: the nodes that it loaded may be evicted.

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <future>
+#include <new>
 #include <random>
 #include <set>
 
@@ -634,6 +635,33 @@ TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each
   }
   REQUIRE(t.content() == model);
   t.shape();
+}
+
+TEST_CASE("an operation that runs out of memory before it changes anything is an answer") {
+  TestVolume t(64 * kMiB);
+  REQUIRE(t.put(1, "one"));
+  const auto failed =
+      t.txns->write(Budget{}, [](Txn&) -> Result<void> { throw std::bad_alloc(); });
+  REQUIRE_FALSE(failed);
+  CHECK(failed.error() == Errc::out_of_memory);
+  CHECK_FALSE(t.txns->fatal());
+  REQUIRE(t.put(2, "two"));
+  t.commit();
+}
+
+TEST_CASE("an operation that runs out of memory amid its changes is never committed") {
+  const LogCount log;
+  TestVolume t(64 * kMiB);
+  REQUIRE(t.put(1, "one"));
+  t.commit();
+  const auto failed = t.txns->write(Budget{}, [](Txn& txn) -> Result<void> {
+    ++txn.counters_for_change().inode_count;
+    throw std::bad_alloc();
+  });
+  REQUIRE_FALSE(failed);
+  CHECK(t.txns->fatal());
+  CHECK_FALSE(t.put(2, "two"));
+  CHECK_FALSE(t.txns->commit());
 }
 
 TEST_CASE("how fast", "[.][benchmark]") {
