@@ -62,13 +62,14 @@ Error Client::error_of(int err, std::string_view endpoint) const {
         Errc::device_gone,
         fmt::format("the daemon of {} has died; unmount it and mount it again", mountpoint_));
   }
-  if (err == EPERM || err == EACCES) {
-    return Error(code,
-                 fmt::format("only root and the user who mounted {} may do that", mountpoint_));
-  }
+  // The command itself may have met EPERM: the daemon then has a sentence for those who may command.
   if (!endpoint.empty()) {
     const auto message = get("message");
     if (message && !message.value().empty()) return Error(code, message.value());
+  }
+  if (err == EPERM || err == EACCES) {
+    return Error(code,
+                 fmt::format("only root and the user who mounted {} may do that", mountpoint_));
   }
   return Error(code, fmt::format("{}: {}", mountpoint_, strerror(err)));
 }

@@ -43,8 +43,7 @@ class ProcessHandle {
   ProcessHandle& operator=(ProcessHandle&& other) noexcept;
   ~ProcessHandle();
 
-  /// `identity`: "PID STARTTIME" (fs/mount/process_identity.h). Nothing if there is no such
-  /// process.
+  /// `identity`: as of fs/mount/process_identity.h. Nothing if this process sees no such process.
   static std::optional<ProcessHandle> open(const std::string& identity);
   /// Waits until the process has ended; false after `milliseconds` (-1: no limit).
   bool wait(int milliseconds) const;

@@ -5,25 +5,29 @@
 #include <errno.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <set>
 
 #include "alloc/base/log.h"
+#include "alloc/base/size_text.h"
+#include "alloc/base/standard_streams.h"
 #include "alloc/base/utf8.h"
+#include "alloc/device/memory_limit.h"
 #include "alloc/device/mountinfo.h"
 #include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/daemonize.h"
+#include "fs/daemon/end_report.h"
 #include "fs/daemon/find_device.h"
+#include "fs/daemon/inherited.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
@@ -32,14 +36,18 @@
 #include "fs/daemon/watchdog.h"
 #include "fs/daemon/write_back.h"
 #include "fs/fuse/server.h"
+#include "fs/mount/process_identity.h"
 
 namespace moltfs::fs::daemon {
 namespace {
 
+constexpr int kFailed = 2;  // exit code
 constexpr unsigned kInitSeconds = 10;
 constexpr int kEndAfterUnmountMs = 3000;
 constexpr auto kWaitForDevices = std::chrono::seconds(10);
 constexpr auto kBetweenTries = std::chrono::milliseconds(20);
+constexpr auto kRetryCommit = std::chrono::seconds(5);
+constexpr auto kBetweenCommits = std::chrono::milliseconds(200);
 
 Result<void> check_mountpoint(const std::string& path) {
   struct stat s {};
@@ -72,16 +80,6 @@ bool is_mounted(const std::vector<std::string>& devices) {
   });
 }
 
-/// A descriptor that becomes readable on a signal that stops the daemon. The signals are blocked in
-/// every thread started later.
-int stop_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
-  sigprocmask(SIG_BLOCK, &set, nullptr);
-  return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 class Daemon {
  public:
   explicit Daemon(const MountRequest& request)
@@ -98,6 +96,7 @@ class Daemon {
     options.owner = getuid();
     options.idle_polling = request_.idle_polling;
     TRY(server_, fuse::Server::mount(*mount_, options));
+    is_mounted_ = true;
     server_->start();
     if (!server_->wait_until_initialized(kInitSeconds)) {
       log_warning("the kernel has not answered after {} s", kInitSeconds);
@@ -118,12 +117,16 @@ class Daemon {
              opener_->engine().name());
   }
 
-  /// Returns when the kernel has ended the connection. On a stop signal, unmounts first.
-  void wait(int signals) {
+  /// Returns when the kernel has ended the connection. On a stop signal, commits and unmounts
+  /// first. Returns the error of that commit, if it failed.
+  Result<void> wait(int signals) {
     pollfd fds[2] = {{signals, POLLIN, 0}, {server_->ended_fd(), POLLIN, 0}};
     while (poll(fds, 2, -1) < 0 && errno == EINTR) {
     }
-    if (fds[1].revents == 0) unmount_everywhere();
+    if (fds[1].revents != 0) return ok();
+    auto committed = commit_before_stop();
+    unmount_everywhere();
+    return committed;
   }
 
   Result<void> stop() {
@@ -132,8 +135,19 @@ class Daemon {
     watchdog_.dismiss();
     auto closed = mount_->close();
     mount_.reset();
+    remove_from_utab_if_unmounted(request_.mountpoint);
     return closed;
   }
+
+  /// For a daemon that could not start: nothing stays mounted.
+  ~Daemon() {
+    if (!is_mounted_ || !server_) return;
+    UnmountOptions lazily;
+    lazily.lazy = true;
+    (void)unmount_without_waiting(request_.mountpoint, lazily);
+  }
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
 
  private:
   /// The daemon of an earlier mount keeps the devices until its last commit is done. Waits for
@@ -157,13 +171,31 @@ class Daemon {
     ::mount(nullptr, request_.mountpoint.c_str(), nullptr, flags, nullptr);
   }
 
+  /// All that is written, before the mount goes. What fails for want of room on the host of an image
+  /// is tried again for a while: once unmounted, the data is lost.
+  Result<void> commit_before_stop() {
+    const auto deadline = runtime_.now() + kRetryCommit;
+    for (;;) {
+      const auto written = write_back_cache(request_.mountpoint);
+      if (!written) log_warning("syncfs {}", written.error().message());
+      auto committed = mount_->filesystem().commit();
+      if (committed || committed.error() != Errc::no_space || runtime_.now() >= deadline) {
+        return committed;
+      }
+      runtime_.sleep(kBetweenCommits);
+    }
+  }
+
   /// Unmounts all places where the volume is mounted: it may have been moved or bound elsewhere.
   void unmount_everywhere() {
     bool in_use = false;
     const auto all = moltfs_mounts();
     for (const alloc::MountinfoEntry& entry : all) {
-      if (entry.device_number != device_number_ || unmount_without_waiting(entry.mountpoint, {}))
+      if (entry.device_number != device_number_) continue;
+      if (unmount_without_waiting(entry.mountpoint, {})) {
+        remove_from_utab(entry.mountpoint);
         continue;
+      }
       in_use = true;
       // The receive threads serve meanwhile; this thread serves nothing, so it may use the mount.
       const auto written = write_back_cache(entry.mountpoint);
@@ -172,6 +204,7 @@ class Daemon {
       lazily.lazy = true;
       const auto detached = unmount_without_waiting(entry.mountpoint, lazily);
       if (!detached) log_warning("{}", detached.error().message());
+      remove_from_utab(entry.mountpoint);
     }
     if (in_use) return;  // the kernel keeps the connection for the open files
     pollfd ended{server_->ended_fd(), POLLIN, 0};
@@ -184,6 +217,7 @@ class Daemon {
   std::unique_ptr<alloc::DeviceOpener> opener_;
   std::unique_ptr<Mount> mount_;
   std::unique_ptr<fuse::Server> server_;
+  bool is_mounted_ = false;
   std::string device_number_;
   Watchdog watchdog_;
 };
@@ -205,35 +239,68 @@ Result<MountRequest> resolved(MountRequest request) {
   return request;
 }
 
+/// Chooses the size of the cache of metadata, if the user has not.
+void limit_memory(MountRequest& request) {
+  const uint64_t limit = alloc::memory_limit();
+  uint64_t& cache = request.mount.cache_bytes;
+  if (!request.cache_is_given) {
+    cache = alloc::default_cache_bytes(limit);
+  } else if (cache > limit / 2) {
+    log_warning(
+        "cache={} is more than half of the {} of memory that this process may use; it may be "
+        "killed for that",
+        human_size(cache), human_size(limit));
+  }
+}
+
 int start_failed(const Error& error) {
-  fmt::print(stderr, "moltfs mount: {}\n", printable(error.message()));
-  return 2;
+  write_to_standard_error(fmt::format("moltfs mount: {}\n", printable(error.message())));
+  return kFailed;
+}
+
+/// Warnings and errors until the daemon is ready: it must not wait for who reads them.
+void offer_warnings(LogLevel level, const std::string& text) {
+  if (level > LogLevel::warning) return;
+  offer_to_standard_error(fmt::format("moltfs: {}\n", printable(text)));
+}
+
+/// Starts, serves and stops. Returns the exit code.
+int serve(const MountRequest& request, int signals, EndReport& end_report, Daemonizer& daemonizer) {
+  Daemon daemon(request);
+  const auto started = daemon.start();
+  if (!started) return start_failed(started.error());
+  enter_in_utab(request);
+  daemonizer.ready();
+  daemon.announce();
+  const auto committed = daemon.wait(signals);
+  end_report.connection_ended();
+  if (!committed) log_error("the commit before the end failed: {}", committed.error().message());
+  const auto stopped = daemon.stop();
+  end_report.finished(stopped);
+  if (!stopped) log_error("the last commit failed: {}", stopped.error().message());
+  return stopped ? 0 : kFailed;
 }
 
 }  // namespace
 
 int run(const MountRequest& wanted) {
+  leave_parent();
   Daemonizer daemonizer;
   if (const auto exit_code = daemonizer.fork_unless(wanted.foreground)) return *exit_code;
-  if (wanted.foreground) set_log_sink({});
-  const int signals = stop_signals();
+  set_log_sink(wanted.foreground ? std::function<void(LogLevel, const std::string&)>()
+                                 : offer_warnings);
+  const auto signals = stop_signals(wanted.foreground);
+  if (!signals) return start_failed(signals.error());
+  EndReport end_report;
+  set_end_report_name(end_report.name());
   become_io_server();
-  const auto request = resolved(wanted);
+  auto request = resolved(wanted);
   if (!request) {
     const bool is_absent = request.error() == Errc::not_found;
     return wanted.nofail && is_absent ? 0 : start_failed(request.error());
   }
-  Daemon daemon(request.value());
-  const auto started = daemon.start();
-  if (!started) return start_failed(started.error());
-  enter_in_utab(request.value());
-  daemonizer.ready();
-  daemon.announce();
-  daemon.wait(signals);
-  const auto stopped = daemon.stop();
-  if (stopped) return 0;
-  log_error("the last commit failed: {}", stopped.error().message());
-  return 2;
+  limit_memory(request.value());
+  return serve(request.value(), signals.value(), end_report, daemonizer);
 }
 
 }  // namespace moltfs::fs::daemon

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include <fstream>
 
 #include "alloc/base/log.h"
+#include "alloc/base/standard_streams.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -29,10 +29,16 @@ int wait_for_child(pid_t child, int pipe) {
     got = read(pipe, &byte, 1);
   } while (got < 0 && errno == EINTR);
   if (got == 1) return 0;
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  for (;;) {
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) {
+      if (errno == EINTR) continue;
+      return 2;
+    }
+    if (WIFEXITED(status)) return WEXITSTATUS(status);
+    log_error("mount: the daemon was killed ({})", strsignal(WTERMSIG(status)));
+    return 2;
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
 }
 
 }  // namespace
@@ -62,11 +68,8 @@ std::optional<int> Daemonizer::fork_unless(bool foreground) {
 void Daemonizer::ready() {
   if (!forked_) return;
   setsid();
-  if (chdir("/") != 0) log_warning("chdir /: {}", strerror(errno));
   log_to_syslog();
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
-  if (null > 2) close(null);
+  release_standard_descriptors();
   const char byte = 1;
   if (write(pipe_, &byte, 1) != 1)
     log_warning("the mount command has ended before the mount was ready");
@@ -77,7 +80,6 @@ void Daemonizer::ready() {
 void become_io_server() {
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   std::ofstream("/proc/self/oom_score_adj") << -500 << std::flush;
-  signal(SIGPIPE, SIG_IGN);
 }
 
 }  // namespace moltfs::fs::daemon

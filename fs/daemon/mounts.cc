@@ -4,14 +4,38 @@
 
 #include <fmt/format.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include <optional>
+#include <utility>
 
 #include "fs/daemon/options.h"
+#include "fs/mount/control.h"
 
 namespace moltfs::fs::daemon {
 namespace {
 
 bool lies_under(const std::string& path, const std::string& directory) {
   return path == directory || directory == "/" || path.starts_with(directory + "/");
+}
+
+/// What can be known of a mount without /proc: it has another device number than the directory
+/// above it, and a moltfs has endpoints.
+std::optional<alloc::MountinfoEntry> entry_without_proc(const std::string& path) {
+  struct stat root {
+  }, above{};
+  if (stat(path.c_str(), &root) != 0 || stat((path + "/..").c_str(), &above) != 0) return {};
+  const std::string endpoint = std::string(kControlPrefix) + "pid";
+  if (root.st_dev == above.st_dev || getxattr(path.c_str(), endpoint.c_str(), nullptr, 0) < 0) {
+    return {};
+  }
+  alloc::MountinfoEntry entry;
+  entry.device_number = fmt::format("{}:{}", major(root.st_dev), minor(root.st_dev));
+  entry.mountpoint = path;
+  entry.type = kFilesystemType;
+  return entry;
 }
 
 }  // namespace
@@ -45,6 +69,12 @@ Result<alloc::MountinfoEntry> find_moltfs(const std::string& path) {
     if (!lies_under(resolved, entry.mountpoint)) continue;
     // A later mount on the same directory hides the earlier one.
     if (best == nullptr || entry.mountpoint.size() >= best->mountpoint.size()) best = &entry;
+  }
+  if (all.empty()) {
+    if (auto entry = entry_without_proc(resolved)) return std::move(*entry);
+    return Error(
+        Errc::invalid_argument,
+        fmt::format("/proc/self/mountinfo cannot be read, and no moltfs answers at {}", path));
   }
   if (best != nullptr && best->type == kFilesystemType) {
     if (best->mountpoint == resolved) return *best;

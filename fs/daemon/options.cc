@@ -79,6 +79,7 @@ Result<void> set_read_only(const Given& given, MountRequest& request) {
 
 Result<void> set_cache(const Given& given, MountRequest& request) {
   TRY(request.mount.cache_bytes, size_of(given.word, given.value, 4 << 20, uint64_t{1} << 40));
+  request.cache_is_given = true;
   return ok();
 }
 
@@ -174,7 +175,10 @@ const std::vector<Row>& rows() {
       {{{"sync", flag, set_policy}, {"async", flag, set_policy}},
        "`sync`: a change of names, attributes or content is durable when its system call returns. "
        "Default `async`."},
-      {{{"cache", value, set_cache, "SIZE"}}, "Memory for metadata, from 4M to 1T. Default 256M."},
+      {{{"cache", value, set_cache, "SIZE"}},
+       "Memory for metadata, from 4M to 1T. Default: a quarter of the memory that the process may "
+       "use "
+       "(by its cgroups, for instance), at most 256M."},
       {{{"commit", value, set_commit, "SECONDS"}},
        "Time between commits, from 1 to 3600. Default 5."},
       {{{"device", value, add_device, "PATH"}},

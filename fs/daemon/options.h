@@ -17,6 +17,7 @@ struct MountRequest {
   std::vector<std::string> devices;  ///< absolute paths, or tags (fs/daemon/find_device.h)
   std::string mountpoint;            ///< absolute
   Mount::Options mount;
+  bool cache_is_given = false;  ///< mount.cache_bytes is not the default
   bool foreground = false;
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
   uint64_t readahead_bytes = 1 << 20;  ///< of the kernel for this mount; 0: the kernel's default

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <optional>
 
+#include "alloc/base/small_file.h"
+
 namespace moltfs::fs::daemon {
 namespace {
 
@@ -25,12 +27,6 @@ std::string bdi_path(const std::string& device_number, const char* name) {
   return fmt::format("/sys/class/bdi/{}/{}", device_number, name);
 }
 
-std::optional<uint64_t> number_in(const std::string& path) {
-  std::ifstream file(path);
-  uint64_t number = 0;
-  return file >> number ? std::optional(number) : std::nullopt;
-}
-
 void write_number(const std::string& path, uint64_t number) {
   std::ofstream file(path);
   if (file) file << number << std::flush;
@@ -38,11 +34,11 @@ void write_number(const std::string& path, uint64_t number) {
 
 /// How many bytes may be dirty in all memory.
 uint64_t dirty_limit() {
-  const uint64_t bytes = number_in("/proc/sys/vm/dirty_bytes").value_or(0);
+  const uint64_t bytes = read_number("/proc/sys/vm/dirty_bytes").value_or(0);
   if (bytes > 0) return bytes;
   struct sysinfo info {};
   sysinfo(&info);
-  const uint64_t ratio = number_in("/proc/sys/vm/dirty_ratio").value_or(20);
+  const uint64_t ratio = read_number("/proc/sys/vm/dirty_ratio").value_or(20);
   return uint64_t{info.totalram} * info.mem_unit / 100 * std::min<uint64_t>(ratio, 100);
 }
 
@@ -50,15 +46,15 @@ uint64_t dirty_limit() {
 /// Linux 6.2.
 bool keeps_to_share(const std::string& device_number) {
   const std::string path = bdi_path(device_number, "strict_limit");
-  if (number_in(path) == 0) write_number(path, 1);
-  return number_in(path).value_or(1) != 0;
+  if (read_number(path) == 0) write_number(path, 1);
+  return read_number(path).value_or(1) != 0;
 }
 
 /// The share of the mount in parts of kWhole. Before Linux 6.2 the kernel has percents only.
 uint64_t share(const std::string& device_number) {
-  const auto fine = number_in(bdi_path(device_number, "max_ratio_fine"));
+  const auto fine = read_number(bdi_path(device_number, "max_ratio_fine"));
   if (fine) return std::min(*fine, kWhole);
-  const uint64_t percent = number_in(bdi_path(device_number, "max_ratio")).value_or(100);
+  const uint64_t percent = read_number(bdi_path(device_number, "max_ratio")).value_or(100);
   return std::min<uint64_t>(percent, 100) * (kWhole / 100);
 }
 
@@ -71,7 +67,7 @@ void set_readahead(const std::string& device_number, uint64_t bytes) {
 uint64_t limit_cache(const std::string& device_number, uint64_t volume_bytes) {
   if (!keeps_to_share(device_number)) return dirty_limit() + kOvershoot;
   const std::string max_bytes = bdi_path(device_number, "max_bytes");
-  if (const auto offered = number_in(max_bytes)) {
+  if (const auto offered = read_number(max_bytes)) {
     const uint64_t usual = std::max(*offered, std::min(kUsualCache, dirty_limit() / 16));
     write_number(max_bytes, std::min(usual, std::max(volume_bytes / 16, kMinCache)));
   }

@@ -4,10 +4,10 @@
 
 #include <unistd.h>
 
-#include <fstream>
-#include <iterator>
+#include <algorithm>
 #include <sstream>
 
+#include "alloc/base/small_file.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/spawn.h"
 
@@ -15,9 +15,7 @@ namespace moltfs::fs::daemon {
 namespace {
 
 bool is_in_utab(const std::string& mountpoint) {
-  std::ifstream file("/run/mount/utab");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  return utab_names(text, mountpoint);
+  return utab_names(read_small_file("/run/mount/utab").value_or(""), mountpoint);
 }
 
 }  // namespace
@@ -48,6 +46,14 @@ void enter_in_utab(const MountRequest& request) {
 void remove_from_utab(const std::string& mountpoint) {
   if (geteuid() != 0 || !is_in_utab(mountpoint)) return;
   (void)run_program({"umount", "-i", "--fake", "--no-canonicalize", "--", mountpoint}, true);
+}
+
+void remove_from_utab_if_unmounted(const std::string& mountpoint) {
+  const auto mounts = moltfs_mounts();
+  const bool is_mounted = std::any_of(
+      mounts.begin(), mounts.end(),
+      [&](const alloc::MountinfoEntry& entry) { return entry.mountpoint == mountpoint; });
+  if (!is_mounted) remove_from_utab(mountpoint);
 }
 
 }  // namespace moltfs::fs::daemon

@@ -20,6 +20,8 @@ namespace moltfs::fs::daemon {
 void enter_in_utab(const MountRequest& request);
 /// Removes the line of a mount that was not unmounted by umount(8).
 void remove_from_utab(const std::string& mountpoint);
+/// The same, unless a moltfs is mounted there again.
+void remove_from_utab_if_unmounted(const std::string& mountpoint);
 
 /// Whether a line of `utab` is about the mount point `mountpoint`.
 bool utab_names(std::string_view utab, std::string_view mountpoint);

@@ -6,15 +6,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <sstream>
 
-namespace moltfs::fs {
+#include "alloc/base/small_file.h"
 
-std::string process_start_time(int pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string line;
-  if (!std::getline(file, line)) return {};
+namespace moltfs::fs {
+namespace {
+
+std::string& end_report_name() {
+  static std::string& name = *new std::string;
+  return name;
+}
+
+/// `process`: a name in /proc.
+std::string start_time_of(const std::string& process) {
+  const std::string line = read_small_file(fmt::format("/proc/{}/stat", process)).value_or("");
   // Field 2, the name of the command in parentheses, may contain blanks and parentheses.
   std::istringstream fields(line.substr(std::min(line.size(), line.rfind(')') + 1)));
   std::string word;
@@ -22,8 +28,22 @@ std::string process_start_time(int pid) {
   return word;
 }
 
+}  // namespace
+
+std::string process_start_time(int pid) {
+  return start_time_of(std::to_string(pid));
+}
+
 std::string process_identity() {
-  return fmt::format("{} {}", getpid(), process_start_time(getpid()));
+  // /proc may be that of another PID namespace: there "self" is right, and our number is not.
+  const std::string start = start_time_of("self");
+  std::string identity = fmt::format("{} {}", getpid(), start.empty() ? "-" : start);
+  if (!end_report_name().empty()) identity += " " + end_report_name();
+  return identity;
+}
+
+void set_end_report_name(const std::string& name) {
+  end_report_name() = name;
 }
 
 }  // namespace moltfs::fs

@@ -11,7 +11,12 @@ namespace moltfs::fs {
 /// process `pid`.
 std::string process_start_time(int pid);
 
-/// "PID STARTTIME" of this process.
+/// "PID STARTTIME" of this process, and " NAME" of the socket that reports its end
+/// (fs/daemon/end_report.h), if there is one. PID is that of its own PID namespace. STARTTIME is "-"
+/// where there is no /proc.
 std::string process_identity();
+
+/// To be called before other threads call process_identity().
+void set_end_report_name(const std::string& name);
 
 }  // namespace moltfs::fs

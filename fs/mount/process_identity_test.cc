@@ -15,6 +15,9 @@ TEST_CASE("the identity of this process is its number and its start time") {
   CHECK(!start.empty());
   CHECK(start.find_first_not_of("0123456789") == std::string::npos);
   CHECK(process_identity() == std::to_string(getpid()) + " " + start);
+  set_end_report_name("0002f");
+  CHECK(process_identity() == std::to_string(getpid()) + " " + start + " 0002f");
+  set_end_report_name("");
 }
 
 TEST_CASE("the name of a process does not disturb the reading") {
