@@ -13,6 +13,7 @@
 #include "alloc/device/system_devices.h"
 #include "fs/check/check.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 #include "fs/tool/terminal_line.h"
 
 namespace moltfs::fs::tool {
@@ -67,24 +68,24 @@ void print_json(const CheckReport& report) {
                                   {"nodes", report.nodes},
                                   {"extents", report.extents},
                                   {"data_bytes_verified", report.data_bytes_verified}});
-  fmt::print("{}\n", json.pretty(2));
+  print("{}\n", json.pretty(2));
 }
 
 void print_text(const CheckReport& report, bool data) {
   for (const Finding& f : report.findings) {
-    fmt::print("{}: {}\n", printable(f.where), printable(f.what));
+    print("{}: {}\n", printable(f.where), printable(f.what));
   }
   if (report.finding_count > report.findings.size()) {
-    fmt::print("... and {} more\n", report.finding_count - report.findings.size());
+    print("... and {} more\n", report.finding_count - report.findings.size());
   }
   for (const Finding& f : report.notes) {
-    fmt::print("note: {}: {}\n", printable(f.where), printable(f.what));
+    print("note: {}: {}\n", printable(f.where), printable(f.what));
   }
-  fmt::print("{}: {} inodes ({} directories), {} nodes, {} extents{}\n",
-             report.clean() ? "clean" : fmt::format("{} errors found", report.finding_count),
-             report.inodes, report.directories, report.nodes, report.extents,
-             data ? fmt::format(", {} of data verified", human_size(report.data_bytes_verified))
-                  : std::string());
+  print("{}: {} inodes ({} directories), {} nodes, {} extents{}\n",
+        report.clean() ? "clean" : fmt::format("{} errors found", report.finding_count),
+        report.inodes, report.directories, report.nodes, report.extents,
+        data ? fmt::format(", {} of data verified", human_size(report.data_bytes_verified))
+             : std::string());
 }
 
 int run(const Request& request) {
@@ -153,7 +154,7 @@ int check_command(int argc, char** argv) {
     for (const std::string& option : options) {
       request.hints.push_back(hint_of(option));
       if (!request.hints.back().empty()) continue;
-      fmt::print(stderr, "moltfs check: unknown option -o {}\n", option);
+      print_error("moltfs check: unknown option -o {}\n", option);
       return kExitUsage;
     }
     return run(request);
@@ -166,18 +167,18 @@ int fsck_command(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word == "--help" || word == "-h") {
-      fmt::print("{}", kFsckHelp);
+      print("{}", kFsckHelp);
       return kExitOk;
     }
     if (word == "--version" || word == "-V") {
-      fmt::print("moltfs {}\n", MOLTFS_VERSION);
+      print("moltfs {}\n", MOLTFS_VERSION);
       return kExitOk;
     }
     if (word.starts_with("-C")) {  // -C, -C0: fsck asks for progress
       request.progress = true;
     } else if (word.size() > 1 && word[0] == '-') {
       if (word.find_first_not_of("apnyrfvl", 1) != std::string_view::npos) {
-        fmt::print(stderr, "fsck.moltfs: unknown option {}\n\n{}", word, kFsckHelp);
+        print_error("fsck.moltfs: unknown option {}\n\n{}", word, kFsckHelp);
         return kFsckUsage;
       }
     } else {
@@ -185,10 +186,10 @@ int fsck_command(int argc, char** argv) {
     }
   }
   if (request.devices.empty()) {
-    fmt::print(stderr, "{}", kFsckHelp);
+    print_error("{}", kFsckHelp);
     return kFsckUsage;
   }
-  return fsck_exit_code(run(request));
+  return finish_output(fsck_exit_code(run(request)), kFsckCannotRun);
 }
 
 }  // namespace moltfs::fs::tool

@@ -3,6 +3,9 @@
 #include "fs/tool/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <sstream>
+
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 
@@ -73,7 +76,11 @@ int CommandLine::run(int argc, char** argv, const std::function<int()>& command)
   try {
     app_.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app_.exit(error) == 0 ? kExitOk : kExitUsage;
+    std::ostringstream output, errors;
+    const bool is_help = app_.exit(error, output, errors) == 0;
+    write_output(output.str());
+    if (!errors.str().empty()) write_error(errors.str());
+    return is_help ? kExitOk : kExitUsage;
   }
   return command();
 }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // moltfs device list: the devices of mounted filesystems. moltfs device probe: for the udev rule.
-#include <fmt/format.h>
-
 #include <string>
 #include <vector>
 
@@ -13,26 +11,27 @@
 #include "fs/daemon/find_device.h"
 #include "fs/daemon/mounts.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
 void print_devices(const std::string& mountpoint, const Json& answer) {
   const std::string label = printable(answer.text("label"));
-  fmt::print("{}  {}{}\n", printable(mountpoint), answer.text("volume"),
-             label.empty() ? "" : "  " + label);
+  print("{}  {}{}\n", printable(mountpoint), answer.text("volume"),
+        label.empty() ? "" : "  " + label);
   for (const Json& device : answer.elements("devices")) {
-    fmt::print("  devid {:<3} {:>10}  {}  {}", device.number("devid"),
-               human_size(device.number("size_bytes")), device.text("uuid"),
-               printable(device.text("path")));
+    print("  devid {:<3} {:>10}  {}  {}", device.number("devid"),
+          human_size(device.number("size_bytes")), device.text("uuid"),
+          printable(device.text("path")));
     const uint64_t errors = device.number("read_errors") + device.number("write_errors") +
                             device.number("flush_errors") + device.number("checksum_errors");
     if (errors != 0) {
-      fmt::print("  errors: {} read, {} write, {} flush, {} checksum", device.number("read_errors"),
-                 device.number("write_errors"), device.number("flush_errors"),
-                 device.number("checksum_errors"));
+      print("  errors: {} read, {} write, {} flush, {} checksum", device.number("read_errors"),
+            device.number("write_errors"), device.number("flush_errors"),
+            device.number("checksum_errors"));
     }
-    fmt::print("\n");
+    print("\n");
   }
 }
 
@@ -57,7 +56,7 @@ int list_devices(std::vector<std::string> mountpoints, bool as_json) {
       print_devices(mountpoint, answer.value());
     }
   }
-  if (as_json) fmt::print("{}\n", all.pretty(1));
+  if (as_json) print("{}\n", all.pretty(1));
   return exit_code;
 }
 
@@ -66,7 +65,7 @@ int probe_device(const std::string& path) {
   const auto opener = alloc::make_system_devices(runtime);
   const auto properties = daemon::udev_properties(*opener, path);
   if (!properties) return fail("device", properties.error());
-  fmt::print("{}", properties.value());
+  print("{}", properties.value());
   return kExitOk;
 }
 

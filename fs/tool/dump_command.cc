@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 #include <string>
 
 #include "alloc/device/system_devices.h"
 #include "fs/check/dump.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -19,7 +21,10 @@ template <class F>
 int run(DumpRequest& request, const F& dump) {
   RealRuntime runtime;
   const auto opener = alloc::make_system_devices(runtime);
-  request.print = [](std::string_view text) { fwrite(text.data(), 1, text.size(), stdout); };
+  request.print = [](std::string_view text) {
+    write_output(text);
+    if (output_has_failed()) std::exit(finish_output(kExitOk));  // for instance by "| head"
+  };
   const Result<void> done = dump(runtime, *opener);
   return done ? kExitOk : fail(kDump, done.error());
 }

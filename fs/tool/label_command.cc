@@ -14,6 +14,7 @@
 #include "fs/daemon/client.h"
 #include "fs/mount/mount.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -71,7 +72,7 @@ int label_command(int argc, char** argv) {
     if (!shown) return fail("label", shown.error());
     // A script gets the label byte by byte. A terminal must not obey it.
     const bool is_terminal = isatty(STDOUT_FILENO) == 1;
-    fmt::print("{}\n", is_terminal ? printable(shown.value()) : shown.value());
+    print("{}\n", is_terminal ? printable(shown.value()) : shown.value());
     return kExitOk;
   });
 }

@@ -2,18 +2,22 @@
 // The program. The name it is called by, or else its first word, selects the command.
 #include <fmt/format.h>
 
+#include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "alloc/base/log.h"
 #include "alloc/base/utf8.h"
+#include "fs/daemon/inherited.h"
 #include "fs/daemon/watchdog.h"
+#include "fs/tool/output.h"
 #include "fs/tool/tool.h"
 
 namespace moltfs::fs::tool {
 
 int fail(const char* noun, const Error& error) {
-  fmt::print(stderr, "moltfs {}: {}\n", noun, printable(error.message()));
+  print_error("moltfs {}: {}\n", noun, printable(error.message()));
   return kExitCannotRun;
 }
 
@@ -58,20 +62,21 @@ const Command* find(const Command (&commands)[N], std::string_view name) {
   return nullptr;
 }
 
-void print_usage(FILE* to) {
-  fmt::print(to,
-             "moltfs {}: a filesystem whose devices can be replaced while it is in use\n\n"
-             "usage: moltfs COMMAND ...        (see moltfs COMMAND --help)\n\n",
-             MOLTFS_VERSION);
+std::string usage_text() {
+  std::string text = fmt::format(
+      "moltfs {}: a filesystem whose devices can be replaced while it is in use\n\n"
+      "usage: moltfs COMMAND ...        (see moltfs COMMAND --help)\n\n",
+      MOLTFS_VERSION);
   for (const Command& command : kCommands) {
-    fmt::print(to, "  {:<9} {}\n", command.name, command.summary);
+    text += fmt::format("  {:<9} {}\n", command.name, command.summary);
   }
+  return text;
 }
 
 /// Commands print warnings and errors only. The daemon sets another sink.
 void log_warnings_to_stderr() {
   set_log_sink([](LogLevel level, const std::string& text) {
-    if (level <= LogLevel::warning) fmt::print(stderr, "moltfs: {}\n", printable(text));
+    if (level <= LogLevel::warning) print_error("moltfs: {}\n", printable(text));
   });
 }
 
@@ -82,24 +87,39 @@ int run(int argc, char** argv) {
   if (const Command* command = find(kNames, name)) return command->run(argc, argv);
   const std::string_view word = argc > 1 ? argv[1] : "";
   if (word == "--version" || word == "-V") {
-    fmt::print("moltfs {}\n", MOLTFS_VERSION);
+    print("moltfs {}\n", MOLTFS_VERSION);
     return kExitOk;
   }
   if (word == "--help" || word == "-h" || word == "help") {
-    print_usage(stdout);
+    write_output(usage_text());
     return kExitOk;
   }
   if (const Command* command = find(kCommands, word)) return command->run(argc - 1, argv + 1);
   // "mount -t fuse.moltfs" calls: moltfs DEVICE MOUNTPOINT -o OPTIONS
   if (argc >= 3 && !word.starts_with('-')) return mount_helper(argc, argv);
-  if (!word.empty()) fmt::print(stderr, "moltfs: unknown command \"{}\"\n\n", word);
-  print_usage(stderr);
+  if (!word.empty()) print_error("moltfs: unknown command \"{}\"\n\n", printable(word));
+  write_error(usage_text());
   return kExitUsage;
+}
+
+/// Running out of memory or threads ends a command with a sentence.
+int run_and_finish(int argc, char** argv) {
+  try {
+    return finish_output(run(argc, argv));
+  } catch (const std::bad_alloc&) {
+    print_error("moltfs: out of memory\n");
+  } catch (const std::system_error& error) {
+    print_error("moltfs: {}\n", error.what());
+  }
+  return kExitCannotRun;
 }
 
 }  // namespace
 }  // namespace moltfs::fs::tool
 
 int main(int argc, char** argv) {
-  return argc < 1 ? moltfs::fs::tool::kExitUsage : moltfs::fs::tool::run(argc, argv);
+  using namespace moltfs::fs::tool;
+  begin_output();
+  moltfs::fs::daemon::adapt_to_limits();
+  return argc < 1 ? kExitUsage : run_and_finish(argc, argv);
 }

@@ -15,6 +15,7 @@
 #include "alloc/disk/volume_settings.h"
 #include "fs/mount/mount.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -22,7 +23,7 @@ namespace {
 constexpr const char* kMkfs = "mkfs";
 
 int usage_error(const std::string& message) {
-  fmt::print(stderr, "moltfs {}: {}\n", kMkfs, printable(message));
+  print_error("moltfs {}: {}\n", kMkfs, printable(message));
   return kExitUsage;
 }
 
@@ -47,13 +48,13 @@ Result<void> print_summary(alloc::DeviceOpener& opener, const std::vector<std::s
   for (const std::string& path : paths) {
     TRY(const auto device, alloc::open_shared(opener, path));
     TRY(super, alloc::read_superblock(opener.engine(), *device));
-    fmt::print("device      {}  {}\n", printable(device->path()), human_size(device->size_bytes()));
+    print_note("device      {}  {}\n", printable(device->path()), human_size(device->size_bytes()));
     total += device->size_bytes();
   }
-  if (!super->label.empty()) fmt::print("label       {}\n", printable(super->label));
-  fmt::print("uuid        {}\n", super->volume.to_string());
-  fmt::print("size        {} ({} bytes)\n", human_size(total), total);
-  fmt::print("chunk size  {}; data {}, metadata {}\n", human_size(super->chunk_size),
+  if (!super->label.empty()) print_note("label       {}\n", printable(super->label));
+  print_note("uuid        {}\n", super->volume.to_string());
+  print_note("size        {} ({} bytes)\n", human_size(total), total);
+  print_note("chunk size  {}; data {}, metadata {}\n", human_size(super->chunk_size),
              alloc::name_of(super->data_profile), alloc::name_of(super->metadata_profile));
   return ok();
 }

@@ -11,12 +11,13 @@
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
 
 int usage_error(const Error& error) {
-  fmt::print(stderr, "moltfs mount: {}\n", printable(error.message()));
+  print_error("moltfs mount: {}\n", printable(error.message()));
   return kExitUsage;
 }
 
@@ -57,7 +58,7 @@ int mount_command(int argc, char** argv) {
   app.set_footer("Mount options:\n" + daemon::mount_options_help());
   return app.run(argc, argv, [&] {
     if (lists_options) {
-      fmt::print("{}", daemon::mount_options_table());
+      print("{}", daemon::mount_options_table());
       return kExitOk;
     }
     daemon::MountRequest request;
@@ -72,12 +73,12 @@ int mount_helper(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word == "--help" || word == "-h") {
-      fmt::print("usage: {} DEVICE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]\n\n{}", argv[0],
-                 daemon::mount_options_help());
+      print("usage: {} DEVICE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]\n\n{}", argv[0],
+            daemon::mount_options_help());
       return kExitOk;
     }
     if (word == "--version" || word == "-V") {
-      fmt::print("moltfs {}\n", MOLTFS_VERSION);
+      print("moltfs {}\n", MOLTFS_VERSION);
       return kExitOk;
     }
     if (word == "-o" || word == "-t" || word == "-N") {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "alloc/base/size_text.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -48,7 +49,7 @@ void Progress::show(const Json& status) {
   const auto now = std::chrono::steady_clock::now();
   if (printed_ && now - *printed_ < kLineInterval) return;
   printed_ = now;
-  fmt::print("{}: {}\n", status.text("state"), text);
+  print_note("{}: {}\n", status.text("state"), text);
   fflush(stdout);
 }
 

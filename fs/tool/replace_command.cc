@@ -18,6 +18,7 @@
 #include "fs/daemon/client.h"
 #include "fs/daemon/options.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 #include "fs/tool/progress.h"
 #include "replace/command.h"
 
@@ -46,24 +47,24 @@ std::string device_text(const Json& status, const std::string& which) {
 
 void print_status(const Json& s) {
   const std::string state = s.text("state");
-  fmt::print("state       {}\n", state);
+  print("state       {}\n", state);
   if (state == "none") return;
-  fmt::print("source      devid {}, {}\n", s.number("source.devid"), device_text(s, "source"));
-  fmt::print("target      {}\n", device_text(s, "target"));
-  if (in_progress(state)) fmt::print("progress    {}\n", progress_text(s));
-  fmt::print("copied      {} of {}\n", human_size(s.number("bytes_copied")),
-             human_size(s.number("bytes_total")));
-  fmt::print("duplicated  {}   (written by programs meanwhile, to both devices)\n",
-             human_size(s.number("bytes_duplicated")));
-  fmt::print("skipped     {}   (already on the target: not copied again)\n",
-             human_size(s.number("bytes_skipped")));
-  fmt::print(
+  print("source      devid {}, {}\n", s.number("source.devid"), device_text(s, "source"));
+  print("target      {}\n", device_text(s, "target"));
+  if (in_progress(state)) print("progress    {}\n", progress_text(s));
+  print("copied      {} of {}\n", human_size(s.number("bytes_copied")),
+        human_size(s.number("bytes_total")));
+  print("duplicated  {}   (written by programs meanwhile, to both devices)\n",
+        human_size(s.number("bytes_duplicated")));
+  print("skipped     {}   (already on the target: not copied again)\n",
+        human_size(s.number("bytes_skipped")));
+  print(
       "errors      {} read and corrected, {} unreadable, {} target writes, {} target "
       "flushes\n",
       s.number("errors.read_corrected"), s.number("errors.read_uncorrectable"),
       s.number("errors.target_write"), s.number("errors.target_flush"));
   if (const std::string reason = printable(s.text("reason")); !reason.empty()) {
-    fmt::print("reason      {}\n", reason);
+    print("reason      {}\n", reason);
   }
 }
 
@@ -72,16 +73,15 @@ int report_end(const Json& status) {
   const std::string state = status.text("state");
   const std::string reason = printable(status.text("reason"));
   if (state == "finished") {
-    fmt::print("finished: {} copied, {} written to both meanwhile\n",
+    print_note("finished: {} copied, {} written to both meanwhile\n",
                human_size(status.number("bytes_copied")),
                human_size(status.number("bytes_duplicated")));
     const uint64_t lost = status.number("errors.read_uncorrectable");
     if (lost == 0) return kExitOk;
-    fmt::print(stderr, "moltfs replace: {} blocks could not be read from any copy: {}\n", lost,
-               reason);
+    print_error("moltfs replace: {} blocks could not be read from any copy: {}\n", lost, reason);
     return kExitErrorsFound;
   }
-  fmt::print(stderr, "moltfs replace: {}{}{}\n", state, reason.empty() ? "" : ": ", reason);
+  print_error("moltfs replace: {}{}{}\n", state, reason.empty() ? "" : ": ", reason);
   return state == "none" ? kExitOk : kExitCannotRun;
 }
 
@@ -105,10 +105,10 @@ int follow(const daemon::Client& client) {
     progress.show(status.value());
     if (interrupted) {
       progress.end();
-      fmt::print(stderr,
-                 "moltfs replace: stopped watching; the replace continues. Its status: moltfs "
-                 "replace status {}\n",
-                 client.mountpoint());
+      print_error(
+          "moltfs replace: stopped watching; the replace continues. Its status: moltfs "
+          "replace status {}\n",
+          client.mountpoint());
       return 128 + SIGINT;
     }
     std::this_thread::sleep_for(poll);
@@ -140,7 +140,7 @@ int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   if (as_json) {
     const auto text = client.value().get("replace");
     if (!text) return fail(kReplace, text.error());
-    fmt::print("{}\n", text.value());
+    print("{}\n", text.value());
     return kExitOk;
   }
   const auto status = client.value().get_json("replace");

@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <string>
+
 namespace moltfs::fs::tool {
 
 TerminalLine::TerminalLine(FILE* file) : file_(file), is_terminal_(isatty(fileno(file)) == 1) {}
@@ -17,13 +19,14 @@ unsigned TerminalLine::columns() const {
 
 void TerminalLine::draw(std::string_view text) {
   if (!is_terminal_) return;
-  fmt::print(file_, "\r\033[K{}", text.substr(0, columns() - 1));
+  const std::string line = fmt::format("\r\033[K{}", text.substr(0, columns() - 1));
+  fputs(line.c_str(), file_);
   fflush(file_);
   is_drawn_ = true;
 }
 
 void TerminalLine::erase() {
-  if (is_drawn_) fmt::print(file_, "\r\033[K");
+  if (is_drawn_) fputs("\r\033[K", file_);
   is_drawn_ = false;
 }
 

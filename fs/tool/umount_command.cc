@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT
 // moltfs umount, and umount.moltfs for umount(8).
-#include <fmt/format.h>
-
 #include <string>
 #include <string_view>
 
 #include "fs/daemon/unmount.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 
 int umount_command(int argc, char** argv) {
-  CommandLine app("Unmounts; returns when the last commit is on the devices and they are free.",
-                  "moltfs umount");
+  CommandLine app(
+      "Commits and unmounts; returns when the last commit is on the devices and they are free.\n"
+      "If the commit fails, the mount stays and the exit code is 2.",
+      "moltfs umount");
   std::string mountpoint;
   daemon::UnmountOptions options;
   app.add_flag("-l,--lazy", options.lazy,
-               "detach the mount although files are open; does not wait");
-  app.add_flag("-f,--force", options.force, "requests under way fail");
+               "detach the mount although files are open or the commit fails; does not wait");
+  app.add_flag("-f,--force", options.force,
+               "unmount without a commit before it; requests under way fail");
   app.add_option("MOUNTPOINT", mountpoint).required();
   return app.run(argc, argv, [&] {
     const auto done = daemon::unmount(mountpoint, options);
@@ -31,11 +33,11 @@ int umount_helper(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word == "--help" || word == "-h") {
-      fmt::print("usage: {} MOUNTPOINT [-lfnvr] [-N NAMESPACE] [-t TYPE]\n", argv[0]);
+      print("usage: {} MOUNTPOINT [-lfnvr] [-N NAMESPACE] [-t TYPE]\n", argv[0]);
       return kExitOk;
     }
     if (word == "--version" || word == "-V") {
-      fmt::print("moltfs {}\n", MOLTFS_VERSION);
+      print("moltfs {}\n", MOLTFS_VERSION);
       return kExitOk;
     }
     if (word == "-N" || word == "-t") {
@@ -48,7 +50,7 @@ int umount_helper(int argc, char** argv) {
     }
   }
   if (mountpoint.empty()) {
-    fmt::print(stderr, "usage: {} MOUNTPOINT [-lf]\n", argv[0]);
+    print_error("usage: {} MOUNTPOINT [-lf]\n", argv[0]);
     return kExitUsage;
   }
   const auto done = daemon::unmount(mountpoint, options);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // moltfs usage: the use of space of a mounted filesystem.
-#include <fmt/format.h>
-
 #include <string>
 
 #include "alloc/base/json.h"
@@ -9,6 +7,7 @@
 #include "alloc/base/utf8.h"
 #include "fs/daemon/client.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/output.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -16,20 +15,20 @@ namespace {
 void print_usage_of(const Json& usage) {
   const auto size = [&](const char* key) { return human_size(usage.number(key)); };
   const std::string label = printable(usage.text("label"));
-  fmt::print("volume       {}{}\n", usage.text("volume"), label.empty() ? "" : "  " + label);
+  print("volume       {}{}\n", usage.text("volume"), label.empty() ? "" : "  " + label);
   if (usage.flag("read_only")) {
     const std::string reason = printable(usage.text("read_only_reason"));
-    fmt::print("read-only    {}\n", reason.empty() ? "mounted with ro" : reason);
+    print("read-only    {}\n", reason.empty() ? "mounted with ro" : reason);
   }
-  fmt::print("devices      {:>12}   outside chunks {}\n", size("device_bytes"),
-             size("unallocated_bytes"));
-  fmt::print("data         {:>12}   used of {} in chunks ({})\n", size("data_used_bytes"),
-             size("data_chunk_bytes"), usage.text("data_profile"));
-  fmt::print("metadata     {:>12}   used of {} in chunks ({})\n", size("metadata_used_bytes"),
-             size("metadata_chunk_bytes"), usage.text("metadata_profile"));
-  fmt::print("available    {:>12}   (free after the next commit: {} more)\n",
-             size("available_bytes"), size("pinned_bytes"));
-  fmt::print("inodes       {:>12}\n", usage.number("inodes"));
+  print("devices      {:>12}   outside chunks {}\n", size("device_bytes"),
+        size("unallocated_bytes"));
+  print("data         {:>12}   used of {} in chunks ({})\n", size("data_used_bytes"),
+        size("data_chunk_bytes"), usage.text("data_profile"));
+  print("metadata     {:>12}   used of {} in chunks ({})\n", size("metadata_used_bytes"),
+        size("metadata_chunk_bytes"), usage.text("metadata_profile"));
+  print("available    {:>12}   (free after the next commit: {} more)\n", size("available_bytes"),
+        size("pinned_bytes"));
+  print("inodes       {:>12}\n", usage.number("inodes"));
 }
 
 int show(const std::string& path, bool as_json) {
@@ -38,7 +37,7 @@ int show(const std::string& path, bool as_json) {
   const auto usage = client.value().get_json("usage");
   if (!usage) return fail("usage", usage.error());
   if (as_json) {
-    fmt::print("{}\n", usage.value().compact());
+    print("{}\n", usage.value().compact());
   } else {
     print_usage_of(usage.value());
   }
