@@ -71,7 +71,7 @@ Result<void> cut_blocks(FilesystemContext& context, InodeNumber ino, uint64_t fi
 /// In a critical section: true if a truncate was interrupted by an error, so that extents beyond
 /// the end of the file may remain. Errors: node_missing, bad_item.
 Result<bool> is_truncate_unfinished(Access& access, const FilesystemContext& context,
-                                    InodeNumber ino);
+                                    const Inode& inode);
 /// Before a file grows: finishes a truncate that was interrupted by an error, so that the bytes
 /// beyond the end do not reappear.
 Result<void> before_growth(FilesystemContext& context, const Inode& inode);

@@ -8,6 +8,7 @@
 
 #include "alloc/base/log.h"
 #include "fs/content/content_test_util.h"
+#include "fs/inode/orphan_mark.h"
 
 using namespace moltfs;
 using namespace moltfs::fs;
@@ -42,6 +43,19 @@ InodeNumber fragmented_file(World& world, const std::string& name, uint64_t coun
     world.write(other, i * kBlockSize, pattern(kBlockSize, 1));
   }
   return ino;
+}
+
+/// Leaves the file as a truncate to `size` does that stops after its first critical section: with
+/// this mark, and all extents.
+void interrupt_truncate(World& world, InodeNumber ino, uint64_t size, OrphanKind kind) {
+  REQUIRE(world.transactions->write(Budget{2}, [&](Txn& txn) -> Result<void> {
+    TRY(auto inode, prepare_inode(txn, world.context->fs_tree(), ino));
+    TRY(prepare_orphan_mark(*world.context, txn, ino));
+    put_orphan_mark(*world.context, txn, ino, kind);
+    inode.size = size;
+    store_inode(txn, world.context->fs_tree(), inode);
+    return ok();
+  }));
 }
 
 }  // namespace
@@ -407,18 +421,7 @@ TEST_CASE("an interrupted truncate goes on") {
   World world;
   const InodeNumber ino = fragmented_file(world, "a", 100);
   const InodeNumber other{ino.value + 1};
-  // As a crash between its critical sections leaves it.
-  REQUIRE(world.transactions->write(Budget{4}, [&](Txn& txn) -> Result<void> {
-    const Tree& tree = world.transactions->fs_tree();
-    TRY(auto inode, prepare_inode(txn, tree, ino));
-    TRY(tree.prepare(txn, orphan_key(ino), Tree::Intent::put));
-    OrphanOnDisk mark;
-    mark.what = static_cast<uint8_t>(OrphanKind::truncate);
-    tree.put(txn, orphan_key(ino), std::as_bytes(std::span(&mark, 1)));
-    inode.size = 2 * kBlockSize;
-    store_inode(txn, tree, inode);
-    return ok();
-  }));
+  interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::truncate);
   const auto has_mark = [&] {
     return world.transactions
         ->read([&](Access& access) -> Result<bool> {
@@ -444,6 +447,50 @@ TEST_CASE("an interrupted truncate goes on") {
   }
   CHECK_FALSE(has_mark());
   world.check_extents({ino, other});
+}
+
+TEST_CASE("a file without a name that grows after an interrupted truncate shows no old bytes") {
+  const int how = GENERATE(0, 1, 2, 3);
+  World world;
+  const InodeNumber ino = fragmented_file(world, "a", 100);
+  SECTION("the truncate was interrupted first") {
+    interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::truncate);
+    REQUIRE(world.filesystem->unlink(kRootInode, "a"));
+  }
+  SECTION("the name was removed first") {
+    REQUIRE(world.filesystem->unlink(kRootInode, "a"));
+    interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::remove);
+  }
+  SECTION("and the first extents beyond the end are only preallocated") {
+    REQUIRE(world.filesystem->unlink(kRootInode, "a"));
+    const auto zeroed = AllocateMode::zero_range;
+    REQUIRE(world.filesystem->allocate(ino, zeroed, 2 * kBlockSize, 80 * kBlockSize, false));
+    interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::remove);
+  }
+  if (how == 0) REQUIRE(world.resize(ino, 100 * kBlockSize));
+  if (how == 1) world.write(ino, 99 * kBlockSize, std::vector<std::byte>(kBlockSize));
+  if (how == 2) {
+    fs::WriteFlags flags;
+    flags.append = true;
+    REQUIRE(world.filesystem->write(ino, 0, std::vector<std::byte>(98 * kBlockSize), flags));
+  }
+  if (how == 3) {
+    const auto allocated = AllocateMode::allocate;
+    REQUIRE(world.filesystem->allocate(ino, allocated, 99 * kBlockSize, kBlockSize, false));
+  }
+  CHECK(world.read(ino, 0, kBlockSize) == pattern(kBlockSize, 0));
+  CHECK(is_zero(world.read(ino, 2 * kBlockSize, 98 * kBlockSize)));
+  world.check_extents({ino, InodeNumber{ino.value + 1}});
+}
+
+TEST_CASE("a file without a name keeps preallocated space beyond its end when it grows") {
+  World world;
+  const InodeNumber ino = world.make_file("a");
+  REQUIRE(world.filesystem->unlink(kRootInode, "a"));
+  REQUIRE(world.filesystem->allocate(ino, AllocateMode::allocate, 0, 1 << 20, true));
+  world.write(ino, 0, pattern(10'000, 1));
+  REQUIRE(world.resize(ino, 20'000));
+  CHECK(world.allocated_of(ino) == 1 << 20);
 }
 
 TEST_CASE("many extents are cut, overwritten and dropped") {

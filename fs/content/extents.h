@@ -15,8 +15,8 @@
 // E2 Extents of one file do not overlap; offsets and lengths are whole blocks; at most
 //    kMaxExtentBytes each; each lies within one chunk.
 // E3 Written extents lie below the end of the file (rounded up to a block), and the bytes of the
-//    last block after the end are zero. (An unfinished truncate has a mark, see truncate.cc.)
-//    Unwritten extents may lie beyond the end.
+//    last block after the end are zero, unless a truncate is unfinished (truncate.cc). Unwritten
+//    extents may lie beyond the end.
 #pragma once
 
 #include <cstdint>

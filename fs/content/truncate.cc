@@ -9,7 +9,8 @@
 // continues with step 3. If step 3 is interrupted by an error, the mark stays, and operations that
 // grow the file finish step 3 first (before_growth): bytes beyond the end never reappear.
 //
-// An inode has at most one orphan mark: an inode without names keeps its mark OrphanKind::remove.
+// An inode has at most one orphan mark: an inode without names has the mark OrphanKind::remove
+// instead. Then written extents beyond its end show that step 3 is unfinished.
 #include <algorithm>
 
 #include "fs/content/content.h"
@@ -135,6 +136,20 @@ Result<void> shrink(FilesystemContext& context, const Inode& inode, uint64_t siz
   }
 }
 
+/// Only an unfinished truncate leaves such extents (E3 in extents.h).
+Result<bool> has_written_beyond_end(Access& access, const FilesystemContext& context,
+                                    const Inode& inode) {
+  bool found = false;
+  const Key first = extent_key(inode.ino, round_up(inode.size, kBlockSize));
+  const Key last = extent_key(inode.ino, kEndOfBlocks);
+  TRY(context.fs_tree().scan(access, first, last, [&](const Item& item) -> Result<bool> {
+    TRY(const auto extent, decode_file_extent(item));
+    found = !extent.unwritten;
+    return !found;
+  }));
+  return found;
+}
+
 /// A full volume may have no block for step 1. Then whole blocks are freed first.
 Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode, uint64_t size,
                                  const InodeUpdate& update) {
@@ -150,14 +165,15 @@ Result<void> shrink_or_make_room(FilesystemContext& context, const Inode& inode,
 }  // namespace
 
 Result<bool> is_truncate_unfinished(Access& access, const FilesystemContext& context,
-                                    InodeNumber ino) {
-  TRY(const auto mark, load_orphan_mark(context, access, ino));
-  return mark == OrphanKind::truncate;
+                                    const Inode& inode) {
+  TRY(const auto mark, load_orphan_mark(context, access, inode.ino));
+  if (mark != OrphanKind::remove) return mark == OrphanKind::truncate;
+  return has_written_beyond_end(access, context, inode);
 }
 
 Result<void> before_growth(FilesystemContext& context, const Inode& inode) {
   TRY(const bool unfinished, context.transactions.read([&](Access& access) {
-    return is_truncate_unfinished(access, context, inode.ino);
+    return is_truncate_unfinished(access, context, inode);
   }));
   return unfinished ? cut_beyond_size(context, inode) : ok();
 }

@@ -70,7 +70,7 @@ Result<WriteView> look(Access& access, const FilesystemContext& context,
   if (!request.fits(inode)) return view;
   const uint64_t first = request.start_in(inode), end = request.end_in(inode);
   if (end > inode.size) {
-    TRY(view.truncate_unfinished, is_truncate_unfinished(access, context, inode.ino));
+    TRY(view.truncate_unfinished, is_truncate_unfinished(access, context, inode));
   }
   if (fits_inline(inode, end)) return view;
   const uint64_t from = inode.is_inline() ? 0 : round_down(first, kBlockSize);
