@@ -334,11 +334,15 @@ Result<void> Filesystem::reclaim() {
   return ok();
 }
 
-Result<bool> Filesystem::has_preallocated(InodeNumber ino) {
-  bool found = false;
-  TRY(visit_extents(context_, ino, 0, kMaxFileBytes,
-                    [&](const Extent& extent) { found |= extent.unwritten; }));
-  return found;
+Result<uint64_t> Filesystem::preallocated_bytes(InodeNumber ino, uint64_t offset,
+                                                uint64_t length) {
+  const uint64_t end = offset + length;
+  uint64_t bytes = 0;
+  TRY(visit_extents(context_, ino, offset, end, [&](const Extent& extent) {
+    if (!extent.unwritten) return;
+    bytes += std::min(end, extent.file_end()) - std::max(offset, extent.file_offset);
+  }));
+  return bytes;
 }
 
 uint64_t Filesystem::writable_bytes() {

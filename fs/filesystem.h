@@ -148,8 +148,8 @@ class Filesystem {
   Result<Statistics> statistics();
   /// Frees the space that waits for the removal of orphans or for a commit. Errors: as of commit().
   Result<void> reclaim();
-  /// True if the file has preallocated space that is not written yet.
-  Result<bool> has_preallocated(InodeNumber ino);
+  /// Preallocated bytes within the range that are not written yet.
+  Result<uint64_t> preallocated_bytes(InodeNumber ino, uint64_t offset, uint64_t length);
   /// Bytes that can be written now, without a commit.
   uint64_t writable_bytes();
   /// A lower bound of that. Costs one load, and is less by a few percent at most.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fs/fuse/low_space.h"
 
+#include <algorithm>
 #include <chrono>
 #include <vector>
 
@@ -11,6 +12,8 @@ namespace {
 constexpr Nanoseconds kForgetsWithin = std::chrono::milliseconds(500);
 constexpr Nanoseconds kBetweenReclaims = std::chrono::milliseconds(5);
 constexpr Nanoseconds kBetweenWriteBacks = std::chrono::milliseconds(20);
+/// More than any volume has free; a few of these can be added.
+constexpr uint64_t kLargest = uint64_t{1} << 57;
 
 }  // namespace
 
@@ -19,22 +22,28 @@ void LowSpace::set_limit(uint64_t bytes) {
   update();
 }
 
+uint64_t LowSpace::free_bytes() {
+  const uint64_t taking = taking_;  // before the free bytes are read
+  const uint64_t free = filesystem_.writable_bytes();
+  return free - std::min(free, taking);
+}
+
 /// Sets low_ by the free space of now.
 void LowSpace::update() {
-  const uint64_t limit = limit_;
-  if (limit == 0) return;
-  // Each write and each open gets here: while there is plenty, it costs three loads.
-  if (!low_ && filesystem_.surely_writable_bytes() >= limit) return;
-  const uint64_t free = filesystem_.writable_bytes();
+  if (limit_ == 0) return;
+  const uint64_t limit = this->limit();
+  // Each write and each open gets here: while there is plenty, it costs a few loads.
+  if (!low_ && filesystem_.surely_writable_bytes() >= limit + taking_) return;
+  const uint64_t free = free_bytes();
   if (!low_ && free < limit) become_low();
-  if (low_ && free >= 2 * limit) low_ = false;
+  if (low_ && free >= 2 * limit && !keep_low_) low_ = false;
 }
 
 void LowSpace::become_low() {
   {
     std::lock_guard lock(mutex_);
     if (low_) return;
-    reservations_.begin(limit_, now());
+    reservations_.begin(limit(), now());
     // Before the list of open files is read: a file that is being opened is either in that list, or
     // its open sees that space is low.
     low_ = true;
@@ -69,7 +78,7 @@ bool LowSpace::reserve(uint64_t ino, pid_t thread) {
 
 bool LowSpace::try_to_reserve(uint64_t ino, pid_t thread) {
   std::lock_guard lock(mutex_);
-  return reservations_.reserve(ino, thread, filesystem_.writable_bytes(), now());
+  return reservations_.reserve(ino, thread, free_bytes(), now());
 }
 
 bool LowSpace::reclaim_and_reserve(uint64_t ino, pid_t thread) {
@@ -94,8 +103,8 @@ bool LowSpace::try_until_reclaimed(uint64_t ino, pid_t thread) {
 }
 
 bool LowSpace::may_be_preallocated(uint64_t ino) {
-  const auto found = filesystem_.has_preallocated(InodeNumber(ino));
-  return !found || found.value();
+  const auto bytes = filesystem_.preallocated_bytes(InodeNumber(ino), 0, kMaxFileBytes);
+  return !bytes || bytes.value() > 0;
 }
 
 /// Ends the reservations whose bytes have come. True: all have, nobody was storing (G2).
@@ -113,19 +122,32 @@ bool LowSpace::write_back_reserved() {
   return begun.is_complete;
 }
 
-bool LowSpace::may_take(pid_t thread) {
-  update();
-  if (!low_) return true;
+bool LowSpace::take_if_plenty(pid_t thread, uint64_t bytes, const Operation& operation) {
+  if (run_if_plenty(bytes, operation)) return true;
   std::lock_guard lock(mutex_);
   reservations_.write_ended(thread, 0, now());
   return false;
 }
 
-void LowSpace::take_after_write_back(const std::function<void()>& operation) {
-  set_blocked(true);
-  while (!write_back_reserved()) filesystem_.runtime().sleep(kBetweenWriteBacks);
-  operation();
-  set_blocked(false);
+bool LowSpace::run_if_plenty(uint64_t bytes, const Operation& operation) {
+  const uint64_t counted = std::min(bytes, kLargest);
+  taking_ += counted;
+  update();
+  const bool plenty = !low_;
+  if (plenty) operation();
+  taking_ -= counted;
+  return plenty;
+}
+
+void LowSpace::take_after_write_back(uint64_t bytes, const Operation& operation) {
+  keep_low_ = true;
+  if (!run_if_plenty(bytes, operation)) {
+    set_blocked(true);
+    while (!write_back_reserved()) filesystem_.runtime().sleep(kBetweenWriteBacks);
+    operation();
+    set_blocked(false);
+  }
+  keep_low_ = false;
 }
 
 void LowSpace::set_blocked(bool blocked) {
@@ -133,10 +155,32 @@ void LowSpace::set_blocked(bool blocked) {
   reservations_.set_blocked(blocked);
 }
 
-void LowSpace::wrote(uint64_t ino, uint64_t bytes, bool cached) {
-  if (cached && low_) {
+Result<LowSpace::Taken> LowSpace::begin_store(const Store& store) {
+  taking_ += store.bytes;
+  update();
+  if (!low_) return Taken{store.bytes, 0};
+  taking_ -= store.bytes;
+  if (const auto begun = try_to_store(store, store.bytes)) return Taken{0, *begun};
+  // An error belongs to the writers of the data concerned: their fsync reports it.
+  (void)filesystem_.reclaim();
+  TRY(const uint64_t preallocated,
+      filesystem_.preallocated_bytes(InodeNumber(store.ino), store.offset, store.bytes));
+  if (const auto begun = try_to_store(store, store.bytes - preallocated)) return Taken{0, *begun};
+  return Errc::no_space;
+}
+
+std::optional<uint64_t> LowSpace::try_to_store(const Store& store, uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  const uint64_t free = free_bytes();
+  if (store.cached) return reservations_.begin_store(store.ino, bytes, free);
+  return reservations_.begin_direct_store(store.ino, store.thread, bytes, free, now());
+}
+
+void LowSpace::end_store(const Taken& taken) {
+  taking_ -= taken.plenty;
+  if (taken.reserved > 0) {
     std::lock_guard lock(mutex_);
-    reservations_.written(ino, bytes);
+    reservations_.end_store(taken.reserved);
   }
   update();
 }

@@ -94,10 +94,13 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
   FuseContext& context = fuse_context_of(req);
+  const auto taken = context.low_space.begin_store({ino, static_cast<uint64_t>(offset), size,
+                                                    fi->writepage != 0, fuse_req_ctx(req)->pid});
+  if (!taken) return reply_error(req, taken.error());
   const auto written =
       context.filesystem.write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
   context.write_opens.wrote(ino);
-  context.low_space.wrote(ino, size, fi->writepage != 0);
+  context.low_space.end_store(taken.value());
   if (!written) return reply_error(req, written.error());
   if (is_direct(kernel_flags)) return reply_direct_write(req, ino, offset, size);
   fuse_reply_write(req, size);
@@ -110,12 +113,13 @@ void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
   reply_done(req, synced);
 }
 
-/// Runs `operation`, which takes space and replies to `req`, so that it takes nothing reserved.
-void take_space(fuse_req_t req, std::function<void()> operation) {
+/// Runs `operation`, which takes up to `bytes` and replies to `req`, so that it takes nothing
+/// reserved.
+void take_space(fuse_req_t req, uint64_t bytes, LowSpace::Operation operation) {
   LowSpace& low_space = fuse_context_of(req).low_space;
-  if (low_space.may_take(fuse_req_ctx(req)->pid)) return operation();
-  defer(req, [&low_space, operation = std::move(operation)] {
-    low_space.take_after_write_back(operation);
+  if (low_space.take_if_plenty(fuse_req_ctx(req)->pid, bytes, operation)) return;
+  defer(req, [&low_space, bytes, operation = std::move(operation)] {
+    low_space.take_after_write_back(bytes, operation);
   });
 }
 
@@ -142,7 +146,7 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
                                            static_cast<uint64_t>(length), keep_size));
   };
   if (what == AllocateMode::punch_hole) return run();
-  take_space(req, run);
+  take_space(req, static_cast<uint64_t>(length), run);
 }
 
 void answer_seek(fuse_req_t req, Filesystem& filesystem, fuse_ino_t ino, off_t offset, int whence) {
@@ -170,10 +174,13 @@ void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_i
 void copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
                      fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
   if (flags != 0) return void(fuse_reply_err(req, EINVAL));
+  FuseContext& context = fuse_context_of(req);
+  const auto source = context.filesystem.attributes(InodeNumber(from));
+  if (!source) return reply_error(req, source.error());
+  const uint64_t size = source.value().size, first = static_cast<uint64_t>(from_offset);
   // The count in the reply has 32 bits.
   const uint64_t most = std::min<uint64_t>(length, uint64_t{1} << 30);
-  FuseContext& context = fuse_context_of(req);
-  take_space(req, [=, &context] {
+  take_space(req, std::min(most, size - std::min(size, first)), [=, &context] {
     const auto copied =
         context.filesystem.copy_range(InodeNumber(from), static_cast<uint64_t>(from_offset),
                                       InodeNumber(to), static_cast<uint64_t>(to_offset), most);

@@ -24,6 +24,13 @@ bool write_back(SpaceReservations& space, Nanoseconds now, const std::vector<uin
   return begun.is_complete;
 }
 
+/// A request stores bytes from the cache. False: it must not.
+bool store(SpaceReservations& space, uint64_t ino, uint64_t bytes, uint64_t free = UINT64_MAX / 2) {
+  const auto begun = space.begin_store(ino, bytes, free);
+  if (begun) space.end_store(*begun);
+  return begun.has_value();
+}
+
 }  // namespace
 
 TEST_CASE("a reservation fits if all others and the unknown bytes leave room for it") {
@@ -50,18 +57,83 @@ TEST_CASE("a write of the longest length fits into its reservation wherever it b
   CHECK(blocks <= kBytes);
 }
 
-TEST_CASE("bytes that come end the reservations of their file, then what is unknown") {
+TEST_CASE("bytes that come end the reservations of their file") {
   SpaceReservations space;
-  space.begin(10000, kStart);
   REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
   REQUIRE(space.reserve(kOther, kWriter, UINT64_MAX, kStart));
-  space.written(kFile, 4096);
-  CHECK(space.reserved_bytes() == 2 * kBytes - 4096 + 10000);
-  space.written(kFile, kBytes);
-  CHECK(space.reserved_bytes() == kBytes + 10000 - 4096);
-  space.written(kFile, 1 << 20);
+  CHECK(store(space, kFile, 4096));
+  CHECK(space.reserved_bytes() == 2 * kBytes - 4096);
+  CHECK(store(space, kFile, kBytes));
   CHECK(space.reserved_bytes() == kBytes);
-  CHECK_FALSE(space.has_unknown());
+}
+
+TEST_CASE("bytes count as reserved until their request has ended") {
+  SpaceReservations space;
+  REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
+  const auto begun = space.begin_store(kFile, 4096, 0);
+  REQUIRE(begun);
+  CHECK(space.reserved_bytes() == kBytes);
+  space.end_store(*begun);
+  CHECK(space.reserved_bytes() == kBytes - 4096);
+}
+
+TEST_CASE("while something is unknown, bytes that come end no reservation") {
+  SpaceReservations space;
+  space.begin(2 * kBytes, kStart);
+  REQUIRE(space.reserve(kFile, kStalled, UINT64_MAX, kStored));
+  CHECK(store(space, kFile, kBytes, 0));  // written before space was low
+  CHECK(space.reserved_bytes() == 3 * kBytes);
+  CHECK_FALSE(write_back(space, kStored, {kFile}));
+  CHECK(space.reserved_bytes() == kBytes);
+  CHECK(store(space, kFile, kBytes, 0));  // those of the write that stalled
+  CHECK(space.reserved_bytes() == 0);
+}
+
+TEST_CASE("G4: bytes that nobody reserved need space beside what is reserved") {
+  SpaceReservations space;
+  REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
+  REQUIRE(space.reserve(kOther, kWriter, UINT64_MAX, kStart));
+  CHECK_FALSE(store(space, kFile, kBytes + 4096, 2 * kBytes + 4095));
+  CHECK(space.reserved_bytes() == 2 * kBytes);
+  CHECK(store(space, kFile, kBytes + 4096, 2 * kBytes + 4096));
+  CHECK(space.reserved_bytes() == kBytes);
+  CHECK_FALSE(store(space, kFile, 1, kBytes));
+  CHECK(store(space, kOther, 1, 0));
+}
+
+TEST_CASE("G4: more than all that is reserved and unknown is not covered by what is unknown") {
+  SpaceReservations space;
+  space.begin(10000, kStart);
+  CHECK(store(space, kFile, 6000, 0));
+  CHECK(store(space, kOther, 4000, 0));
+  CHECK_FALSE(store(space, kFile, 1, 10000));
+  CHECK(store(space, kFile, 1, 10001));
+  // The bytes of a file that is closed are not held against others.
+  REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
+  CHECK(store(space, kFile, kBytes, 0));
+  space.closed(kFile);
+  CHECK_FALSE(store(space, kOther, 1, 0));
+  // What is unknown after a write-back is so anew.
+  space.begin(10000, kStored);
+  CHECK(store(space, kOther, 10000, 0));
+}
+
+TEST_CASE("G4: a direct write uses the reservation of its own thread, again and again") {
+  SpaceReservations space;
+  const auto store_directly = [&](pid_t thread, uint64_t free, Nanoseconds now = kStart) {
+    const auto begun = space.begin_direct_store(kFile, thread, kMaxWriteBytes, free, now);
+    if (begun) space.end_store(*begun);
+    return begun.has_value();
+  };
+  REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
+  REQUIRE(space.reserve(kOther, kStalled, UINT64_MAX, kStart));
+  const uint64_t enough = kBytes + kMaxWriteBytes;
+  CHECK(store_directly(kWriter, enough));
+  CHECK(space.reserved_bytes() == 2 * kBytes);
+  CHECK(store_directly(kWriter, enough));
+  CHECK_FALSE(store_directly(kWriter, enough - 1));
+  CHECK_FALSE(store_directly(kStalled, enough));
+  CHECK_FALSE(store_directly(kWriter, enough, kStored));
 }
 
 TEST_CASE("a file that is closed keeps no reservation") {

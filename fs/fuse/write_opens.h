@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
@@ -28,20 +29,23 @@ class WriteOpens {
     if (!opens_for_writing(flags)) return;
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
-    ++shard.inodes[ino].count;
+    if (++shard.inodes[ino].count == 1) ++count_;
   }
   void released(uint64_t ino, int flags) {
     if (!opens_for_writing(flags)) return;
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
     const auto found = shard.inodes.find(ino);
-    if (found != shard.inodes.end() && --found->second.count == 0) shard.inodes.erase(found);
+    if (found == shard.inodes.end() || --found->second.count > 0) return;
+    shard.inodes.erase(found);
+    --count_;
   }
   bool is_open(uint64_t ino) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
     return shard.inodes.contains(ino);
   }
+  uint64_t count() const { return count_; }
   /// All of them, ascending.
   std::vector<uint64_t> inodes() {
     std::vector<uint64_t> found;
@@ -101,6 +105,7 @@ class WriteOpens {
   Shard& shard_of(uint64_t ino) { return shards_[ino % shards_.size()]; }
 
   std::array<Shard, 16> shards_;
+  std::atomic<uint64_t> count_{0};
 };
 
 }  // namespace moltfs::fs::fuse
