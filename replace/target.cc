@@ -10,6 +10,7 @@
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
 #include "alloc/base/uuid.h"
+#include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
 #include "alloc/disk/peek.h"
 
@@ -23,26 +24,58 @@ using alloc::DeviceRole;
 using alloc::Superblock;
 using alloc::Volume;
 
+/// A uuid is only a name that anybody can write on a device. A target also has the device table of
+/// the volume, which does not change before the swap, and a generation of the volume's past.
 bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock& superblock) {
+  const Superblock ours = volume.superblock();
+  const auto is_same = [](const DeviceEntry& a, const DeviceEntry& b) {
+    return a.devid == b.devid && a.uuid == b.uuid;
+  };
   return superblock.role == DeviceRole::target && superblock.device == target.uuid &&
-         superblock.volume == volume.superblock().volume;
+         superblock.volume == ours.volume && superblock.devid == target.devid &&
+         superblock.generation <= ours.generation &&
+         std::equal(ours.devices.begin(), ours.devices.end(), superblock.devices.begin(),
+                    superblock.devices.end(), is_same);
 }
 
-/// A better error if `path` is in use because it is a device of this volume; else `error`.
-Error explain_in_use(Volume& volume, const DeviceEntry& source, const std::string& path,
-                     const Error& error) {
-  auto superblock = alloc::peek_superblock(volume.opener(), path);
-  if (!superblock || superblock.value().volume != volume.superblock().volume) return error;
+Error is_member(const std::string& path, const DeviceEntry& source, DeviceId devid) {
+  if (devid == source.devid) {
+    return Error(Errc::bad_target,
+                 fmt::format("{}: is devid {}, the source itself", path, devid.value));
+  }
+  return Error(Errc::bad_target,
+               fmt::format("{}: is a member of this volume already (devid {})", path, devid.value));
+}
+
+/// Error: bad_target if `what`, a path or an open device, is bytes of a device of this volume.
+template <class PathOrDevice>
+Result<void> check_no_member(const Volume& volume, const DeviceEntry& source,
+                             const PathOrDevice& what, const std::string& path) {
+  for (const DeviceEntry& entry : volume.devices()) {
+    const auto device = volume.device(entry.devid);
+    if (device && alloc::is_same_storage(*device, what)) {
+      return is_member(path, source, entry.devid);
+    }
+  }
+  return ok();
+}
+
+/// Error: bad_target if `device` bears the uuid of a member. It is that member by a name that does
+/// not show it (two paths of a storage network), or a copy that must not be confused with it.
+Result<void> check_no_member_uuid(Volume& volume, Device& device, const std::string& path) {
+  const auto superblock = alloc::read_superblock(volume.engine(), device);
+  if (!superblock || superblock.value().volume != volume.superblock().volume ||
+      superblock.value().role != DeviceRole::member) {
+    return ok();
+  }
   for (const DeviceEntry& entry : volume.devices()) {
     if (entry.uuid != superblock.value().device) continue;
-    if (entry.devid == source.devid) {
-      return Error(Errc::bad_target,
-                   fmt::format("{}: is devid {}, the source itself", path, entry.devid.value));
-    }
-    return Error(Errc::bad_target, fmt::format("{}: is a member of this volume already (devid {})",
-                                               path, entry.devid.value));
+    return Error(Errc::bad_target,
+                 fmt::format("{}: has the uuid of devid {} of this volume: it is that device under "
+                             "another name, or a copy of it",
+                             path, entry.devid.value));
   }
-  return error;
+  return ok();
 }
 
 /// What moltfs has on `device`; empty if it may be overwritten without --force.
@@ -121,6 +154,11 @@ Result<DeviceEntry> find_source(const Volume& volume, const std::string& name) {
     const bool meant = is_devid ? entry.devid.value == devid : same_path || uuid == entry.uuid;
     if (meant) return entry;
   }
+  for (const DeviceEntry& entry : volume.devices()) {
+    const auto device = volume.device(entry.devid);
+    const bool is_path = !is_devid && name.find('/') != std::string::npos;
+    if (is_path && device != nullptr && alloc::is_same_storage(*device, name)) return entry;
+  }
   return Error(Errc::not_found,
                is_devid ? fmt::format("this volume has no devid {}", devid)
                         : fmt::format("{}: is not a device of this volume", name.substr(0, 512)));
@@ -144,10 +182,10 @@ Result<void> check_size(const Volume& volume, const DeviceEntry& source, const s
 Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
                                    const std::string& path, bool force) {
   CheckedTarget checked;
+  TRY(check_no_member(volume, source, path, path));
   auto opened = volume.opener().open(path, {});
   if (!opened) {
     const Error& error = opened.error();
-    if (error == Errc::device_in_use) return explain_in_use(volume, source, path, error);
     if (error.detail) return error;
     return Error(error.code, fmt::format("{}: {}", path, error.message()));
   }
@@ -155,6 +193,8 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
   if (checked.device->read_only()) {
     return Error(Errc::device_read_only, fmt::format("{}: is read-only", path));
   }
+  TRY(check_no_member(volume, source, *checked.device, path));
+  TRY(check_no_member_uuid(volume, *checked.device, path));
   TRY(check_size(volume, source, path, checked.device->size_bytes()));
   TRY(auto found, volume.opener().signature(*checked.device));
   TRY(auto ours, moltfs_on(volume, *checked.device));

@@ -10,7 +10,8 @@
 
 namespace moltfs::replace {
 
-/// The member that `name` means: a devid, a uuid or a path. Error: not_found with a sentence.
+/// The member that `name` means: a devid, a uuid, or any path that leads to its bytes. Error:
+/// not_found with a sentence.
 Result<alloc::DeviceEntry> find_source(const alloc::Volume& volume, const std::string& name);
 
 struct CheckedTarget {

@@ -40,6 +40,22 @@ Descriptor open_file(const StorageLayer& file, bool read_only) {
   return Descriptor(open(name.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
 }
 
+/// Error: device_in_use if somebody uses the disk, or a partition of it that overlaps with `what`.
+Result<void> check_unused(Machine& machine, dev_t disk, const Identity& what,
+                          const std::string& path) {
+  const auto whole = open_exclusively(disk, path);
+  if (whole) return ok();
+  bool other_partition_is_used = false;  // which keeps the whole disk from being opened
+  for (const dev_t partition : Machine::partitions_of(disk)) {
+    const auto part = open_exclusively(partition, path);
+    if (part) continue;
+    if (overlap(layers_of(machine, {true, partition, 0}), what.layers)) return part.error();
+    other_partition_is_used = true;
+  }
+  if (other_partition_is_used) return ok();
+  return whole.error();
+}
+
 Result<void> check_loop_devices(Machine& machine, const Identity& what, const std::string& path) {
   for (const dev_t number : Machine::loop_devices()) {
     const bool is_below =
@@ -53,7 +69,7 @@ Result<void> check_loop_devices(Machine& machine, const Identity& what, const st
         });
     if (machine.may_block(number) && !is_near) continue;
     if (!overlap(layers_of(machine, {true, number, 0}), what.layers)) continue;
-    TRY(open_exclusively(number, path));
+    TRY(check_unused(machine, number, what, path));
   }
   return ok();
 }

@@ -25,6 +25,14 @@ Result<Identity> identify(const std::string& path) {
   return identify(fd.get(), path);
 }
 
+Identity identity_of(const StorageId& id) {
+  Machine machine;
+  Identity what;
+  what.id = id;
+  what.layers = layers_of(machine, id);
+  return what;
+}
+
 Result<void> check_outside(const Identity& what, const std::string& path) {
   const dev_t served = served_filesystem();
   if (served == 0) return ok();

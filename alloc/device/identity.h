@@ -51,6 +51,8 @@ struct Identity {
 Result<Identity> identify(int fd, const std::string& path);
 /// Of what `path` leads to.
 Result<Identity> identify(const std::string& path);
+/// Of a storage that another process has named; its mode and filesystem are not known.
+Identity identity_of(const StorageId& id);
 /// Error: bad_target if `what` lies on the served filesystem, or on anything that is stored there:
 /// a loop device on a file there, a filesystem on such a device, another moltfs whose image is there.
 Result<void> check_outside(const Identity& what, const std::string& path);

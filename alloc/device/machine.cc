@@ -177,6 +177,18 @@ std::optional<StorageFacts::Loop> Machine::loop(dev_t block_device) {
   return found;
 }
 
+std::vector<dev_t> Machine::partitions_of(dev_t disk) {
+  std::vector<dev_t> numbers;
+  const std::string directory = sysfs_of(disk);
+  for (const std::string& name : names_in(directory)) {
+    if (text_of(directory + "/" + name + "/partition").empty()) continue;
+    if (const dev_t number = device_number_of(text_of(directory + "/" + name + "/dev"))) {
+      numbers.push_back(number);
+    }
+  }
+  return numbers;
+}
+
 dev_t Machine::filesystem_of_loop(dev_t loop_device) {
   return filesystem_of_text(text_of(sysfs_of(loop_device) + "/loop/backing_file"));
 }

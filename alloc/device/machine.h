@@ -38,6 +38,7 @@ class Machine final : public StorageFacts {
   Result<Thing> at(const std::string& path);
   /// All loop devices that have a file.
   static std::vector<dev_t> loop_devices();
+  static std::vector<dev_t> partitions_of(dev_t disk);
   /// The filesystem that the file of a loop device seems to lie on, by its path; 0 if unknown.
   dev_t filesystem_of_loop(dev_t loop_device);
   /// True if the loop device may lie on a filesystem that does not answer (a network filesystem,

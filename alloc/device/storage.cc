@@ -6,7 +6,10 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <charconv>
 #include <set>
+
+#include "alloc/device/mountinfo.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -83,6 +86,24 @@ class Descent {
 std::string to_text(const StorageId& id) {
   if (id.is_block_device) return fmt::format("block {}:{}", major(id.device), minor(id.device));
   return fmt::format("file {}:{}:{}", major(id.device), minor(id.device), id.inode);
+}
+
+std::optional<StorageId> parse_storage_id(std::string_view text) {
+  constexpr std::string_view kBlock = "block ", kFile = "file ";
+  StorageId id;
+  id.is_block_device = text.starts_with(kBlock);
+  if (!id.is_block_device && !text.starts_with(kFile)) return std::nullopt;
+  text.remove_prefix(id.is_block_device ? kBlock.size() : kFile.size());
+  if (!id.is_block_device) {
+    const size_t colon = text.rfind(':');
+    if (colon == std::string_view::npos) return std::nullopt;
+    const std::string_view inode = text.substr(colon + 1);
+    const auto [end, error] = std::from_chars(inode.data(), inode.data() + inode.size(), id.inode);
+    if (error != std::errc() || end != inode.data() + inode.size()) return std::nullopt;
+    text = text.substr(0, colon);
+  }
+  id.device = device_number_of(text);
+  return id.device == 0 ? std::nullopt : std::optional(id);
 }
 
 std::vector<StorageLayer> layers_of(StorageFacts& facts, const StorageId& storage,

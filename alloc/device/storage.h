@@ -22,6 +22,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace moltfs::alloc {
@@ -36,6 +37,8 @@ struct StorageId {
 
 /// "block 7:3" or "file 0:45:1234".
 std::string to_text(const StorageId& id);
+/// The reverse; nothing if `text` is not of that form.
+std::optional<StorageId> parse_storage_id(std::string_view text);
 
 /// What the kernel tells about storages.
 class StorageFacts {

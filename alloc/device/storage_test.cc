@@ -147,6 +147,14 @@ TEST_CASE("circles end") {
 TEST_CASE("storages as text") {
   CHECK(to_text({true, makedev(7, 3), 0}) == "block 7:3");
   CHECK(to_text({false, makedev(0, 45), 1234}) == "file 0:45:1234");
+  for (const StorageId& id : {block(makedev(7, 3)), file(makedev(0, 45), 1234)}) {
+    CHECK(parse_storage_id(to_text(id)) == id);
+  }
+  for (const char* text : {"", "block", "block ", "block 7", "block 7:3:1", "file 0:45", "file 1",
+                           "file 0:45:", "file 0:45:x", "7:3", "disk 7:3", "file 0:45:12 "}) {
+    INFO(text);
+    CHECK_FALSE(parse_storage_id(text));
+  }
 }
 
 }  // namespace

@@ -7,6 +7,14 @@
 // recorded paths, the hints and all candidates, and always compares the uuid. The newest *member*
 // superblock counts; of two equally new ones the one without `predecessor` (the swap had failed,
 // see volume.h). So the result does not depend on which members the user named.
+//
+// A recorded path is a hint, and a uuid is only a name that anybody can write on a device. A member
+// that was found is believed only if it knows this volume (check_member()): it has the same device
+// table, and either its last commit is that of the superblock that counts, or it missed exactly that
+// commit, as a crash explains, and has the chunk table that the commit wrote before. A member that
+// missed more was put back from an older copy, or is an impostor: the volume is refused, and nothing
+// was written to it. One that missed the last commit gets its superblock when the volume is opened
+// for writing, before anything else is written: so no member ever misses two.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,7 +25,9 @@
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
 #include "alloc/base/uuid.h"
+#include "alloc/device/same_storage.h"
 #include "alloc/disk/chunk_table.h"
+#include "alloc/disk/log_batch.h"
 #include "alloc/disk/peek.h"
 #include "alloc/disk/volume_settings.h"
 #include "alloc/volume/volume.h"
@@ -46,6 +56,8 @@ class Opening {
   /// recorded. REQUIRES: gather() was called.
   Result<void> check();
   Result<ChunkList> read_chunks() const;
+  /// Writes the superblock that counts to the members that missed the last commit. Durable.
+  Result<void> complete_last_commit();
 
   /// Valid after check().
   const Superblock& truth() const { return truth_; }
@@ -74,6 +86,10 @@ class Opening {
   const Found* found(const Uuid& uuid) const;
   Result<void> check_swap() const;
   Result<void> check_superseded() const;
+  bool has_device_table(const Superblock& superblock) const;
+  bool missed_last_commit(const Superblock& superblock) const;
+  Result<void> check_member(const Found& found) const;
+  Result<void> check_chunk_table(const Found& found, Device& device) const;
   Result<std::shared_ptr<Device>> claim(const Found& found);
   Result<void> take_members();
   Error missing(const DeviceEntry& entry) const;
@@ -87,6 +103,7 @@ class Opening {
   Superblock truth_;
   std::vector<DeviceEntry> entries_;
   Map::Devices devices_;
+  std::vector<DeviceEntry> behind_;  // members that missed the last commit
 };
 
 Result<std::shared_ptr<Device>> Opening::open_exclusively(const std::string& path) {
@@ -98,6 +115,12 @@ Result<std::shared_ptr<Device>> Opening::open_exclusively(const std::string& pat
 }
 
 Result<void> Opening::offer(const std::string& path) {
+  for (const Found& other : found_) {
+    if (!is_same_storage(*other.device, path)) continue;
+    return Error(Errc::invalid_argument,
+                 other.path == path ? fmt::format("{} is given twice", path)
+                                    : fmt::format("{} and {} are one device", other.path, path));
+  }
   TRY(auto device, open_exclusively(path));
   auto read = read_superblock(opener_.engine(), *device);
   if (!read && read.error() == Errc::not_found) {
@@ -235,7 +258,8 @@ Result<void> Opening::check_swap() const {
 }
 
 /// Refuses devices that the user named and that are not members, according to the superblock that
-/// counts. Accepts the other device of a swap that was interrupted.
+/// counts. Accepts the other device of a swap that was interrupted, if the superblock that counts
+/// knows it: that a device names another one proves nothing.
 Result<void> Opening::check_superseded() const {
   for (const Found& f : found_) {
     const Superblock& sb = f.superblock;
@@ -247,8 +271,11 @@ Result<void> Opening::check_superseded() const {
       return Error(Errc::bad_superblock, fmt::format("{} is no longer part of volume {}", f.path,
                                                      truth_.volume.to_string()));
     }
-    const bool swap_was_done = sb.pending_swap && sb.pending_swap->uuid == by->uuid;
-    const bool swap_had_failed = sb.predecessor && sb.predecessor->uuid == by->uuid;
+    // Of one mount: nobody else knows its log id.
+    const bool is_known =
+        sb.log_id == truth_.log_id || (truth_.predecessor && truth_.predecessor->uuid == sb.device);
+    const bool swap_was_done = is_known && sb.pending_swap && sb.pending_swap->uuid == by->uuid;
+    const bool swap_had_failed = is_known && sb.predecessor && sb.predecessor->uuid == by->uuid;
     if (!swap_was_done && !swap_had_failed) {
       return Error(Errc::replaced_device,
                    fmt::format("{} was replaced by {} ({}) and is no longer part of volume {}",
@@ -259,6 +286,72 @@ Result<void> Opening::check_superseded() const {
              by->uuid.to_string(), by->devid.value);
   }
   return ok();
+}
+
+/// Whether the superblock names the devices that the one that counts names. The commit of a swap
+/// exchanges one of them; a member that missed this commit still names the predecessor.
+bool Opening::has_device_table(const Superblock& sb) const {
+  const auto is_same = [this](const DeviceEntry& ours, const DeviceEntry& theirs) {
+    if (ours.devid != theirs.devid) return false;
+    const auto& before = truth_.predecessor;
+    return ours.uuid == theirs.uuid ||
+           (before && before->devid == ours.devid && before->uuid == theirs.uuid);
+  };
+  return std::equal(truth_.devices.begin(), truth_.devices.end(), sb.devices.begin(),
+                    sb.devices.end(), is_same);
+}
+
+/// The generation grows by 1 with each commit; by kReplayStep with the first one of a mount that
+/// replayed the fsync log.
+bool Opening::missed_last_commit(const Superblock& sb) const {
+  const bool is_other_mount = sb.log_id != truth_.log_id;
+  return sb.generation + 1 == truth_.generation ||
+         (is_other_mount && sb.generation + kReplayStep == truth_.generation);
+}
+
+/// Error: bad_superblock if the member does not know this volume, or is older than a crash explains.
+Result<void> Opening::check_member(const Found& f) const {
+  const Superblock& sb = f.superblock;
+  const auto refuse = [&](std::string_view why) {
+    return Error(
+        Errc::bad_superblock,
+        fmt::format("{} (devid {}, uuid {}) {}; the volume was not opened, and nothing was "
+                    "changed",
+                    f.path, sb.devid.value, sb.device.to_string(), why));
+  };
+  const bool is_same_commit = sb.generation == truth_.generation && sb.log_id == truth_.log_id &&
+                              sb.chunk_table == truth_.chunk_table;
+  if (!is_same_commit && !missed_last_commit(sb)) {
+    if (sb.generation == truth_.generation) {
+      return refuse(
+          fmt::format("has another history than {}: both have generation {}, written by "
+                      "different mounts",
+                      newest()->path, sb.generation.value));
+    }
+    return refuse(
+        fmt::format("is out of date: it has generation {}, {} has {}; it was put back from "
+                    "an older copy, or belongs to another volume with the same uuid",
+                    sb.generation.value, newest()->path, truth_.generation.value));
+  }
+  if (!has_device_table(sb)) {
+    return refuse(fmt::format("does not know the devices that {} names", newest()->path));
+  }
+  return ok();
+}
+
+/// A member that missed the last commit has the chunk table of that commit: it was written and
+/// flushed on all members before the first superblock.
+Result<void> Opening::check_chunk_table(const Found& f, Device& device) const {
+  if (f.superblock.generation == truth_.generation) return ok();
+  const auto chunks = read_chunk_table(opener_.engine(), device, truth_, truth_.devices);
+  if (chunks) return ok();
+  return Error(
+      Errc::bad_superblock,
+      fmt::format("{} (devid {}, uuid {}) has generation {} and not the chunk table of "
+                  "generation {}, which {} has; the volume was not opened, and nothing was "
+                  "changed",
+                  f.path, f.superblock.devid.value, f.superblock.device.to_string(),
+                  f.superblock.generation.value, truth_.generation.value, newest()->path));
 }
 
 /// Opens a member of which only the superblock was read.
@@ -279,7 +372,10 @@ Result<void> Opening::take_members() {
   for (DeviceEntry entry : truth_.devices) {
     const Found* f = found(entry.uuid);
     if (f == nullptr || f->superblock.role != DeviceRole::member) return missing(entry);
+    TRY(check_member(*f));
     TRY(auto device, claim(*f));
+    TRY(check_chunk_table(*f, *device));
+    if (f->superblock.generation != truth_.generation) behind_.push_back(entry);
     const uint64_t size = round_down(device->size_bytes(), kBlockSize);
     if (size < entry.size_bytes) {
       return Error(Errc::device_too_small,
@@ -309,6 +405,21 @@ Result<void> Opening::check() {
   }
   if (options_.abandon_swap) truth_.pending_swap.reset();
   return take_members();
+}
+
+Result<void> Opening::complete_last_commit() {
+  for (const DeviceEntry& entry : behind_) {
+    Device& device = *devices_.at(entry.devid);
+    Superblock own = truth_;
+    own.role = DeviceRole::member;
+    own.devid = entry.devid;
+    own.device = entry.uuid;
+    auto written = write_superblock(opener_.engine(), device, own);
+    if (written) written = opener_.engine().flush(device);
+    if (!written) return about(device.path(), written.error());
+    log_info("{}: had missed the last commit, {}", device.path(), truth_.generation.value);
+  }
+  return ok();
 }
 
 Result<ChunkList> Opening::read_chunks() const {
@@ -409,6 +520,9 @@ Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& ope
   opening.gather();
   TRY(opening.check());
   TRY(auto chunks, opening.read_chunks());
+  if (!options.read_only) {
+    TRY(opening.complete_last_commit());
+  }
   Superblock superblock = opening.truth();
   superblock.role = DeviceRole::member;
   superblock.devid = superblock.devices.front().devid;

@@ -20,6 +20,8 @@
 #include "alloc/base/size_text.h"
 #include "alloc/base/standard_streams.h"
 #include "alloc/base/utf8.h"
+#include "alloc/device/holder.h"
+#include "alloc/device/identity.h"
 #include "alloc/device/memory_limit.h"
 #include "alloc/device/mountinfo.h"
 #include "alloc/device/system_devices.h"
@@ -29,8 +31,10 @@
 #include "fs/daemon/find_device.h"
 #include "fs/daemon/inherited.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/other_moltfs.h"
 #include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
+#include "fs/daemon/second_mount.h"
 #include "fs/daemon/unmount.h"
 #include "fs/daemon/utab.h"
 #include "fs/daemon/watchdog.h"
@@ -72,11 +76,12 @@ Result<void> check_mtab() {
                   strerror(err)));
 }
 
-/// True if one of `devices` is the source of a mount that this process sees.
+/// True if one of `devices` is mounted, by whatever name, where this process sees it.
 bool is_mounted(const std::vector<std::string>& devices) {
   const auto all = alloc::read_mountinfo();
-  return std::any_of(all.begin(), all.end(), [&](const alloc::MountinfoEntry& entry) {
-    return std::find(devices.begin(), devices.end(), entry.source) != devices.end();
+  return std::any_of(devices.begin(), devices.end(), [&](const std::string& device) {
+    const auto what = alloc::identify(device);
+    return what && !alloc::mount_point_in(all, what.value()).empty();
   });
 }
 
@@ -103,6 +108,7 @@ class Daemon {
     }
     if (const auto entry = find_moltfs(request_.mountpoint)) {
       device_number_ = entry.value().device_number;
+      alloc::set_served_filesystem(device_number_, devices_of_moltfs);
     }
     if (request_.readahead_bytes != 0) set_readahead(device_number_, request_.readahead_bytes);
     TRY(const auto statistics, mount_->filesystem().statistics());
@@ -268,7 +274,12 @@ void offer_warnings(LogLevel level, const std::string& text) {
 int serve(const MountRequest& request, int signals, EndReport& end_report, Daemonizer& daemonizer) {
   Daemon daemon(request);
   const auto started = daemon.start();
-  if (!started) return start_failed(started.error());
+  if (!started) {
+    // Another process may have mounted it in the meantime.
+    const bool is_in_use = started.error() == Errc::device_in_use;
+    const auto again = is_in_use ? mount_again(request) : Result<bool>(false);
+    return again && again.value() ? 0 : start_failed(started.error());
+  }
   enter_in_utab(request);
   daemonizer.ready();
   daemon.announce();
@@ -299,6 +310,9 @@ int run(const MountRequest& wanted) {
     const bool is_absent = request.error() == Errc::not_found;
     return wanted.nofail && is_absent ? 0 : start_failed(request.error());
   }
+  const auto again = mount_again(request.value());
+  if (!again) return start_failed(again.error());
+  if (again.value()) return 0;
   limit_memory(request.value());
   return serve(request.value(), signals.value(), end_report, daemonizer);
 }

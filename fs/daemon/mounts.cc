@@ -11,15 +11,11 @@
 #include <optional>
 #include <utility>
 
-#include "fs/daemon/options.h"
+#include "fs/daemon/device_path.h"
 #include "fs/mount/control.h"
 
 namespace moltfs::fs::daemon {
 namespace {
-
-bool lies_under(const std::string& path, const std::string& directory) {
-  return path == directory || directory == "/" || path.starts_with(directory + "/");
-}
 
 /// What can be known of a mount without /proc: it has another device number than the directory
 /// above it, and a moltfs has endpoints.
@@ -57,25 +53,23 @@ std::string resolved_path(const std::string& path) {
     return result;
   }
   std::string absolute = absolute_path(path);
-  while (absolute.size() > 1 && absolute.ends_with('/')) absolute.pop_back();
-  return absolute;
+  for (;;) {
+    if (absolute.ends_with("/.")) absolute.pop_back();
+    if (absolute.size() <= 1 || !absolute.ends_with('/')) return absolute;
+    absolute.pop_back();
+  }
 }
 
 Result<alloc::MountinfoEntry> find_moltfs(const std::string& path) {
   const std::string resolved = resolved_path(path);
-  const alloc::MountinfoEntry* best = nullptr;
   const auto all = alloc::read_mountinfo();
-  for (const alloc::MountinfoEntry& entry : all) {
-    if (!lies_under(resolved, entry.mountpoint)) continue;
-    // A later mount on the same directory hides the earlier one.
-    if (best == nullptr || entry.mountpoint.size() >= best->mountpoint.size()) best = &entry;
-  }
   if (all.empty()) {
     if (auto entry = entry_without_proc(resolved)) return std::move(*entry);
     return Error(
         Errc::invalid_argument,
         fmt::format("/proc/self/mountinfo cannot be read, and no moltfs answers at {}", path));
   }
+  const alloc::MountinfoEntry* const best = alloc::mount_of_path(all, resolved);
   if (best != nullptr && best->type == kFilesystemType) {
     if (best->mountpoint == resolved) return *best;
     return Error(Errc::invalid_argument,

@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <optional>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/size_text.h"
-#include "fs/daemon/find_device.h"
+#include "fs/daemon/device_path.h"
 
 namespace moltfs::fs::daemon {
 namespace {
@@ -262,11 +261,22 @@ const std::vector<Row>& rows() {
   return all;
 }
 
+/// Options that are those of the volume and not of one mount of it, beside those in fs/policy.h.
+bool concerns_volume(const Option& option) {
+  constexpr std::string_view kNames[] = {"cache",     "commit",          "threads",     "readahead",
+                                         "idlepoll",  "abandon-replace", "allow_root",  "context",
+                                         "fscontext", "defcontext",      "rootcontext", "max_read"};
+  return std::find(std::begin(kNames), std::end(kNames), option.name) != std::end(kNames);
+}
+
 Result<void> take_word(const std::string& word, MountRequest& request) {
   if (word.empty()) return ok();
   for (const Row& row : rows()) {
     for (const Option& option : row.options) {
-      if (const auto value = option.match(word)) return option.set({word, *value}, request);
+      const auto value = option.match(word);
+      if (!value) continue;
+      if (concerns_volume(option)) request.volume_words.push_back(word);
+      return option.set({word, *value}, request);
     }
   }
   return Error(Errc::invalid_argument, fmt::format("unknown mount option \"{}\"", word));
@@ -381,13 +391,6 @@ std::string kernel_option_list(const MountRequest& request, bool is_root) {
     list += escape_commas(word);
   }
   return list;
-}
-
-std::string absolute_path(const std::string& path) {
-  if (is_tag(path)) return path;
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(path, error);
-  return error ? path : absolute.lexically_normal().string();
 }
 
 }  // namespace moltfs::fs::daemon

@@ -25,6 +25,7 @@ struct MountRequest {
   bool remount = false;
   bool nofail = false;                      ///< a device that does not exist is not an error
   std::vector<std::string> policy_words;    ///< the words that were applied to mount.policy
+  std::vector<std::string> volume_words;    ///< words that concern the volume, at all its mounts
   std::vector<std::string> utab_words;      ///< words to record in /run/mount/utab
   std::vector<std::string> kernel_options;  ///< words for libfuse and the kernel, in order
 };
@@ -42,9 +43,5 @@ Result<void> parse_mount_options(std::string_view text, MountRequest& request);
 /// The "-o" list for libfuse. For root, these are the default, as for filesystems of the kernel:
 /// all users may use the mount, set-id bits and device nodes work.
 std::string kernel_option_list(const MountRequest& request, bool is_root);
-
-/// `path` made absolute. Its last link is not followed, so that a device keeps the name it was
-/// given. A tag is returned unchanged.
-std::string absolute_path(const std::string& path);
 
 }  // namespace moltfs::fs::daemon

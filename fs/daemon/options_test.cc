@@ -83,10 +83,9 @@ TEST_CASE("policy options are kept as words, and the kernel gets those that it k
   CHECK_FALSE(contains_word(kernel_option_list(parsed("noatime,relatime"), true), "noatime"));
 }
 
-TEST_CASE("LABEL= and UUID= are not made absolute") {
-  CHECK(absolute_path("LABEL=home") == "LABEL=home");
-  CHECK(absolute_path("UUID=x/../y") == "UUID=x/../y");
-  CHECK(absolute_path("LABELS") != "LABELS");
+TEST_CASE("options of the volume are told apart from those of one mount") {
+  const auto r = parsed("cache=64M,nosuid,commit=7,noatime,fsname=x,idlepoll=off,x-y");
+  CHECK(r.volume_words == std::vector<std::string>{"cache=64M", "commit=7", "idlepoll=off"});
 }
 
 TEST_CASE("commas and backslashes in values are escaped") {

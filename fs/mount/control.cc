@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "alloc/base/blocking.h"
 #include "alloc/base/json.h"
+#include "alloc/device/same_storage.h"
 #include "alloc/disk/volume_settings.h"
 #include "fs/mount/process_identity.h"
 #include "replace/command.h"
@@ -117,6 +119,8 @@ std::string usage_json(Mount& mount) {
   const auto statistics = mount.filesystem().statistics();
   const Statistics files = statistics ? statistics.value() : Statistics{};
   const auto fatal = mount.transactions().fatal();
+  const auto commit_seconds = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(mount.options().commit_interval).count());
   const Json json = Json::object({
       {"volume", super.volume.to_string()},
       {"label", super.label},
@@ -136,6 +140,8 @@ std::string usage_json(Mount& mount) {
       {"metadata_chunk_bytes", usage.metadata_chunk_bytes},
       {"metadata_used_bytes", usage.metadata_used_bytes},
       {"pinned_bytes", usage.pinned_bytes},
+      {"cache_bytes", mount.options().cache_bytes},
+      {"commit_seconds", commit_seconds},
   });
   return json.compact() + "\n";
 }
@@ -148,6 +154,9 @@ std::string devices_json(Mount& mount) {
                              {"path", entry.path},
                              {"size_bytes", entry.size_bytes}});
     if (const auto device = mount.volume().device(entry.devid)) {
+      if (const alloc::Identity* identity = alloc::identity_of(*device)) {
+        one.add("storage", to_text(identity->id));
+      }
       const alloc::DeviceCounters& counters = device->counters();
       one.add("read_bytes", counters.read_bytes.load());
       one.add("written_bytes", counters.written_bytes.load());

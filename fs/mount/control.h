@@ -79,7 +79,7 @@ class Control {
 /// the next commit.
 std::string usage_json(Mount& mount);
 /// One JSON object and a newline. Each element of "devices" has counters since the mount, unless
-/// the device is missing.
+/// the device is missing, and in "storage" what it is whatever its name (alloc/device/storage.h).
 std::string devices_json(Mount& mount);
 
 }  // namespace moltfs::fs

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
 #include "fs/mount/mount.h"
 
@@ -19,13 +20,12 @@ Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std:
     if (std::count(paths.begin(), paths.end(), path) > 1) {
       return Error(Errc::invalid_argument, fmt::format("{} is given twice", path));
     }
-    TRY(auto device, opener.open(path, {}));
-    const bool twice = std::any_of(devices.begin(), devices.end(), [&](const auto& other) {
-      return other->path() == device->path();
-    });
-    if (twice) {
-      return Error(Errc::invalid_argument, fmt::format("{} is given twice", device->path()));
+    for (const auto& other : devices) {
+      if (!alloc::is_same_storage(*other, path)) continue;
+      return Error(Errc::invalid_argument,
+                   fmt::format("{} and {} are one device", other->path(), path));
     }
+    TRY(auto device, opener.open(path, {}));
     devices.push_back(std::move(device));
   }
   return devices;

@@ -4,7 +4,8 @@
 //
 // open()   1. the devices are opened as a volume
 //          2. the transactions are opened; the fsync log is replayed in memory
-//          3. the filesystem is opened; nothing has been written yet
+//          3. the filesystem is opened; nothing has been written yet (but superblocks of members
+//             that missed the last commit, alloc/volume/volume_open.cc)
 //          4. the replace engine takes up a replace again: from here on writes are duplicated
 //          5. what the fsync log brought is committed: the first write
 //          6. the removal of orphans, the engine and the commit timer are started
@@ -69,6 +70,7 @@ class Mount {
   /// destroyed.
   void abandon();
 
+  const Options& options() const { return options_; }
   Filesystem& filesystem() { return *filesystem_; }
   Transactions& transactions() { return *transactions_; }
   alloc::Volume& volume() { return *volume_; }

@@ -8,6 +8,7 @@
 
 #include "alloc/base/utf8.h"
 #include "fs/daemon/daemon.h"
+#include "fs/daemon/device_path.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
 #include "fs/tool/command_line.h"

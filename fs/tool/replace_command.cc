@@ -16,7 +16,8 @@
 #include "alloc/base/utf8.h"
 #include "alloc/base/uuid.h"
 #include "fs/daemon/client.h"
-#include "fs/daemon/options.h"
+#include "fs/daemon/device_path.h"
+#include "fs/daemon/members.h"
 #include "fs/tool/command_line.h"
 #include "fs/tool/output.h"
 #include "fs/tool/progress.h"
@@ -116,17 +117,37 @@ int follow(const daemon::Client& client) {
   }
 }
 
-/// Makes a path absolute, because the daemon has another working directory. Devids and uuids are
-/// returned unchanged.
-std::string device_word(const std::string& word) {
+bool is_path(const std::string& word) {
   const bool is_number = word.find_first_not_of("0123456789") == std::string::npos;
-  if (is_number || Uuid::parse(word)) return word;
-  return daemon::absolute_path(word);
+  return !is_number && !Uuid::parse(word);
 }
 
-int tell(const std::string& mountpoint, const replace::Command& command, bool wait) {
+/// Replaces names by what they mean here: the daemon has another working directory, and may see
+/// other files. Error: bad_target if the target is a device of the volume, by whatever name.
+Result<void> resolve_names(const daemon::Client& client, replace::Engine::StartRequest& start) {
+  const auto devices = daemon::devices_of(client);
+  if (is_path(start.source)) {
+    const auto source = find_same(devices, start.source);
+    start.source = source ? std::to_string(source->devid) : daemon::absolute_path(start.source);
+  }
+  start.target = daemon::absolute_path(start.target);
+  const auto member = find_same(devices, start.target);
+  if (!member) return ok();
+  const bool is_source = start.source == std::to_string(member->devid);
+  return Error(Errc::bad_target,
+               is_source
+                   ? fmt::format("{}: is devid {}, the source itself", start.target, member->devid)
+                   : fmt::format("{}: is a member of this volume already (devid {})", start.target,
+                                 member->devid));
+}
+
+int tell(const std::string& mountpoint, replace::Command command, bool wait) {
   const auto client = daemon::Client::open(mountpoint);
   if (!client) return fail(kReplace, client.error());
+  if (command.verb == replace::Command::Verb::start) {
+    const auto resolved = resolve_names(client.value(), command.start);
+    if (!resolved) return fail(kReplace, resolved.error());
+  }
   const auto done = client.value().set("replace", replace::format_command(command));
   if (!done) return fail(kReplace, done.error());
   if (wait) return follow(client.value());
@@ -179,12 +200,12 @@ int replace_command(int argc, char** argv) {
     replace::Command command;
     if (start.parsed()) {
       command.verb = replace::Command::Verb::start;
-      command.start = {device_word(source), daemon::absolute_path(target), force};
+      command.start = {source, target, force};
     } else {
       command.verb =
           resume.parsed() ? replace::Command::Verb::resume : replace::Command::Verb::cancel;
     }
-    return tell(mountpoint, command, wait);
+    return tell(mountpoint, std::move(command), wait);
   });
 }
 
