@@ -162,6 +162,11 @@ TEST_CASE("bad targets are refused with a sentence, and nothing has changed") {
     superblock.volume.bytes[0] ^= 1;
     REQUIRE(alloc::write_superblock(m.devices, *device, superblock));
   }
+  m.devices.add("mem:copy", kSize);
+  REQUIRE(alloc::write_superblock(m.devices, *m.devices.open("mem:copy", {}).value(),
+                                  *superblock_on(m, "mem:a")));
+  const std::string too_long = "mem:" + std::string(alloc::kMaxPathBytes, 'x');
+  m.devices.add(too_long, kSize);
   std::map<std::string, std::shared_ptr<moltfs::test::MemoryDisk>> before;
   for (const auto& path : m.devices.candidates()) {
     before[path] = m.devices.disk_pointer(path)->clone();
@@ -181,6 +186,9 @@ TEST_CASE("bad targets are refused with a sentence, and nothing has changed") {
   refused("1", "mem:used", Errc::device_in_use, "mem:used");
   refused("1", "mem:a", Errc::bad_target, "the source itself");
   refused("1", "mem:other", Errc::foreign_signature, "\"holiday\"");
+  refused("1", "mem:copy", Errc::bad_target, "has the uuid of devid 1");
+  REQUIRE(m.engine->start({"1", "mem:copy", true}).error() == Errc::bad_target);
+  refused("1", too_long, Errc::invalid_argument, "the path has 516 bytes");
   refused("9", "mem:b", Errc::not_found, "no devid 9");
   refused("mem:b", "mem:b", Errc::not_found, "mem:b: is not a device of this volume");
   REQUIRE(m.engine->status().state == State::none);

@@ -13,6 +13,7 @@
 #include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
 #include "alloc/disk/peek.h"
+#include "alloc/disk/volume_settings.h"
 
 namespace moltfs::replace {
 
@@ -193,6 +194,7 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
   if (checked.device->read_only()) {
     return Error(Errc::device_read_only, fmt::format("{}: is read-only", path));
   }
+  TRY(alloc::check_device_path(checked.device->path()));
   TRY(check_no_member(volume, source, *checked.device, path));
   TRY(check_no_member_uuid(volume, *checked.device, path));
   TRY(check_size(volume, source, path, checked.device->size_bytes()));

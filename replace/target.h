@@ -21,7 +21,7 @@ struct CheckedTarget {
 
 /// Opens `path` and checks whether it can take the place of `source`; writes nothing. Errors, each
 /// with a sentence: bad_target (too small, the source itself, already a member), device_in_use,
-/// device_read_only, foreign_signature, not_found, invalid_argument (a directory or the like).
+/// device_read_only, foreign_signature, not_found, invalid_argument (a directory or the like; a path too long).
 Result<CheckedTarget> check_target(alloc::Volume& volume, const alloc::DeviceEntry& source,
                                    const std::string& path, bool force);
 /// Error: bad_target if a device of `size_bytes` is too small for the allocated chunks of `source`.

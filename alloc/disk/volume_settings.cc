@@ -25,6 +25,15 @@ Result<void> check_label(std::string_view label) {
   return ok();
 }
 
+Result<void> check_device_path(std::string_view path) {
+  if (path.size() <= kMaxPathBytes) return ok();
+  constexpr size_t kShown = 64;
+  return Error(Errc::invalid_argument,
+               fmt::format("{}...: the path has {} bytes; a volume records up to {}, and would not "
+                           "find the device again. Give it a shorter path, for instance by a link",
+                           path.substr(0, kShown), path.size(), kMaxPathBytes));
+}
+
 bool is_valid_chunk_size(uint64_t bytes) {
   return std::has_single_bit(bytes) && bytes >= kMinChunkSize && bytes <= kMaxChunkSize;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a user may choose for a volume: its label and its chunk size.
+// What a user may choose for a volume: its label, its chunk size, and the paths of its devices.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,10 @@ namespace moltfs::alloc {
 /// label is allowed: it means none. (Labels on disk are only checked for length and zero bytes:
 /// older versions wrote others.)
 Result<void> check_label(std::string_view label);
+
+/// Error: invalid_argument with a sentence if a superblock cannot record `path` (kMaxPathBytes): the
+/// next mount would not find an image file there.
+Result<void> check_device_path(std::string_view path);
 
 /// A power of two from kMinChunkSize to kMaxChunkSize, in bytes.
 bool is_valid_chunk_size(uint64_t bytes);

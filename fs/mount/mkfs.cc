@@ -6,6 +6,7 @@
 
 #include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
+#include "alloc/disk/volume_settings.h"
 #include "fs/mount/mount.h"
 
 namespace moltfs::fs {
@@ -26,6 +27,9 @@ Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std:
                    fmt::format("{} and {} are one device", other->path(), path));
     }
     TRY(auto device, opener.open(path, {}));
+    if (paths.size() > 1) {  // the members of a volume find each other by path
+      TRY(alloc::check_device_path(device->path()));
+    }
     devices.push_back(std::move(device));
   }
   return devices;
