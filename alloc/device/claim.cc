@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "alloc/base/log.h"
 #include "alloc/device/holder.h"
@@ -45,15 +46,21 @@ Result<void> check_unused(Machine& machine, dev_t disk, const Identity& what,
                           const std::string& path) {
   const auto whole = open_exclusively(disk, path);
   if (whole) return ok();
-  bool other_partition_is_used = false;  // which keeps the whole disk from being opened
+  // Who uses the whole disk keeps all partitions from being opened, and who uses a partition, the
+  // whole disk. One partition that can be opened tells them apart.
+  bool only_partitions_are_used = false;
+  std::optional<Error> used;
   for (const dev_t partition : Machine::partitions_of(disk)) {
     const auto part = open_exclusively(partition, path);
-    if (part) continue;
-    if (overlap(layers_of(machine, {true, partition, 0}), what.layers)) return part.error();
-    other_partition_is_used = true;
+    if (part) {
+      only_partitions_are_used = true;
+    } else if (overlap(layers_of(machine, {true, partition, 0}), what.layers)) {
+      used = part.error();
+    }
   }
-  if (other_partition_is_used) return ok();
-  return whole.error();
+  if (!only_partitions_are_used) return whole.error();
+  if (used) return *used;
+  return ok();
 }
 
 Result<void> check_loop_devices(Machine& machine, const Identity& what, const std::string& path) {

@@ -113,7 +113,9 @@ TEST_CASE_METHOD(TwoMembers, "a crash during a commit: the member that missed it
   CHECK(superblock_of("mem:b") == after);
   // Crashes one after the other, each in the first commit of a mount.
   for (uint64_t g = 5; g < 9; ++g) {
+    REQUIRE(open({"mem:a"}));
     const Superblock last = superblock_of("mem:b");
+    CHECK(last.generation == Generation(g - 1));
     go_on(g, false);
     set_superblock("mem:b", last);
   }

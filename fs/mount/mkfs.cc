@@ -27,7 +27,7 @@ Result<Devices> open_devices(alloc::DeviceOpener& opener, const std::vector<std:
                    fmt::format("{} and {} are one device", other->path(), path));
     }
     TRY(auto device, opener.open(path, {}));
-    if (paths.size() > 1) {  // the members of a volume find each other by path
+    if (paths.size() > 1) {  // members find each other by their recorded paths
       TRY(alloc::check_device_path(device->path()));
     }
     devices.push_back(std::move(device));
