@@ -73,7 +73,7 @@ void fuzz_control(Choices& choices) {
   if (choices.one_in(3)) {
     (void)control->get(topic, user);
   } else {
-    (void)control->set(topic, text_from(choices), user);
+    if (control->set(topic, text_from(choices), user)) ++accepted_inputs;
   }
 }
 

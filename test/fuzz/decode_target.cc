@@ -44,6 +44,7 @@ void superblock(Choices& choices) {
   require(alloc::encoded_length(bytes) <= alloc::kSuperblockMaxBytes, "a superblock is too long");
   const auto decoded = alloc::decode_superblock(bytes, raw.header.copy == 1 ? 1 : 0);
   if (!decoded) return;
+  ++accepted_inputs;
   const Superblock& super = decoded.value();
   require(!alloc::describe(super).empty(), "no description");
   const auto again = alloc::encode(super, 0);
@@ -76,6 +77,7 @@ void chunk_table(Choices& choices) {
   if (!chunks) return;
   require(alloc::encode_chunk_table(chunks.value(), volume, limits).has_value(),
           "a valid chunk table cannot be written");
+  ++accepted_inputs;
   (void)alloc::describe(chunks.value());
   for (const alloc::DeviceEntry& entry : devices) {
     for (const auto& extent : alloc::device_extents(chunks.value(), entry.devid)) {
@@ -91,7 +93,9 @@ void fs_payload(Choices& choices) {
   ByteVector payload = any_image(choices).raw.superblocks().front().fs;
   for (unsigned i = times(choices); i > 0; --i) mutate_fs_payload(payload, choices);
   const auto decoded = fs::decode_fs_payload(payload);
-  if (decoded) require(fs::encode(decoded.value()) == payload, "a payload does not read back");
+  if (!decoded) return;
+  ++accepted_inputs;
+  require(fs::encode(decoded.value()) == payload, "a payload does not read back");
 }
 
 const RawNode& any_node(Choices& choices) {
@@ -130,6 +134,7 @@ void node(Choices& choices) {
       raw.level,
       {LogicalOffset(header.address), Generation(header.birth), header.checksum}};
   if (!fs::validate_node(raw.bytes, expected, nullptr)) return;
+  ++accepted_inputs;
   AlignedBuffer buffer(kNodeSize);
   std::copy(raw.bytes.begin(), raw.bytes.end(), buffer.data());
   fs::Node node(std::move(buffer));
@@ -152,6 +157,7 @@ void item(Choices& choices) {
     case 1: {
       const auto inode = fs::decode_inode(InodeNumber(item.key.object), item.value);
       if (!inode) return;
+      ++accepted_inputs;
       const fs::InodeOnDisk disk = fs::encode_inode(inode.value());
       require(std::ranges::equal(object_bytes(disk), item.value), "an inode does not read back");
       (void)inode.value().attributes();
@@ -160,6 +166,7 @@ void item(Choices& choices) {
     case 2: {
       const auto head = fs::decode_xattr(item.key, item.value);
       if (!head) return;
+      ++accepted_inputs;
       auto acl = fs::Acl::parse(head.value().first_part);
       if (!acl || acl.value().empty()) return;
       acl.value().set_mode_bits(0751);
@@ -173,6 +180,7 @@ void item(Choices& choices) {
     case 5: {
       const auto extent = fs::decode_file_extent(item);
       if (!extent) return;
+      ++accepted_inputs;
       (void)extent.value().slice(extent.value().file_offset, extent.value().file_end());
       break;
     }
@@ -199,6 +207,7 @@ void record(Choices& choices) {
   const ByteVector bytes = raw->encode();
   const auto decoded = replace::decode_record(bytes);
   if (!decoded) return;
+  ++accepted_inputs;
   const replace::Record& record = decoded.value();
   require(replace::encode(record) == bytes, "a record does not read back");
   (void)replace::describe(record);
@@ -247,6 +256,7 @@ void log(Choices& choices) {
   }
   const auto content = fs::decode_log_content(payload.span());
   if (content) {
+    ++accepted_inputs;
     require(std::ranges::equal(fs::encode(content.value()), payload.span()),
             "the content of a batch does not read back");
   }
@@ -278,6 +288,7 @@ void command(Choices& choices) {
   }
   const auto parsed = replace::parse_command(text);
   if (!parsed) return;
+  ++accepted_inputs;
   const std::string written = replace::format_command(parsed.value());
   const auto again = replace::parse_command(written);
   const bool too_long = written.size() > 4096;  // quotes and backslashes make it longer

@@ -141,9 +141,10 @@ void run(const Arguments& arguments) {
     arguments.target->run(choices);
   }
   limit_time(0, 0);
-  fmt::print("fuzz: {}: {} inputs from seed {} in {:.1f} s ({:.0f} per second), no fault\n",
-             arguments.target->name, done, arguments.first, passed(),
-             static_cast<double>(done) / std::max(passed(), 0.001));
+  fmt::print(
+      "fuzz: {}: {} inputs from seed {} in {:.1f} s ({:.0f} per second), {} accepted, no fault\n",
+      arguments.target->name, done, arguments.first, passed(),
+      static_cast<double>(done) / std::max(passed(), 0.001), accepted_inputs);
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ class Kernel {
     (void)handle_request(context_, session_.get(), {buffer_.data(), length_});
     fuse_out_header out{};
     if (::pread(fd_, &out, sizeof out, 0) != sizeof out) return 0;
+    if (out.error == 0) ++accepted_inputs;
     return -out.error;
   }
   template <class T>

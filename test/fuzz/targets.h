@@ -11,6 +11,10 @@
 
 namespace moltfs::fuzz {
 
+/// How many inputs so far were not refused: decoded, mounted, answered without an error. If it is
+/// none, or all, the inputs are of no use.
+inline uint64_t accepted_inputs = 0;
+
 /// Says what is wrong and ends the program.
 [[noreturn]] void fail(const std::string& what);
 

@@ -45,7 +45,7 @@ class Volume {
   bool check_it(const char* when) {
     CheckOptions options;
     options.data = true;
-    auto report = check(runtime_, devices_, {path()}, options);
+    auto report = check(runtime_, devices_, {path_}, options);
     if (!report) return false;
     if (clean_ && !report.value().clean()) {
       for (const Finding& f : report.value().findings) {
@@ -57,7 +57,7 @@ class Volume {
 
   void dump() {
     DumpRequest request;
-    request.paths = {path()};
+    request.paths = {path_};
     request.print = [](std::string_view) {};
     (void)dump_superblocks(runtime_, devices_, request);
     (void)dump_chunks(runtime_, devices_, request, choices_.one_in(2));
@@ -80,7 +80,7 @@ class Volume {
   void mount_read_only() {
     Mount::Options how = options();
     how.read_only = true;
-    auto mount = Mount::open(runtime_, devices_, {path()}, how);
+    auto mount = Mount::open(runtime_, devices_, {path_}, how);
     if (!mount) return;
     mount_ = std::move(mount).value();
     visit(kRootInode, 0);
@@ -89,12 +89,13 @@ class Volume {
   }
 
   bool mount(bool first) {
-    auto opened = Mount::open(runtime_, devices_, {path()}, options());
+    auto opened = Mount::open(runtime_, devices_, {path_}, options());
     if (!opened) {
       if (clean_) fail("check finds nothing, but the mount fails: " + opened.error().message());
       return false;
     }
     mount_ = std::move(opened).value();
+    if (first) ++accepted_inputs;
     visit(kRootInode, 0);
     if (first) {
       operate();
@@ -104,6 +105,9 @@ class Volume {
     judge(mount_->filesystem().commit(), "commit");
     if (clean_ && mount_->transactions().fatal()) fail("fatal: " + *mount_->transactions().fatal());
     judge(mount_->close(), "unmount");
+    if (const auto device = mount_->volume().device(mount_->volume().devices().front().devid)) {
+      path_ = device->path();
+    }
     mount_.reset();
     return true;
   }
@@ -309,13 +313,12 @@ class Volume {
     }
   }
 
-  std::string path() const { return kPaths[0]; }
-
   Choices& choices_;
   RealRuntime runtime_;
   MemoryDevices devices_;
   std::unique_ptr<Mount> mount_;
   bool clean_ = false;
+  std::string path_ = kPaths[0];  // a member; another one after a replace
   std::vector<Known> known_;
 };
 
