@@ -95,6 +95,10 @@ Result<void> validate_in(const Record& record, const alloc::Superblock& superblo
   const auto is_known = [&](Generation generation) { return generation <= next; };
   for (const Coverage::Interval& interval : record.coverage.intervals()) {
     const bool open = interval.last == kOpenEnd;
+    if (interval.all && interval.first < facts.start_generation) {
+      return bad_record(fmt::format("coverage {} before generation {}, in which the replace began",
+                                    record.coverage.describe(), facts.start_generation.value));
+    }
     if (open ? is_known(interval.first) : interval.last < next) continue;
     return bad_record(fmt::format("coverage {} in a superblock of generation {}",
                                   record.coverage.describe(), superblock.generation.value));

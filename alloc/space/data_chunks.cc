@@ -150,6 +150,9 @@ bool DataChunks::free(LogicalRange range, Generation birth, Generation running) 
   const bool loaded = entry->state == State::loaded;
   if (loaded && entry->blocks.count_free(entry->run_of(range)) > 0) return false;
   const uint64_t counted = std::min(range.length, entry->recorded);
+  // Records of a damaged tree may overlap, so that more is freed than a chunk has.
+  const uint64_t others = entry->recorded - counted + entry->in_flight + entry->pinned;
+  if (others + range.length > entry->chunk->length) return false;
   entry->recorded -= counted;
   recorded_ -= counted;
   if (entry->state == State::loading) entry->freed_while_loading.push_back(range);

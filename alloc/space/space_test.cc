@@ -219,6 +219,26 @@ TEST_CASE("freeing what is not allocated is ignored") {
   set_log_sink({});
 }
 
+TEST_CASE("overlapping records of a damaged tree free no more than their chunk has") {
+  set_log_sink([](LogLevel, const std::string&) {});
+  ScriptedRuntime runtime;
+  auto chunks = std::make_shared<ChunkList>();
+  chunks->push_back(test::make_chunk(Profile::single, 0, 8 * kMiB, {{1, 4}}));
+  auto mapper = test::make_mapper(runtime, {64 * kMiB}, chunks);
+  Space space(runtime, *mapper, test::make_geometry({64 * kMiB}, 8 * kMiB),
+              LogicalOffset(8 * kMiB));
+  for (const uint64_t used : {uint64_t{0}, 8 * kMiB}) {
+    space.set_data_used(LogicalOffset(0), used);
+    for (uint64_t at = 0; at < 7 * kMiB; at += 4096) {
+      space.free_data({LogicalOffset(at), kMiB}, Generation(1), Generation(2));
+    }
+    const SpaceUsage usage = space.usage();
+    CHECK(usage.pinned_data_bytes <= 8 * kMiB);
+    CHECK(usage.available_bytes <= 64 * kMiB);
+  }
+  set_log_sink({});
+}
+
 TEST_CASE("a volume of 16 TiB: little time, little memory") {
   const std::clock_t start = std::clock();
   const auto heap = mallinfo2().uordblks + mallinfo2().hblkhd;

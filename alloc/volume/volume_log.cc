@@ -57,10 +57,11 @@ void Volume::find_log() {
   for (size_t i = 0; i < batches.size(); ++i) {
     const ChunkList& chunks = batches[i].chunks;
     all.insert(all.end(), chunks.begin(), chunks.end());
-    auto fits = validate_chunks(all, {entries_, LogicalOffset(kMaxLogical), batches[i].running});
     const bool only_data = std::all_of(chunks.begin(), chunks.end(), [](const auto& chunk) {
       return chunk->kind == ChunkKind::data;
     });
+    const auto fits = encode_chunk_table(
+        all, durable_.volume, {entries_, LogicalOffset(kMaxLogical), batches[i].running});
     if (!fits || !only_data) {
       log_warning("the fsync log ends at batch {}, whose chunks do not fit", i);
       batches.resize(i);

@@ -11,7 +11,9 @@
 namespace moltfs::fs::checking {
 namespace {
 
-constexpr unsigned kMaxDepth = 10'000;  // of a path in a message
+// Of a path in a message.
+constexpr unsigned kMaxDepth = 10'000;
+constexpr size_t kMaxPathBytes = 64 * 1024;
 
 }  // namespace
 
@@ -181,7 +183,8 @@ std::string InodeStates::path_of(InodeNumber ino, TreeReader& reader,
   std::string path;
   for (unsigned depth = 0; ino != kRootInode; ++depth) {
     const InodeState* state = find(ino);
-    if (depth == kMaxDepth || state == nullptr || state->directory == 0) return unknown;
+    if (depth == kMaxDepth || path.size() > kMaxPathBytes) return unknown;
+    if (state == nullptr || state->directory == 0) return unknown;
     const InodeNumber directory{state->directory};
     const Key key = entry_key(directory, state->entry);
     const auto value = reader.find(TreeId::fs, fs_root, key);

@@ -8,7 +8,8 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr unsigned kMaxDepth = 10'000;      // more only if the parents form a loop
+constexpr unsigned kMaxDepth = 10'000;  // more only if the parents form a loop
+constexpr size_t kMaxPathBytes = 64 * 1024;
 constexpr unsigned kEntriesPerStep = 1024;  // in one critical section
 constexpr uint8_t kEntryType = static_cast<uint8_t>(ItemType::dir_entry);
 
@@ -64,7 +65,7 @@ Result<std::optional<Found>> search(FilesystemContext& context, InodeNumber ino,
 Result<std::string> path_to_root(FilesystemContext& context, InodeNumber ino) {
   std::string path;
   for (unsigned depth = 0; ino != kRootInode; ++depth) {
-    if (depth == kMaxDepth) return Errc::bad_item;
+    if (depth == kMaxDepth || path.size() > kMaxPathBytes) return Errc::bad_item;
     TRY(auto inode, context.transactions.read([&](Access& access) {
       return load_inode(access, context.fs_tree(), ino);
     }));
