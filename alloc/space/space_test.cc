@@ -221,7 +221,7 @@ TEST_CASE("freeing what is not allocated is ignored") {
 
 TEST_CASE("overlapping records of a damaged tree free no more than their chunk has") {
   set_log_sink([](LogLevel, const std::string&) {});
-  ScriptedRuntime runtime;
+  test::ScriptedRuntime runtime;
   auto chunks = std::make_shared<ChunkList>();
   chunks->push_back(test::make_chunk(Profile::single, 0, 8 * kMiB, {{1, 4}}));
   auto mapper = test::make_mapper(runtime, {64 * kMiB}, chunks);

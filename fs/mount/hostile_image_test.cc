@@ -324,6 +324,10 @@ TEST_CASE("a replace record about generations to come is dropped") {
     record.facts.state = replace::State::copying;
     record.coverage = coverage_of({{now + 2, replace::kOpenEnd, true, {}}});
   }
+  SECTION("coverage before the first generation") {
+    record.facts.start_generation = now;
+    record.coverage = coverage_of({{now - 1, now, true, {}}});
+  }
   SECTION("the first generation") {
     record.facts.start_generation = now + 2;
   }
@@ -352,6 +356,7 @@ TEST_CASE("coverage with more gaps than can be filled is mounted and written") {
     auto record = must(replace::decode_record(super.replace_payload));
     REQUIRE(replace::in_progress(record.facts.state));
     record.facts.cursor_left = PhysicalOffset(16 << 20);
+    record.facts.start_generation = Generation(1);
     std::vector<replace::Coverage::Interval> intervals;
     for (uint64_t g = 1; g + 1 < super.generation.value; g += 2) {
       intervals.push_back({Generation(g), Generation(g), true, {}});
