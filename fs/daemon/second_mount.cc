@@ -16,9 +16,12 @@
 #include <string_view>
 
 #include "alloc/base/descriptor.h"
+#include "alloc/base/runtime.h"
 #include "alloc/base/standard_streams.h"
 #include "alloc/base/utf8.h"
+#include "alloc/device/holder.h"
 #include "alloc/device/identity.h"
+#include "alloc/device/system_devices.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/members.h"
 #include "fs/daemon/mounts.h"
@@ -36,6 +39,19 @@ bool has_option(const MountinfoEntry& mount, std::string_view option) {
 Error system_error(std::string_view what, const std::string& path) {
   const int err = errno;
   return Error(errc_from_errno(err), fmt::format("{} {}: {}", what, path, strerror(err)));
+}
+
+/// False if the volume is not mounted for sure. Asks no daemon: one of another volume may hang.
+bool may_be_mounted(const MountRequest& request) {
+  const auto mounts = moltfs_mounts();
+  RealRuntime runtime;
+  const auto opener = alloc::make_system_devices(runtime);
+  return std::any_of(request.devices.begin(), request.devices.end(), [&](const std::string& path) {
+    const auto what = alloc::identify(path);
+    if (what && !alloc::mount_point_in(mounts, what.value()).empty()) return true;
+    const auto device = opener->open(path, {.read_only = true});
+    return !device && device.error() == Errc::device_in_use;
+  });
 }
 
 /// True if `wanted` are devices of the volume mounted at `mount`, by whatever names.
@@ -148,6 +164,7 @@ void warn_about(const std::vector<std::string>& words, const MountinfoEntry& mou
 }  // namespace
 
 Result<bool> mount_again(const MountRequest& request) {
+  if (!may_be_mounted(request)) return false;
   const auto mount = find_mount(request);
   if (!mount) return false;
   for (const MountinfoEntry& other : moltfs_mounts()) {
