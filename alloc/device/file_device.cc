@@ -19,6 +19,7 @@
 #include <system_error>
 
 #include "alloc/device/holder.h"
+#include "alloc/device/memory_limit.h"
 
 namespace moltfs::alloc {
 namespace {
@@ -170,6 +171,7 @@ Result<void> FileDevice::measure_image_file() {
   struct statfs filesystem {};
   is_in_memory_ = fstatfs(fd_, &filesystem) == 0 &&
                   (filesystem.f_type == TMPFS_MAGIC || filesystem.f_type == RAMFS_MAGIC);
+  if (is_in_memory_ && !read_only_) uses_files_in_memory();
   struct rlimit written {};
   if (!read_only_ && getrlimit(RLIMIT_FSIZE, &written) == 0 && written.rlim_cur < size_bytes_) {
     return Error(Errc::file_too_large,

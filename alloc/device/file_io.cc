@@ -111,8 +111,7 @@ bool has_memory_for(const IoRequest& request) {
   const auto offset = static_cast<off_t>(request.offset);
   const off_t hole = lseek(device.fd(), offset, SEEK_HOLE);
   if (hole >= offset + static_cast<off_t>(request.length)) return true;  // the pages are there
-  static MemoryRoom& room = *new MemoryRoom;
-  return room.take(request.length);
+  return take_memory_for_write(request.length);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <atomic>
 #include <sstream>
 
 #include "alloc/base/small_file.h"
@@ -18,6 +19,8 @@ namespace {
 /// How long a measurement is used. What other processes of the cgroup take meanwhile is not noticed.
 constexpr auto kValidFor = std::chrono::milliseconds(20);
 constexpr uint64_t kLeastCache = 4 << 20, kMostCache = 256 << 20;
+
+std::atomic<bool> has_files_in_memory{false};
 
 bool names(std::string_view list, std::string_view word) {
   return fmt::format(",{},", list).find(fmt::format(",{},", word)) != std::string::npos;
@@ -110,14 +113,24 @@ std::optional<uint64_t> cgroup_memory_limit(
 
 bool MemoryRoom::take(uint64_t bytes) {
   std::lock_guard lock(mutex_);
-  const auto now = std::chrono::steady_clock::now();
-  if (now >= valid_until_ || left_ < bytes) {
-    left_ = measure();
-    valid_until_ = now + kValidFor;
-  }
+  measure_if_old();
+  if (left_ < bytes) left_ = measure();
   if (left_ < bytes) return false;
   left_ -= bytes;
   return true;
+}
+
+bool MemoryRoom::is_empty() {
+  std::lock_guard lock(mutex_);
+  measure_if_old();
+  return left_ == 0;
+}
+
+void MemoryRoom::measure_if_old() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < valid_until_) return;
+  left_ = measure();
+  valid_until_ = now + kValidFor;
 }
 
 uint64_t MemoryRoom::measure() const {
@@ -129,10 +142,28 @@ uint64_t MemoryRoom::measure() const {
     const auto used = read_number(
         directory.path + (directory.is_version_2 ? "/memory.current" : "/memory.usage_in_bytes"));
     if (!limit || !used) continue;
-    const uint64_t usable = *limit - *limit / 4 + reclaimable_bytes(directory);
+    const uint64_t usable = *limit - *limit / 8 * kept_eighths_ + reclaimable_bytes(directory);
     least = std::min(least, usable - std::min(usable, *used));
   }
   return least;
+}
+
+void uses_files_in_memory() {
+  has_files_in_memory = true;
+}
+
+bool memory_is_short_for(MemoryUse use) {
+  // A commit writes at most what may be dirty in memory: half of the cache, twice, which by default
+  // is a quarter of the limit.
+  static MemoryRoom& for_content = *new MemoryRoom(3);
+  static MemoryRoom& for_files = *new MemoryRoom(4);
+  if (!has_files_in_memory.load(std::memory_order_relaxed)) return false;
+  return (use == MemoryUse::content ? for_content : for_files).is_empty();
+}
+
+bool take_memory_for_write(uint64_t bytes) {
+  static MemoryRoom& room = *new MemoryRoom(1);
+  return room.take(bytes);
 }
 
 uint64_t memory_limit() {

@@ -32,19 +32,35 @@ std::optional<uint64_t> cgroup_memory_limit(
     std::string_view cgroups, const std::vector<MountinfoEntry>& mounts,
     const std::function<std::optional<uint64_t>(const std::string& path)>& read);
 
-/// What may still be written to files in memory. A quarter of the limit of each cgroup is left for
-/// the process itself. Thread-safe.
+/// What may still be written to files in memory, of the limits of the cgroups. Thread-safe.
 class MemoryRoom {
  public:
-  /// Takes `bytes` of it. False: writing so much more could get this process killed.
+  /// `kept_eighths`: how much of each limit is left for other uses.
+  explicit MemoryRoom(unsigned kept_eighths) : kept_eighths_(kept_eighths) {}
+  /// Takes `bytes` of it. False: there is not so much.
   bool take(uint64_t bytes);
+  bool is_empty();
 
  private:
+  void measure_if_old();  // REQUIRES: mutex_
   uint64_t measure() const;
 
+  const unsigned kept_eighths_;
   std::mutex mutex_;
   uint64_t left_ = 0;
   std::chrono::steady_clock::time_point valid_until_;
 };
+
+/// To be called when a file in memory is opened for writing.
+void uses_files_in_memory();
+enum class MemoryUse { new_file, content };
+/// True if this process writes to files in memory, and soon could be killed for that: what takes
+/// space must be refused now, so that there is room for the commit of what was accepted before. New
+/// files are refused earlier than content, because the kernel caches content: it may belong to a
+/// write that has long succeeded.
+bool memory_is_short_for(MemoryUse use);
+/// Takes `bytes` of what commits may still write to files in memory. False: writing so much could
+/// get this process killed.
+bool take_memory_for_write(uint64_t bytes);
 
 }  // namespace moltfs::alloc

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "alloc/base/log.h"
+#include "alloc/device/memory_limit.h"
 #include "fs/fuse/cpu_latency.h"
 #include "fs/fuse/fuse_context.h"
 #include "fs/fuse/raw.h"
@@ -60,6 +61,26 @@ ssize_t read_nothing(int, void*, size_t, void*) {
   return -1;
 }
 
+/// What a request takes of the memory for an image on a tmpfs. Nothing for the control directory.
+std::optional<alloc::MemoryUse> memory_use_of(const fuse_in_header& header) {
+  if (header.nodeid != FUSE_ROOT_ID && header.nodeid < kFirstFreeInode.value) return std::nullopt;
+  switch (header.opcode) {
+    case FUSE_CREATE:
+    case FUSE_MKNOD:
+    case FUSE_MKDIR:
+    case FUSE_SYMLINK:
+    case FUSE_LINK:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+    case kOpTmpfile:
+      return alloc::MemoryUse::new_file;
+    case FUSE_WRITE:
+      return alloc::MemoryUse::content;
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 Result<Session> make_session(FuseContext& context, const std::string& options) {
@@ -87,6 +108,10 @@ bool handle_request(FuseContext& context, fuse_session* session, std::span<std::
   fuse_in_header header;
   std::memcpy(&header, request.data(), sizeof header);
   counts_as_load = true;
+  if (const auto use = memory_use_of(header); use && alloc::memory_is_short_for(*use)) {
+    RawRequest{context, header, request, reply_descriptor()}.reply_error(ENOSPC);
+    return true;
+  }
   if (!answer_raw(context, request, reply_descriptor())) {
     request = without_extension(context, request);
     request_on_this_thread = request;
