@@ -34,6 +34,7 @@ constexpr int kSilentWaitMs = 5000;
 constexpr int kNoticeMs = 4000;
 /// How long to wait for a process that cannot say whether its filesystem is still mounted elsewhere.
 constexpr int kProcessWaitMs = 60'000;
+constexpr std::string_view kFailedWrites = "failed_cached_writes";
 /// For a daemon that may hang.
 constexpr int kAnswerMs = 5000;
 
@@ -120,11 +121,14 @@ Result<std::string> identity_of(const std::string& mountpoint) {
 
 Result<std::string> commit(const std::string& mountpoint) {
   TRY(const auto client, Client::open(mountpoint));
+  TRY(const auto before, client.get_json("usage"));
   if (const auto written = write_back_cache(mountpoint); !written) {
-    // The kernel has an errno only; the daemon knows why.
-    const auto usage = client.get_json("usage");
-    const std::string reason = usage ? usage.value().text("read_only_reason") : std::string();
-    return reason.empty() ? written.error() : Error(written.error().code, reason);
+    // The error may be one of an earlier write-back, which its writers were told of. The kernel has
+    // an errno only; the daemon knows more.
+    TRY(const auto after, client.get_json("usage"));
+    const std::string reason = after.text("read_only_reason");
+    if (!reason.empty()) return Error(written.error().code, reason);
+    if (after.number(kFailedWrites) != before.number(kFailedWrites)) return written.error();
   }
   const auto done = client.set("sync", "1");
   if (done) return std::string();

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "fs/fuse/wire.h"
+#include "fs/mount/failed_writes.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -87,6 +88,16 @@ void syncfs(const RawRequest& request) {
   request.reply_error(result ? 0 : result.error().to_errno());
 }
 
+void count_failure(std::span<const std::byte> request, int error) {
+  fuse_in_header header{};
+  if (error == 0 || request.size() < sizeof header) return;
+  std::memcpy(&header, request.data(), sizeof header);
+  const auto in = argument_of<fuse_write_in>(request);
+  if (header.opcode == FUSE_WRITE && in && (in->write_flags & FUSE_WRITE_CACHE) != 0) {
+    ++failed_cached_writes;
+  }
+}
+
 }  // namespace
 
 bool RawRequest::reply(const void* data, size_t size) const {
@@ -105,6 +116,7 @@ void RawRequest::reply_error(int error) const {
   out.unique = header.unique;
   const iovec part{&out, sizeof out};
   set_replied(true);
+  count_failure(bytes, error);
   (void)!::writev(fd, &part, 1);  // the kernel may have ended the connection
 }
 
@@ -184,6 +196,11 @@ std::span<std::byte> without_extension(const FuseContext& context, std::span<std
 ssize_t send_reply(int fd, const iovec* parts, int count, std::span<const std::byte> request) {
   fuse_in_header header{};
   if (request.size() >= sizeof header) std::memcpy(&header, request.data(), sizeof header);
+  fuse_out_header head{};
+  if (count == 1 && parts[0].iov_len == sizeof head) {
+    std::memcpy(&head, parts[0].iov_base, sizeof head);
+    count_failure(request, head.error);
+  }
   const bool is_init = header.opcode == FUSE_INIT && count == 2 && offered_flags(request) != 0 &&
                        parts[1].iov_len >= offsetof(fuse_init_out, max_background);
   if (!is_init) return ::writev(fd, parts, count);

@@ -11,6 +11,7 @@
 #include "alloc/base/json.h"
 #include "alloc/device/same_storage.h"
 #include "alloc/disk/volume_settings.h"
+#include "fs/mount/failed_writes.h"
 #include "fs/mount/process_identity.h"
 #include "replace/command.h"
 
@@ -142,6 +143,7 @@ std::string usage_json(Mount& mount) {
       {"pinned_bytes", usage.pinned_bytes},
       {"cache_bytes", mount.options().cache_bytes},
       {"commit_seconds", commit_seconds},
+      {"failed_cached_writes", failed_cached_writes.load()},
   });
   return json.compact() + "\n";
 }
