@@ -14,11 +14,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <optional>
+#include <set>
 #include <sstream>
+#include <system_error>
 #include <vector>
 
 #include "alloc/base/log.h"
+#include "alloc/base/small_file.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/end_report.h"
 #include "fs/daemon/mounts.h"
@@ -80,9 +84,30 @@ struct DaemonWatch {
   }
 };
 
+/// Whether some process sees the filesystem mounted; nothing if there are processes that this one
+/// may not ask. A namespace without processes is not found.
+std::optional<bool> is_mounted_for_any_process(const std::string& device_number) {
+  std::error_code error;
+  std::set<std::string> seen;
+  bool asked_all = true;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string process = entry.path().string();
+    if (process.find_first_not_of("0123456789", 6) != std::string::npos) continue;
+    std::error_code no_link;
+    const auto name_space = std::filesystem::read_symlink(process + "/ns/mnt", no_link).string();
+    if (!no_link && !seen.insert(name_space).second) continue;
+    const auto mounts = read_small_file(process + "/mountinfo");
+    if (mounts && mounts->find(" " + device_number + " ") != std::string::npos) return true;
+    if (!mounts && geteuid() != 0) asked_all = false;  // for root it is one that has ended
+  }
+  return !error && asked_all ? std::optional(false) : std::nullopt;
+}
+
 /// Waits until the daemon has made its last commit and has ended. Returns the error of that commit.
 /// `is_committed`: another one was made before the unmounting.
-Result<void> wait_for_end(const std::string& mountpoint, DaemonWatch& watch, bool is_committed) {
+Result<void> wait_for_end(const alloc::MountinfoEntry& entry, DaemonWatch& watch,
+                          bool is_committed) {
+  const std::string& mountpoint = entry.mountpoint;
   using Event = EndWatch::Event;
   const auto held_elsewhere = [&] {
     log_warning(
@@ -94,6 +119,9 @@ Result<void> wait_for_end(const std::string& mountpoint, DaemonWatch& watch, boo
   if (watch.end) {
     EndWatch& end = *watch.end;
     Event event = end.wait(kNoticeMs);
+    if (event == Event::timeout && is_mounted_for_any_process(entry.device_number) == false) {
+      event = end.wait(kProcessWaitMs);  // a busy machine
+    }
     if (event == Event::timeout) return held_elsewhere();
     if (event != Event::finished) event = end.wait(kSilentWaitMs);
     if (event == Event::timeout) {
@@ -248,7 +276,7 @@ Result<void> unmount(const std::string& path, const UnmountOptions& options) {
   TRY(unmount_without_waiting(mountpoint, options));
   remove_from_utab(mountpoint);
   if (options.lazy || is_mounted(entry.device_number)) return committed;
-  return wait_for_end(mountpoint, watch, !options.force);
+  return wait_for_end(entry, watch, !options.force);
 }
 
 }  // namespace moltfs::fs::daemon
