@@ -2,7 +2,7 @@
 // Tests of the copy slots: how they share the machine with programs.
 #include <algorithm>
 
-#include "replace/engine_fixture.h"
+#include "replace/engine_test_util.h"
 #include "replace/pace.h"
 #include "test/support/catch.h"
 
@@ -28,11 +28,11 @@ struct Watch {
 };
 
 struct Copying : Machine {
-  Copying() : Machine({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}}) {
+  Copying() : Machine({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}}) {
     options.windows_in_flight = 4;
-    options.window_bytes = MiB / 4;  // enough of them, however busy the machine is
+    options.window_bytes = kMiB / 4;  // enough of them, however busy the machine is
     make("mem:a");
-    populate(8 * MiB, random);
+    populate(8 * kMiB, random);
     host->on_list = [this](LogicalRange) { watch.enter(runtime); };
   }
   std::mt19937 random{23};

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "replace/engine.h"
-#include "replace/engine_fixture.h"
+#include "replace/engine_test_util.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;
@@ -16,7 +16,7 @@ using alloc::IoRequest;
 
 namespace {
 
-constexpr uint64_t kSize = 64 * MiB;
+constexpr uint64_t kSize = 64 * kMiB;
 
 struct Bench : Machine {
   Bench() : Machine({{"mem:a", kSize}, {"mem:b", kSize}}) {
@@ -25,7 +25,7 @@ struct Bench : Machine {
     options.commit_interval = std::chrono::milliseconds(1);
     workers = 3;
     make("mem:a");
-    populate(MiB, random);
+    populate(kMiB, random);
   }
   /// What users do meanwhile; must not fail.
   bool work() {

@@ -5,7 +5,7 @@
 #include <condition_variable>
 
 #include "alloc/disk/superblock.h"
-#include "replace/engine_fixture.h"
+#include "replace/engine_test_util.h"
 #include "replace/record.h"
 #include "test/support/catch.h"
 
@@ -17,13 +17,13 @@ using alloc::IoRequest;
 
 namespace {
 
-constexpr uint64_t kSize = 96 * MiB;
+constexpr uint64_t kSize = 96 * kMiB;
 
 struct Bench : Machine {
   explicit Bench(uint64_t target_size = kSize)
       : Machine({{"mem:a", kSize}, {"mem:b", target_size}}) {
     make("mem:a");
-    populate(8 * MiB, random);
+    populate(8 * kMiB, random);
   }
   std::mt19937 random{17};
 };
@@ -104,7 +104,7 @@ TEST_CASE("a replace from start to finish") {
   REQUIRE(done.source.path == "mem:a");
   REQUIRE(done.target.path == "mem:b");
   REQUIRE(done.start_generation == before + 1);  // G0: the commit of arming closed `before`
-  REQUIRE(done.bytes_copied > 4 * MiB);
+  REQUIRE(done.bytes_copied > 4 * kMiB);
   REQUIRE(done.bytes_total == done.bytes_copied);
   REQUIRE(done.bytes_recopied == 0);
   REQUIRE(done.started > 0);
@@ -124,12 +124,12 @@ TEST_CASE("a replace from start to finish") {
 }
 
 TEST_CASE("an empty volume, a larger target, and back again") {
-  Machine m({{"mem:a", 64 * MiB}, {"mem:b", 128 * MiB}});
+  Machine m({{"mem:a", 64 * kMiB}, {"mem:b", 128 * kMiB}});
   m.make("mem:a");
   REQUIRE(m.engine->start({"mem:a", "mem:b"}));
   REQUIRE(m.wait().state == State::finished);
-  REQUIRE(m.volume->devices().front().size_bytes == 128 * MiB);
-  REQUIRE(m.volume->space().usage().device_bytes > 100 * MiB);  // can be used at once
+  REQUIRE(m.volume->devices().front().size_bytes == 128 * kMiB);
+  REQUIRE(m.volume->space().usage().device_bytes > 100 * kMiB);  // can be used at once
   // Back to a device that was replaced, without --force.
   const std::string uuid = m.volume->devices().front().uuid.to_string();
   REQUIRE(m.engine->start({uuid, "mem:a"}));
@@ -138,22 +138,22 @@ TEST_CASE("an empty volume, a larger target, and back again") {
 }
 
 TEST_CASE("a smaller target is accepted if the chunks fit") {
-  Bench m(64 * MiB);
+  Bench m(64 * kMiB);
   REQUIRE(m.engine->start({"1", "mem:b"}));
   REQUIRE(m.wait().state == State::finished);
-  REQUIRE(m.volume->devices().front().size_bytes == 64 * MiB);
+  REQUIRE(m.volume->devices().front().size_bytes == 64 * kMiB);
   REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
 }
 
 TEST_CASE("bad targets are refused with a sentence, and nothing has changed") {
   Bench m;
-  m.populate(24 * MiB, m.random);
-  m.devices.add("mem:small", 16 * MiB);
+  m.populate(24 * kMiB, m.random);
+  m.devices.add("mem:small", 16 * kMiB);
   m.devices.add("mem:protected", kSize);
   m.devices.write_protect("mem:protected", true);
   m.devices.add("mem:used", kSize);
   auto user = m.devices.open("mem:used", {}).value();
-  Machine other({});
+  Machine other(std::map<std::string, uint64_t>{});
   m.devices.add("mem:other", kSize);
   {
     auto device = m.devices.open("mem:other", {}).value();
@@ -341,7 +341,7 @@ TEST_CASE("chunks are removed while the copier works") {
   held.gate.open();
   const Status done = m.wait();
   REQUIRE(done.state == State::finished);
-  REQUIRE(done.bytes_copied < 2 * MiB);  // nodes, and no more than windows that were listed
+  REQUIRE(done.bytes_copied < 2 * kMiB);  // nodes, and no more than windows that were listed
   REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
 }
 
@@ -462,9 +462,9 @@ TEST_CASE("an orderly unmount is resumed at the next mount, and nothing is copie
 
 TEST_CASE("R7: a crash is resumed; the windows in flight are copied again") {
   Bench m;
-  const uint64_t limit = 4 * MiB;
+  const uint64_t limit = 4 * kMiB;
   m.engine.reset();
-  m.options.commit_bytes = MiB;
+  m.options.commit_bytes = kMiB;
   m.options.max_undurable_bytes = limit;
   m.engine = std::make_unique<Engine>(*m.volume, *m.host, *m.background, m.options);
   Gate gate;
@@ -692,7 +692,7 @@ TEST_CASE("status while it runs") {
   const Status status = m.engine->status();
   REQUIRE(status.state == State::copying);
   REQUIRE(status.bytes_total >= status.bytes_copied);
-  REQUIRE(status.bytes_total < 12 * MiB);  // of what is to be copied, not of the device
+  REQUIRE(status.bytes_total < 12 * kMiB);  // of what is to be copied, not of the device
   REQUIRE(fraction_done(status) > 0);
   REQUIRE(fraction_done(status) < 1);
   REQUIRE(status.rate > 0);

@@ -2,7 +2,7 @@
 // Tests of how a target is prepared.
 #include "replace/target.h"
 
-#include "replace/engine_fixture.h"
+#include "replace/engine_test_util.h"
 #include "test/support/catch.h"
 
 using namespace moltfs;
@@ -10,21 +10,21 @@ using namespace moltfs::replace;
 using namespace moltfs::replace::test;
 
 TEST_CASE("the target is discarded, except where the copy is about to write") {
-  Machine m({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+  Machine m({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
   m.make("mem:a");
   std::mt19937 random(5);
-  m.populate(8 * MiB, random);
+  m.populate(8 * kMiB, random);
   std::vector<bool> under_chunk(64), discarded(64);  // by MiB
   for (const auto& extent :
        alloc::device_extents(*m.volume->space().committed_chunks(), DeviceId(1))) {
-    for (uint64_t at = extent.range.start.value; at < extent.range.end().value; at += MiB) {
-      under_chunk[at / MiB] = true;
+    for (uint64_t at = extent.range.start.value; at < extent.range.end().value; at += kMiB) {
+      under_chunk[at / kMiB] = true;
     }
   }
   m.devices.set_hook([&](const alloc::IoRequest& request) -> Result<void> {
     if (request.op == alloc::IoOp::discard && request.device->path() == "mem:b") {
-      for (uint64_t at = 0; at < request.length; at += MiB) {
-        discarded[(request.offset + at) / MiB] = true;
+      for (uint64_t at = 0; at < request.length; at += kMiB) {
+        discarded[(request.offset + at) / kMiB] = true;
       }
     }
     return ok();
@@ -38,11 +38,11 @@ TEST_CASE("the target is discarded, except where the copy is about to write") {
 }
 
 TEST_CASE("a target that cannot discard keeps no signature of what it held") {
-  constexpr uint64_t KiB = 1024, size = 128 * MiB;
+  constexpr uint64_t KiB = 1024, size = 128 * kMiB;
   Machine m({{"mem:a", size}, {"mem:b", size}});
   m.make("mem:a");
   std::mt19937 random(5);
-  m.populate(8 * MiB, random);
+  m.populate(8 * kMiB, random);
   m.devices.set_hook([](const alloc::IoRequest& request) -> Result<void> {
     if (request.op == alloc::IoOp::discard) return Errc::io_error;
     return ok();

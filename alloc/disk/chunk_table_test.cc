@@ -8,38 +8,35 @@
 
 #include "alloc/base/codec.h"
 #include "alloc/disk/format.h"
-#include "test/support/catch.h"
+#include "test/support/values.h"
 
 using namespace moltfs;
 using namespace moltfs::alloc;
+using namespace moltfs::test;
 
 namespace {
-
-constexpr uint64_t MiB = 1 << 20;
 
 struct Fixture {
   Uuid volume;
   std::vector<DeviceEntry> devices;
-  ChunkTableLimits limits{devices, LogicalOffset(64 * MiB), Generation(9)};
+  ChunkTableLimits limits{devices, LogicalOffset(64 * kMiB), Generation(9)};
 
   Fixture() {
     volume.bytes.fill(3);
     for (uint64_t i = 1; i <= 4; ++i) {
-      Uuid id;
-      id.bytes.fill(static_cast<uint8_t>(10 + i));
-      devices.push_back({DeviceId(i), id, 32 * MiB, ""});
+      devices.push_back({DeviceId(i), uuid_of(static_cast<uint8_t>(10 + i)), 32 * kMiB, ""});
     }
   }
 };
 
 Stripe stripe(uint64_t device, uint64_t offset_mib, uint64_t birth = 2) {
-  return {DeviceId(device), PhysicalOffset(offset_mib * MiB), Generation(birth)};
+  return {DeviceId(device), PhysicalOffset(offset_mib * kMiB), Generation(birth)};
 }
 
 Chunk chunk(uint64_t start_mib, uint64_t length_mib, Profile profile, std::vector<Stripe> stripes) {
   Chunk c;
-  c.start = LogicalOffset(start_mib * MiB);
-  c.length = length_mib * MiB;
+  c.start = LogicalOffset(start_mib * kMiB);
+  c.length = length_mib * kMiB;
   c.profile = profile;
   c.birth = Generation(2);
   c.copies = profile == Profile::single || profile == Profile::raid0 ? 1 : 2;
@@ -139,9 +136,9 @@ TEST_CASE("chunks that break a rule are refused") {
   };
   REQUIRE(!refused([](auto&) {}));
   using Chunks = std::vector<Chunk>;
-  CHECK(refused([](Chunks& c) { c[1].start = LogicalOffset(3 * MiB); }));   // overlap
-  CHECK(refused([](Chunks& c) { std::swap(c[0], c[2]); }));                 // order
-  CHECK(refused([](Chunks& c) { c[4].start = LogicalOffset(62 * MiB); }));  // next_logical
+  CHECK(refused([](Chunks& c) { c[1].start = LogicalOffset(3 * kMiB); }));   // overlap
+  CHECK(refused([](Chunks& c) { std::swap(c[0], c[2]); }));                  // order
+  CHECK(refused([](Chunks& c) { c[4].start = LogicalOffset(62 * kMiB); }));  // next_logical
   CHECK(refused([](Chunks& c) { c[0].start = LogicalOffset(4096); }));
   CHECK(refused([](Chunks& c) { c[0].length = 0; }));
   CHECK(refused([](Chunks& c) { c[0].length += 4096; }));
@@ -161,26 +158,24 @@ TEST_CASE("chunks that break a rule are refused") {
   CHECK(refused([](Chunks& c) { c[0].stripes[0].birth = Generation(1); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].birth = Generation(10); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].device = DeviceId(5); }));  // not a member
-  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(3 * MiB); }));
-  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(29 * MiB); }));
+  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(3 * kMiB); }));
+  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(29 * kMiB); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(UINT64_MAX - 4095); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset += 512; }));
-  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(7 * MiB); }));  // on [1]
-  CHECK(!refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(28 * MiB); }));
+  CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(7 * kMiB); }));  // on [1]
+  CHECK(!refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(28 * kMiB); }));
 }
 
 TEST_CASE("a table that does not fit its slot is refused") {
-  std::vector<DeviceEntry> devices;
-  Uuid id;
-  id.bytes.fill(1);
-  devices.push_back({DeviceId(1), id, uint64_t{1} << 50, ""});
+  const Uuid id = uuid_of(1);
+  const std::vector<DeviceEntry> devices = {{DeviceId(1), id, uint64_t{1} << 50, ""}};
   auto table_of = [&](uint64_t count) {
     ChunkList list;
     for (uint64_t i = 0; i < count; ++i) {
       list.push_back(
           std::make_shared<const Chunk>(chunk(i, 1, Profile::single, {stripe(1, 4 + i)})));
     }
-    return encode_chunk_table(list, id, {devices, LogicalOffset(count * MiB), Generation(9)});
+    return encode_chunk_table(list, id, {devices, LogicalOffset(count * kMiB), Generation(9)});
   };
   const uint64_t most = (kChunkTableMaxBytes - sizeof(format::ChunkTableHeader)) / 64;
   REQUIRE(table_of(most));
@@ -198,8 +193,8 @@ TEST_CASE("a chunk that is longer than any chunk is made is refused") {
     return validate_chunks(list_of({c}), limits).has_value();
   };
   CHECK(accepted(ChunkKind::data, kMaxDataChunkBytes));
-  CHECK_FALSE(accepted(ChunkKind::data, kMaxDataChunkBytes + MiB));
+  CHECK_FALSE(accepted(ChunkKind::data, kMaxDataChunkBytes + kMiB));
   CHECK_FALSE(accepted(ChunkKind::data, uint64_t{1} << 59));
   CHECK(accepted(ChunkKind::metadata, kMaxMetadataChunkBytes));
-  CHECK_FALSE(accepted(ChunkKind::metadata, kMaxMetadataChunkBytes + MiB));
+  CHECK_FALSE(accepted(ChunkKind::metadata, kMaxMetadataChunkBytes + kMiB));
 }

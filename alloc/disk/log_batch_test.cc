@@ -7,20 +7,13 @@
 #include <cstring>
 #include <random>
 
-#include "test/support/catch.h"
+#include "test/support/values.h"
 
 using namespace moltfs;
 using namespace moltfs::alloc;
+using namespace moltfs::test;
 
 namespace {
-
-constexpr uint64_t kMiB = 1024 * 1024;
-
-Uuid uuid_of(uint8_t n) {
-  Uuid id;
-  id.bytes[0] = n;
-  return id;
-}
 
 const LogBase kBase{uuid_of(7), Generation(10), 0x1234567};
 

@@ -2,62 +2,38 @@
 // The superblock: round trips, damage of every byte, field checks, torn copies.
 #include "alloc/disk/superblock.h"
 #include "alloc/base/checksum.h"
-#include "alloc/base/uuid.h"
 
 #include <cstring>
 
 #include "alloc/base/codec.h"
 #include "alloc/disk/format.h"
-#include "test/support/catch.h"
+#include "alloc/disk/superblock_test_util.h"
 #include "test/support/memory_device.h"
 
 using namespace moltfs;
 using namespace moltfs::alloc;
-using test::MemoryDevices;
+using namespace moltfs::test;
 
 namespace {
 
-Uuid uuid(uint8_t seed) {
-  Uuid id;
-  id.bytes.fill(seed);
-  return id;
-}
-
-Superblock sample() {
-  Superblock sb;
-  sb.volume = uuid(1);
-  sb.generation = Generation(7);
-  sb.compatible_features = 5;
-  sb.label = "my volume";
-  sb.chunk_size = 4 << 20;
-  sb.next_logical = LogicalOffset(64 << 20);
-  sb.chunk_table = {1, 500, 0x1234, Generation(6)};
-  sb.devices = {{DeviceId(1), uuid(11), 64 << 20, "/dev/a"}, {DeviceId(3), uuid(13), 16 << 20, ""}};
-  sb.fs_payload.assign(100, std::byte{9});
-  sb.replace_payload.assign(300, std::byte{8});
-  sb.devid = DeviceId(3);
-  sb.device = uuid(13);
-  return sb;
-}
-
 /// All parts at their limits.
 Superblock largest() {
-  Superblock sb = sample();
+  Superblock sb = sample_superblock();
   sb.devices.clear();
   for (unsigned i = 1; i <= kMaxDevices; ++i) {
     sb.devices.push_back(
-        {DeviceId(i), uuid(static_cast<uint8_t>(i)), 64 << 20, std::string(kMaxPathBytes, 'p')});
+        {DeviceId(i), uuid_of(static_cast<uint8_t>(i)), 64 << 20, std::string(kMaxPathBytes, 'p')});
   }
   sb.label = std::string(kMaxLabelBytes, 'l');
   sb.fs_payload.assign(format::kMaxFsPayload, std::byte{1});
   sb.replace_payload.assign(format::kMaxReplacePayload, std::byte{1});
   const std::string path(kMaxPathBytes, 'q');
-  sb.pending_swap = {DeviceId(1), uuid(200), path};
-  sb.predecessor = {DeviceId(2), uuid(201), path};
+  sb.pending_swap = {DeviceId(1), uuid_of(200), path};
+  sb.predecessor = {DeviceId(2), uuid_of(201), path};
   sb.role = DeviceRole::replaced;
   sb.devid = DeviceId(4);
-  sb.device = uuid(202);
-  sb.successor = {DeviceId(4), uuid(4), path};
+  sb.device = uuid_of(202);
+  sb.successor = {DeviceId(4), uuid_of(4), path};
   return sb;
 }
 
@@ -75,12 +51,12 @@ struct Disk {
 }  // namespace
 
 TEST_CASE("a superblock is decoded as it was encoded") {
-  Superblock plain = sample();
-  Superblock swapping = sample();
-  swapping.pending_swap = {DeviceId(3), uuid(50), "/dev/new"};
-  Superblock target = sample();
+  Superblock plain = sample_superblock();
+  Superblock swapping = sample_superblock();
+  swapping.pending_swap = {DeviceId(3), uuid_of(50), "/dev/new"};
+  Superblock target = sample_superblock();
   target.role = DeviceRole::target;
-  target.device = uuid(60);
+  target.device = uuid_of(60);
   for (const Superblock& sb : {plain, swapping, target, largest()}) {
     for (unsigned copy : {0u, 1u}) {
       auto encoded = encode(sb, copy);
@@ -96,7 +72,7 @@ TEST_CASE("a superblock is decoded as it was encoded") {
 }
 
 TEST_CASE("every damaged byte and every truncation of a superblock is refused") {
-  auto encoded = encode(sample()).value();
+  auto encoded = encode(sample_superblock()).value();
   for (size_t i = 0; i < encoded.size(); ++i) {
     for (unsigned bit : {0u, 7u}) {
       encoded.data()[i] ^= std::byte(1u << bit);
@@ -134,7 +110,8 @@ TEST_CASE("wrong bytes with a right checksum never crash the decoder, and fields
   unsigned accepted = 0;
   for (size_t i = 0; i < used; ++i) {
     for (unsigned value : {0u, 1u, 2u, 0x7fu, 0x80u, 0xffu}) {
-      auto decoded = decode_with(sample(), [&](std::byte* p) { p[i] = std::byte(value); });
+      auto decoded =
+          decode_with(sample_superblock(), [&](std::byte* p) { p[i] = std::byte(value); });
       if (!decoded) continue;
       ++accepted;
       REQUIRE(encode(decoded.value()));
@@ -142,18 +119,18 @@ TEST_CASE("wrong bytes with a right checksum never crash the decoder, and fields
   }
   REQUIRE(accepted > 0);
   // Reserved bytes and padding.
-  REQUIRE(!decode_with(sample(), [](std::byte* p) { p[200] = std::byte{1}; }));
-  REQUIRE(!decode_with(sample(), [](std::byte* p) { p[4095] = std::byte{1}; }));
+  REQUIRE(!decode_with(sample_superblock(), [](std::byte* p) { p[200] = std::byte{1}; }));
+  REQUIRE(!decode_with(sample_superblock(), [](std::byte* p) { p[4095] = std::byte{1}; }));
 }
 
 TEST_CASE("an unknown incompatible feature is refused with its number") {
-  auto decoded = decode_with(sample(), [](std::byte* p) {
+  auto decoded = decode_with(sample_superblock(), [](std::byte* p) {
     p[offsetof(format::SuperblockHeader, incompatible_features) + 1] = std::byte{0x10};
   });
   REQUIRE(!decoded);
   REQUIRE(decoded.error() == Errc::unsupported_feature);
   REQUIRE(decoded.error().message().find("bit 12") != std::string::npos);
-  decoded = decode_with(sample(), [](std::byte* p) {
+  decoded = decode_with(sample_superblock(), [](std::byte* p) {
     p[offsetof(format::SuperblockHeader, version)] = std::byte{2};
   });
   REQUIRE(decoded.error() == Errc::unsupported_feature);
@@ -161,7 +138,7 @@ TEST_CASE("an unknown incompatible feature is refused with its number") {
 
 TEST_CASE("an invalid superblock is not encoded") {
   auto refused = [](auto change) {
-    Superblock sb = sample();
+    Superblock sb = sample_superblock();
     change(sb);
     auto encoded = encode(sb);
     return !encoded && encoded.error() == Errc::invalid_argument;
@@ -183,20 +160,20 @@ TEST_CASE("an invalid superblock is not encoded") {
   CHECK(refused([](Superblock& sb) { sb.devices[0].path = std::string(513, 'x'); }));
   CHECK(refused([](Superblock& sb) { sb.fs_payload.resize(1025); }));
   CHECK(refused([](Superblock& sb) { sb.replace_payload.resize(24 * 1024 + 1); }));
-  CHECK(refused([](Superblock& sb) { sb.device = uuid(99); }));
+  CHECK(refused([](Superblock& sb) { sb.device = uuid_of(99); }));
   CHECK(refused([](Superblock& sb) { sb.devid = DeviceId(1); }));
   CHECK(refused([](Superblock& sb) { sb.role = DeviceRole::target; }));
   CHECK(refused([](Superblock& sb) { sb.role = DeviceRole(7); }));
-  CHECK(refused([](Superblock& sb) { sb.successor = {DeviceId(1), uuid(40), ""}; }));
-  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(2), uuid(40), ""}; }));
-  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(1), uuid(13), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.successor = {DeviceId(1), uuid_of(40), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(2), uuid_of(40), ""}; }));
+  CHECK(refused([](Superblock& sb) { sb.pending_swap = {DeviceId(1), uuid_of(13), ""}; }));
   CHECK(refused([](Superblock& sb) { sb.predecessor = {DeviceId(1), Uuid(), ""}; }));
 }
 
-TEST_CASE("which copy counts") {
+TEST_CASE("the newest valid copy of a superblock counts") {
   Disk disk;
   REQUIRE(read_superblock(disk.engine(), *disk.device).error() == Errc::not_found);
-  Superblock old = sample(), newer = sample();
+  Superblock old = sample_superblock(), newer = sample_superblock();
   newer.generation = Generation(8);
   REQUIRE(write_superblock(disk.engine(), *disk.device, old));
   REQUIRE(verify_superblock(disk.engine(), *disk.device, old));
@@ -234,7 +211,7 @@ TEST_CASE("which copy counts") {
   }
   SECTION("copy 1 of another life of the device") {
     Superblock foreign = newer;
-    foreign.volume = uuid(77);
+    foreign.volume = uuid_of(77);
     put(foreign, 1);
     REQUIRE(read_superblock(disk.engine(), *disk.device).value() == old);
   }
@@ -262,9 +239,9 @@ TEST_CASE("a superblock of many blocks is read completely") {
   REQUIRE(describe(largest()).find("replaced of devid 4") != std::string::npos);
 }
 
-TEST_CASE("generations and sizes have an end") {
+TEST_CASE("generations and sizes beyond their limits are refused") {
   const auto decode_number = [](size_t offset, uint64_t value) {
-    return decode_with(sample(), [&](std::byte* p) {
+    return decode_with(sample_superblock(), [&](std::byte* p) {
       value = boost::endian::native_to_little(value);
       std::memcpy(p + offset, &value, sizeof value);
     });
@@ -276,7 +253,7 @@ TEST_CASE("generations and sizes have an end") {
     REQUIRE_FALSE(decoded);
     CHECK(decoded.error().message().find("is impossible: the last one is") != std::string::npos);
   }
-  Superblock sb = sample();
+  Superblock sb = sample_superblock();
   sb.devices[0].size_bytes = kMaxVolumeBytes - sb.devices[1].size_bytes;
   CHECK(encode(sb));
   sb.devices[0].size_bytes += kBlockSize;

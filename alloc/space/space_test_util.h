@@ -12,11 +12,12 @@
 #include "alloc/base/assert.h"
 #include "alloc/space/map.h"
 #include "alloc/space/space.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc::test {
 
-inline constexpr uint64_t kMiB = 1024 * 1024;
-inline constexpr uint64_t kGiB = 1024 * kMiB;
+using moltfs::test::kGiB;
+using moltfs::test::kMiB;
 
 class NoDevice final : public Device {
  public:

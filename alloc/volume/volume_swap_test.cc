@@ -16,24 +16,24 @@ namespace {
 
 /// A volume on mem:a and mem:b. mem:a is being replaced by mem:t: armed and copied.
 struct Replace {
-  Bench bench;
+  TestDisks disks;
   FakeEngine engine;
   std::unique_ptr<Volume> volume;
   Target target;
   LogicalOffset old_data, new_data;  // written before arming, and under duplication
   std::optional<SwapOutcome> outcome;
 
-  explicit Replace(uint64_t target_bytes = 64 * MiB)
-      : bench({{"mem:a", 64 * MiB}, {"mem:b", 16 * MiB}, {"mem:t", target_bytes}}) {
-    volume = bench.create({"mem:a", "mem:b"}).value();
+  explicit Replace(uint64_t target_bytes = 64 * kMiB)
+      : disks({{"mem:a", 64 * kMiB}, {"mem:b", 16 * kMiB}, {"mem:t", target_bytes}}) {
+    volume = disks.create({"mem:a", "mem:b"}).value();
     engine.volume = volume.get();
     volume->set_hook(&engine);
     old_data = put(*volume, 1, Generation(1)).value();
     REQUIRE(commit(*volume, 1));
-    target = make_target(bench, *volume, DeviceId(1), "mem:t").value();
+    target = make_target(disks, *volume, DeviceId(1), "mem:t").value();
     volume->arm(DeviceId(1), target.device, std::make_shared<DuplicateEverything>());
     new_data = put(*volume, 2, Generation(2)).value();
-    copy_all(bench, *volume, "mem:a", "mem:t");
+    copy_all(disks, *volume, "mem:a", "mem:t");
     REQUIRE(commit(*volume, 2));
   }
 
@@ -54,7 +54,7 @@ struct Replace {
   void close() {
     volume.reset();
     target.device.reset();
-    bench.devices.set_hook(nullptr);
+    disks.devices.set_hook(nullptr);
   }
 };
 
@@ -64,11 +64,11 @@ Result<void> fail() {
 
 /// The volume as it stands, on clones of its disks.
 struct Image {
-  Bench bench{{}};
+  TestDisks disks{{}};
 
   explicit Image(Replace& replace) {
     for (const std::string path : {"mem:a", "mem:b", "mem:t"}) {
-      bench.devices.insert(path, replace.bench.devices.disk(path).clone());
+      disks.devices.insert(path, replace.disks.devices.disk(path).clone());
     }
   }
 };
@@ -86,19 +86,19 @@ TEST_CASE("while armed every write for the source goes to the target, reads do n
   auto guard = r.volume->acquire_map();
   const auto place = guard.map().for_read({r.old_data, 65536}, 0).value().front();
   REQUIRE(place.devid == DeviceId(1));
-  r.bench.devices.disk("mem:a").corrupt(place.offset.value, 4096);
-  r.bench.devices.disk("mem:t").corrupt(place.offset.value, 4096);
+  r.disks.devices.disk("mem:a").corrupt(place.offset.value, 4096);
+  r.disks.devices.disk("mem:t").corrupt(place.offset.value, 4096);
   auto right = pattern(1);
   REQUIRE(r.volume->repair(guard, r.old_data, right.span().first(4096), 0));
   std::vector<std::byte> found(65536);
-  r.bench.devices.disk("mem:t").read(place.offset.value, found);
+  r.disks.devices.disk("mem:t").read(place.offset.value, found);
   REQUIRE(std::memcmp(found.data(), right.data(), found.size()) == 0);
   REQUIRE(holds(*r.volume, r.old_data, 1).value());
 }
 
 TEST_CASE("faults of the target go to the hook, once for each batch, and never surface") {
   Replace r;
-  r.bench.devices.set_hook([](const IoRequest& request) -> Result<void> {
+  r.disks.devices.set_hook([](const IoRequest& request) -> Result<void> {
     if (request.device->path() != "mem:t") return ok();
     return fail();
   });
@@ -124,15 +124,15 @@ TEST_CASE("faults of the target go to the hook, once for each batch, and never s
 }
 
 TEST_CASE("while a smaller target is armed, new chunks end within it") {
-  Replace r(32 * MiB);
-  while (r.volume->space().allocate_data(MiB, Generation(3))) {
+  Replace r(32 * kMiB);
+  while (r.volume->space().allocate_data(kMiB, Generation(3))) {
   }
-  REQUIRE(r.volume->space().last_extent_end(DeviceId(1)) <= 32 * MiB);
+  REQUIRE(r.volume->space().last_extent_end(DeviceId(1)) <= 32 * kMiB);
   r.volume->disarm();
   REQUIRE(!r.volume->mapper().current()->duplication());
-  while (r.volume->space().allocate_data(MiB, Generation(3))) {
+  while (r.volume->space().allocate_data(kMiB, Generation(3))) {
   }
-  REQUIRE(r.volume->space().last_extent_end(DeviceId(1)) > 32 * MiB);
+  REQUIRE(r.volume->space().last_extent_end(DeviceId(1)) > 32 * kMiB);
 }
 
 TEST_CASE("disarming waits for discards on the target that are under way") {
@@ -140,7 +140,7 @@ TEST_CASE("disarming waits for discards on the target that are under way") {
   // Chunks on the source that are empty at the next commit.
   std::vector<LogicalRange> ranges;
   for (int i = 0; i < 4; ++i) {
-    ranges.push_back(r.volume->space().allocate_data(MiB, Generation(3)).value());
+    ranges.push_back(r.volume->space().allocate_data(kMiB, Generation(3)).value());
     r.volume->space().record_data(ranges.back());
   }
   for (const auto& range : ranges) {
@@ -149,13 +149,13 @@ TEST_CASE("disarming waits for discards on the target that are under way") {
   std::unique_ptr<Task> disarmer;
   std::atomic<bool> disarmed{false};
   bool waited = false;
-  r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  r.disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.op != IoOp::discard || request.device->path() != "mem:t" || disarmer) return ok();
-    disarmer = r.bench.runtime.spawn("disarmer", [&] {
+    disarmer = r.disks.runtime.spawn("disarmer", [&] {
       r.volume->disarm();
       disarmed = true;
     });
-    while (!disarmed && r.bench.runtime.waiting() == 0) std::this_thread::yield();
+    while (!disarmed && r.disks.runtime.waiting() == 0) std::this_thread::yield();
     waited = !disarmed;
     return ok();
   });
@@ -163,20 +163,20 @@ TEST_CASE("disarming waits for discards on the target that are under way") {
   REQUIRE(disarmer);
   disarmer->join();
   CHECK(waited);
-  r.bench.devices.set_hook(nullptr);
+  r.disks.devices.set_hook(nullptr);
 }
 
 TEST_CASE("a swap puts the target in the source's place") {
-  Replace r(80 * MiB);
+  Replace r(80 * kMiB);
   r.announce();
   auto old_guard = r.volume->acquire_map();
   REQUIRE(r.swap());
   REQUIRE(r.outcome->done);
   REQUIRE(r.volume->devices().front().path == "mem:t");
-  REQUIRE(r.volume->devices().front().size_bytes == 80 * MiB);
+  REQUIRE(r.volume->devices().front().size_bytes == 80 * kMiB);
   REQUIRE(r.volume->device(DeviceId(1)) == r.target.device);
   REQUIRE(!r.volume->superblock().pending_swap);
-  REQUIRE(r.volume->space().usage().device_bytes == (76 + 12) * MiB);
+  REQUIRE(r.volume->space().usage().device_bytes == (76 + 12) * kMiB);
   REQUIRE(r.engine.faults == 0);
   r.check_data(*r.volume);
 
@@ -184,7 +184,7 @@ TEST_CASE("a swap puts the target in the source's place") {
   auto bytes = pattern(2);
   const LogicalWrite write{r.new_data, bytes.span()};
   auto fail_on = [&](const std::string& path) {
-    r.bench.devices.set_hook([path](const IoRequest& request) {
+    r.disks.devices.set_hook([path](const IoRequest& request) {
       return request.device->path() == path ? fail() : ok();
     });
   };
@@ -194,17 +194,17 @@ TEST_CASE("a swap puts the target in the source's place") {
   auto written = r.volume->write(old_guard, {&write, 1});
   REQUIRE(written.error() == Errc::io_error);
   REQUIRE(r.engine.faults == 0);
-  r.bench.devices.set_hook(nullptr);
+  r.disks.devices.set_hook(nullptr);
   old_guard.release();
 
   SECTION("durably") {
     r.close();
-    auto source = r.bench.open({"mem:a"});
+    auto source = r.disks.open({"mem:a"});
     REQUIRE(source.error() == Errc::replaced_device);
     REQUIRE(source.error().message().find("mem:t") != std::string::npos);
-    r.bench.devices.remove("mem:a");
+    r.disks.devices.remove("mem:a");
     for (const std::string path : {"mem:t", "mem:b"}) {
-      auto volume = r.bench.open({path});
+      auto volume = r.disks.open({path});
       REQUIRE(volume);
       REQUIRE(r.path_of_first(*volume.value()) == "mem:t");
       REQUIRE(volume.value()->superblock().replace_payload == std::vector{std::byte{4}});
@@ -216,7 +216,7 @@ TEST_CASE("a swap puts the target in the source's place") {
     REQUIRE(commit(*r.volume, 5));
     REQUIRE(!r.volume->superblock().predecessor);
     r.close();
-    REQUIRE(r.bench.open({"mem:t"}));
+    REQUIRE(r.disks.open({"mem:t"}));
   }
 }
 
@@ -256,10 +256,10 @@ TEST_CASE("a swap that was not announced, or has lost its duplication, fails har
   REQUIRE(r.path_of_first(*r.volume) == "mem:a");
   REQUIRE(commit(*r.volume, 5));
   r.close();
-  auto volume = r.bench.open({"mem:a"});
+  auto volume = r.disks.open({"mem:a"});
   REQUIRE(volume);
   r.check_data(*volume.value());
-  REQUIRE(r.bench.open({"mem:t"}).error() == Errc::bad_target);
+  REQUIRE(r.disks.open({"mem:t"}).error() == Errc::bad_target);
 }
 
 TEST_CASE("the k-th request to the target fails during a swap") {
@@ -273,7 +273,7 @@ TEST_CASE("the k-th request to the target fails during a swap") {
       r.announce();
       unsigned count = 0;
       failed = false;
-      r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      r.disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
         if (request.device->path() != "mem:t") return ok();
         ++count;
         if (count != k && !(for_ever && count > k)) return ok();
@@ -294,7 +294,7 @@ TEST_CASE("the k-th request to the target fails during a swap") {
       r.close();
       // Exactly one of the two is the member, whichever device is named.
       for (const std::string path : {"mem:a", "mem:t", "mem:b"}) {
-        auto volume = r.bench.open({path});
+        auto volume = r.disks.open({path});
         const std::string expected = r.outcome->done ? "mem:t" : "mem:a";
         if (volume) {
           REQUIRE(r.path_of_first(*volume.value()) == expected);
@@ -307,8 +307,8 @@ TEST_CASE("the k-th request to the target fails during a swap") {
       }
       // A failed swap does not make the source depend on the target.
       if (!r.outcome->done) {
-        r.bench.devices.remove("mem:t");
-        REQUIRE(r.bench.open({"mem:a"}));
+        r.disks.devices.remove("mem:t");
+        REQUIRE(r.disks.open({"mem:a"}));
       }
     }
   }
@@ -323,7 +323,7 @@ TEST_CASE("the k-th request to the source fails during a swap") {
     r.announce();
     unsigned count = 0;
     failed = false;
-    r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    r.disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       if (request.device->path() != "mem:a" || ++count < k) return ok();
       failed = true;
       return fail();
@@ -335,7 +335,7 @@ TEST_CASE("the k-th request to the source fails during a swap") {
     const bool done = r.outcome->done;
     r.close();
     for (const std::string path : {"mem:a", "mem:t"}) {
-      auto volume = r.bench.open({path});
+      auto volume = r.disks.open({path});
       if (volume) REQUIRE(r.path_of_first(*volume.value()) == (done ? "mem:t" : "mem:a"));
       if (!volume) REQUIRE((path == "mem:a") == done);
     }
@@ -349,7 +349,7 @@ TEST_CASE("a crash at any step of a swap leaves one member, whichever device is 
     r.announce();
     std::vector<std::unique_ptr<Image>> images;
     bool target_was_read = false;
-    r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    r.disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       images.push_back(std::make_unique<Image>(r));
       const bool of_target = request.device->path() == "mem:t" && request.op == IoOp::read;
       if (!of_target || !readback_fails || target_was_read) return ok();
@@ -357,7 +357,7 @@ TEST_CASE("a crash at any step of a swap leaves one member, whichever device is 
       return fail();
     });
     REQUIRE(r.swap());
-    r.bench.devices.set_hook(nullptr);
+    r.disks.devices.set_hook(nullptr);
     images.push_back(std::make_unique<Image>(r));
     REQUIRE(r.outcome->done == !readback_fails);
     REQUIRE(images.size() > 10);
@@ -367,7 +367,7 @@ TEST_CASE("a crash at any step of a swap leaves one member, whichever device is 
       std::optional<std::string> member;
       for (const std::vector<std::string>& paths : std::vector<std::vector<std::string>>{
                {"mem:b"}, {"mem:a"}, {"mem:t"}, {"mem:a", "mem:b"}, {"mem:b", "mem:t"}}) {
-        auto volume = image->bench.open(paths);
+        auto volume = image->disks.open(paths);
         if (!volume) {
           INFO(volume.error().message());
           const bool is_replaced = volume.error() == Errc::replaced_device;
@@ -394,24 +394,24 @@ TEST_CASE("an announced swap whose target is lost") {
   Replace r;
   r.announce();
   r.close();
-  auto target = r.bench.devices.disk_pointer("mem:t");
+  auto target = r.disks.devices.disk_pointer("mem:t");
   SECTION("the target is there, unfinished: the source stays") {
-    auto volume = r.bench.open({"mem:a"});
+    auto volume = r.disks.open({"mem:a"});
     REQUIRE(volume);
     REQUIRE(volume.value()->superblock().pending_swap);
   }
   SECTION("moved: found by hint") {
-    r.bench.devices.remove("mem:t");
-    r.bench.devices.insert("mem:moved", target);
+    r.disks.devices.remove("mem:t");
+    r.disks.devices.insert("mem:moved", target);
     Volume::OpenOptions options;
     options.search = false;
-    REQUIRE(r.bench.open({"mem:a"}, options).error() == Errc::missing_device);
+    REQUIRE(r.disks.open({"mem:a"}, options).error() == Errc::missing_device);
     options.hints = {"mem:moved"};
-    REQUIRE(r.bench.open({"mem:a"}, options));
+    REQUIRE(r.disks.open({"mem:a"}, options));
   }
   SECTION("gone: the error says how to go on, and that works") {
-    r.bench.devices.remove("mem:t");
-    auto volume = r.bench.open({"mem:a"});
+    r.disks.devices.remove("mem:t");
+    auto volume = r.disks.open({"mem:a"});
     REQUIRE(volume.error() == Errc::missing_device);
     for (const std::string text : {"mem:t", "-o device=PATH", "-o abandon-replace"}) {
       REQUIRE(volume.error().message().find(text) != std::string::npos);
@@ -420,11 +420,11 @@ TEST_CASE("an announced swap whose target is lost") {
     Volume::OpenOptions options;
     options.abandon_swap = true;
     {
-      auto abandoned = r.bench.open({"mem:a"}, options).value();
+      auto abandoned = r.disks.open({"mem:a"}, options).value();
       r.check_data(*abandoned);
       REQUIRE(commit(*abandoned, 4));
     }
-    REQUIRE(r.bench.open({"mem:a"}));
+    REQUIRE(r.disks.open({"mem:a"}));
   }
 }
 
@@ -432,25 +432,25 @@ TEST_CASE("a source whose superblock does not say that it was replaced is still 
   // The source's last writes fail: its superblock still says member, with the swap announced.
   Replace r;
   r.announce();
-  auto stale = r.bench.devices.disk("mem:a").clone();
+  auto stale = r.disks.devices.disk("mem:a").clone();
   REQUIRE(r.swap());
   REQUIRE(commit(*r.volume, 5));
   r.close();
-  r.bench.devices.insert("mem:a", stale);
+  r.disks.devices.insert("mem:a", stale);
   for (const std::vector<std::string>& paths : std::vector<std::vector<std::string>>{
            {"mem:a"}, {"mem:t"}, {"mem:a", "mem:t"}, {"mem:t", "mem:a"}}) {
-    auto volume = r.bench.open(paths);
+    auto volume = r.disks.open(paths);
     REQUIRE(volume);
     REQUIRE(r.path_of_first(*volume.value()) == "mem:t");
     REQUIRE(volume.value()->superblock().generation == Generation(5));
   }
   // With an older superblock, from before the announcement, it is refused beside the new device.
   Superblock old =
-      read_superblock(r.bench.devices.engine(), *r.bench.devices.open("mem:a", {}).value()).value();
+      read_superblock(r.disks.devices.engine(), *r.disks.devices.open("mem:a", {}).value()).value();
   old.pending_swap.reset();
   REQUIRE(
-      write_superblock(r.bench.devices.engine(), *r.bench.devices.open("mem:a", {}).value(), old));
-  auto both = r.bench.open({"mem:a", "mem:t"});
+      write_superblock(r.disks.devices.engine(), *r.disks.devices.open("mem:a", {}).value(), old));
+  auto both = r.disks.open({"mem:a", "mem:t"});
   REQUIRE(both.error() == Errc::replaced_device);
   REQUIRE(both.error().message().find("mem:a was replaced by") != std::string::npos);
 }
@@ -458,8 +458,8 @@ TEST_CASE("a source whose superblock does not say that it was replaced is still 
 TEST_CASE("the window: a writer that fails while it is open waits for the outcome") {
   ScriptedRuntime runtime;
   SwapWindow window(runtime);
-  auto target = std::make_shared<NoDevice>(64 * MiB);
-  auto other = std::make_shared<NoDevice>(64 * MiB);
+  auto target = std::make_shared<NoDevice>(64 * kMiB);
+  auto other = std::make_shared<NoDevice>(64 * kMiB);
 
   SECTION("no window: the source is the member, and open() waits for the end of a report") {
     REQUIRE(!window.target_is_member(target.get(), true));
@@ -512,17 +512,17 @@ TEST_CASE("a write to the target that fails within the window makes the swap fai
   const LogicalWrite write{r.new_data, bytes.span()};
   const auto place = guard.map().for_read({r.new_data, 65536}, 0).value().front();
   REQUIRE(place.devid == DeviceId(1));
-  r.bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  r.disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.device->path() != "mem:t" || request.op != IoOp::write) return ok();
     if (request.offset == place.offset.value) {
       writer_failed = true;
       return fail();
     }
     if (!writer && request.offset == kSuperblockOffsets[1]) {
-      writer = r.bench.runtime.spawn("writer", [&] {
+      writer = r.disks.runtime.spawn("writer", [&] {
         written = r.volume->write(guard, {&write, 1});
       });
-      while (r.bench.runtime.waiting() == 0) std::this_thread::yield();  // in the window
+      while (r.disks.runtime.waiting() == 0) std::this_thread::yield();  // in the window
     }
     return ok();
   });
@@ -535,6 +535,6 @@ TEST_CASE("a write to the target that fails within the window makes the swap fai
   REQUIRE(r.engine.faults == 1);
   guard.release();
   r.close();
-  REQUIRE(r.path_of_first(*r.bench.open({"mem:a"}).value()) == "mem:a");
-  REQUIRE(r.bench.open({"mem:t"}).error() == Errc::bad_target);
+  REQUIRE(r.path_of_first(*r.disks.open({"mem:a"}).value()) == "mem:a");
+  REQUIRE(r.disks.open({"mem:t"}).error() == Errc::bad_target);
 }

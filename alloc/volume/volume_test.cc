@@ -17,8 +17,8 @@ bool mentions(const Error& error, const std::string& text) {
 }
 
 /// A volume with two commits and one block of data in each; closed again.
-std::vector<LogicalOffset> make_volume(Bench& bench, std::vector<std::string> paths) {
-  auto volume = bench.create(std::move(paths)).value();
+std::vector<LogicalOffset> make_volume(TestDisks& disks, std::vector<std::string> paths) {
+  auto volume = disks.create(std::move(paths)).value();
   std::vector<LogicalOffset> at;
   for (uint8_t g : {1, 2}) {
     at.push_back(put(*volume, g, Generation(g)).value());
@@ -30,9 +30,9 @@ std::vector<LogicalOffset> make_volume(Bench& bench, std::vector<std::string> pa
 }  // namespace
 
 TEST_CASE("a volume is created, written and opened again") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto at = make_volume(bench, {"mem:a"});
-  auto volume = bench.open({"mem:a"});
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto at = make_volume(disks, {"mem:a"});
+  auto volume = disks.open({"mem:a"});
   REQUIRE(volume);
   Volume& v = *volume.value();
   REQUIRE(holds(v, at[0], 1).value());
@@ -48,29 +48,29 @@ TEST_CASE("a volume is created, written and opened again") {
     auto more = put(v, 3, Generation(3)).value();
     REQUIRE(commit(v, 3));
     volume.value().reset();
-    auto again = bench.open({"mem:a"}).value();
+    auto again = disks.open({"mem:a"}).value();
     REQUIRE(holds(*again, more, 3).value());
     REQUIRE(holds(*again, at[0], 1).value());
     REQUIRE(again->superblock().label == "new label");
   }
   SECTION("a device in use is refused by name") {
-    auto second = bench.open({"mem:a"});
+    auto second = disks.open({"mem:a"});
     REQUIRE(second.error() == Errc::device_in_use);
     REQUIRE(mentions(second.error(), "mem:a"));
   }
   SECTION("both superblock copies are the same generation") {
-    auto& disk = bench.devices.disk("mem:a");
+    auto& disk = disks.devices.disk("mem:a");
     volume.value().reset();
     disk.corrupt(kSuperblockOffsets[0], 4096);
-    auto again = bench.open({"mem:a"});
+    auto again = disks.open({"mem:a"});
     REQUIRE(again);
     REQUIRE(again.value()->superblock().generation == Generation(2));
   }
 }
 
 TEST_CASE("the chunk table is written only when it changed, into the other slot") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto volume = bench.create({"mem:a"}).value();
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto volume = disks.create({"mem:a"}).value();
   (void)put(*volume, 1, Generation(1)).value();
   REQUIRE(commit(*volume, 1));
   const auto first = volume->superblock().chunk_table;
@@ -78,17 +78,17 @@ TEST_CASE("the chunk table is written only when it changed, into the other slot"
   REQUIRE(volume->superblock().chunk_table == first);
   // A commit without a new chunk writes two superblocks of one block, nothing else.
   std::vector<uint64_t> offsets;
-  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.op != IoOp::write) return ok();
     REQUIRE(request.length == kBlockSize);
     offsets.push_back(request.offset);
     return ok();
   });
   REQUIRE(commit(*volume, 3));
-  bench.devices.set_hook(nullptr);
+  disks.devices.set_hook(nullptr);
   REQUIRE(offsets == std::vector<uint64_t>{kSuperblockOffsets[0], kSuperblockOffsets[1]});
-  while (volume->space().usage().data_chunk_bytes < 8 * MiB) {
-    (void)volume->space().allocate_data(MiB, Generation(4)).value();
+  while (volume->space().usage().data_chunk_bytes < 8 * kMiB) {
+    (void)volume->space().allocate_data(kMiB, Generation(4)).value();
   }
   REQUIRE(commit(*volume, 4));
   const auto second = volume->superblock().chunk_table;
@@ -97,71 +97,71 @@ TEST_CASE("the chunk table is written only when it changed, into the other slot"
 }
 
 TEST_CASE("the chunk table is read from another member if it is damaged on one") {
-  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
-  auto at = make_volume(bench, {"mem:a", "mem:b"});
-  const auto slot = bench.open({"mem:a"}).value()->superblock().chunk_table.slot;
-  bench.devices.disk("mem:a").corrupt(kChunkTableOffsets[slot] + 10, 1);
-  auto volume = bench.open({"mem:a"});
+  TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
+  auto at = make_volume(disks, {"mem:a", "mem:b"});
+  const auto slot = disks.open({"mem:a"}).value()->superblock().chunk_table.slot;
+  disks.devices.disk("mem:a").corrupt(kChunkTableOffsets[slot] + 10, 1);
+  auto volume = disks.open({"mem:a"});
   REQUIRE(volume);
   REQUIRE(holds(*volume.value(), at[0], 1).value());
   volume.value().reset();
-  bench.devices.disk("mem:b").corrupt(kChunkTableOffsets[slot] + 10, 1);
-  REQUIRE(bench.open({"mem:a"}).error() == Errc::bad_chunk_table);
+  disks.devices.disk("mem:b").corrupt(kChunkTableOffsets[slot] + 10, 1);
+  REQUIRE(disks.open({"mem:a"}).error() == Errc::bad_chunk_table);
 }
 
 TEST_CASE("members are found by path, hint and search, in any order") {
   const std::vector<std::string> all = {"mem:a", "mem:b", "mem:c"};
-  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 32 * MiB}, {"mem:c", 64 * MiB}});
-  auto at = make_volume(bench, all);
+  TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 32 * kMiB}, {"mem:c", 64 * kMiB}});
+  auto at = make_volume(disks, all);
   std::vector<std::string> order = all;
   do {
     for (size_t count = 1; count <= order.size(); ++count) {
-      auto volume = bench.open({order.begin(), order.begin() + static_cast<ptrdiff_t>(count)});
+      auto volume = disks.open({order.begin(), order.begin() + static_cast<ptrdiff_t>(count)});
       REQUIRE(volume);
       REQUIRE(volume.value()->devices().size() == 3);
       REQUIRE(holds(*volume.value(), at[0], 1).value());
     }
   } while (std::next_permutation(order.begin(), order.end()));
 
-  auto b = bench.devices.disk_pointer("mem:b");
-  bench.devices.remove("mem:b");
-  auto lost = bench.open({"mem:c"});
+  auto b = disks.devices.disk_pointer("mem:b");
+  disks.devices.remove("mem:b");
+  auto lost = disks.open({"mem:c"});
   REQUIRE(lost.error() == Errc::missing_device);
   REQUIRE(mentions(lost.error(), "mem:b"));
   REQUIRE(mentions(lost.error(), "-o device=PATH"));
 
-  bench.devices.insert("mem:moved", b);
-  REQUIRE(bench.open({"mem:c"}));
+  disks.devices.insert("mem:moved", b);
+  REQUIRE(disks.open({"mem:c"}));
   Volume::OpenOptions no_search;
   no_search.search = false;
-  REQUIRE(bench.open({"mem:c"}, no_search).error() == Errc::missing_device);
+  REQUIRE(disks.open({"mem:c"}, no_search).error() == Errc::missing_device);
   no_search.hints = {"mem:nowhere", "mem:moved"};
-  auto volume = bench.open({"mem:c"}, no_search);
+  auto volume = disks.open({"mem:c"}, no_search);
   REQUIRE(volume);
   REQUIRE(volume.value()->devices()[1].path == "mem:moved");
 }
 
 TEST_CASE("a member whose superblock is one commit older is still a member") {
-  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
-  make_volume(bench, {"mem:a", "mem:b"});
-  auto old_b = bench.devices.disk("mem:b").clone();
+  TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
+  make_volume(disks, {"mem:a", "mem:b"});
+  auto old_b = disks.devices.disk("mem:b").clone();
   {
-    auto volume = bench.open({"mem:a"}).value();
+    auto volume = disks.open({"mem:a"}).value();
     REQUIRE(commit(*volume, 3));
   }
-  bench.devices.insert("mem:b", old_b);
+  disks.devices.insert("mem:b", old_b);
   for (const std::string path : {"mem:a", "mem:b"}) {
-    auto volume = bench.open({path});
+    auto volume = disks.open({path});
     REQUIRE(volume);
     REQUIRE(volume.value()->superblock().generation == Generation(3));
   }
 }
 
 TEST_CASE("devices that do not fit are refused with a sentence that names them") {
-  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}, {"mem:empty", 64 * MiB}});
-  make_volume(bench, {"mem:a"});
+  TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}, {"mem:empty", 64 * kMiB}});
+  make_volume(disks, {"mem:a"});
   auto refused = [&](std::vector<std::string> paths) {
-    auto volume = bench.open(std::move(paths));
+    auto volume = disks.open(std::move(paths));
     REQUIRE(!volume);
     return volume.error();
   };
@@ -174,90 +174,90 @@ TEST_CASE("devices that do not fit are refused with a sentence that names them")
     REQUIRE(refused({"mem:nowhere"}) == Errc::not_found);
   }
   SECTION("of another volume") {
-    make_volume(bench, {"mem:b"});
+    make_volume(disks, {"mem:b"});
     auto error = refused({"mem:a", "mem:b"});
     REQUIRE(error == Errc::bad_superblock);
     REQUIRE(mentions(error, "belongs to volume"));
   }
   SECTION("a copy of a member") {
-    bench.devices.insert("mem:copy", bench.devices.disk("mem:a").clone());
+    disks.devices.insert("mem:copy", disks.devices.disk("mem:a").clone());
     auto error = refused({"mem:a", "mem:copy"});
     REQUIRE(error == Errc::invalid_argument);
     REQUIRE(mentions(error, "mem:copy"));
   }
   SECTION("shorter than recorded") {
-    auto shorter = std::make_shared<moltfs::test::MemoryDisk>(60 * MiB, 512);
-    std::vector<std::byte> bytes(60 * MiB);
-    bench.devices.disk("mem:a").read(0, bytes);
+    auto shorter = std::make_shared<moltfs::test::MemoryDisk>(60 * kMiB, 512);
+    std::vector<std::byte> bytes(60 * kMiB);
+    disks.devices.disk("mem:a").read(0, bytes);
     shorter->write(0, bytes);
-    bench.devices.insert("mem:a", shorter);
+    disks.devices.insert("mem:a", shorter);
     auto error = refused({"mem:a"});
     REQUIRE(error == Errc::device_too_small);
     REQUIRE(mentions(error, "60.0 MiB"));
     REQUIRE(mentions(error, "64.0 MiB"));
   }
   SECTION("write-protected") {
-    bench.devices.write_protect("mem:a", true);
+    disks.devices.write_protect("mem:a", true);
     REQUIRE(refused({"mem:a"}) == Errc::device_read_only);
     Volume::OpenOptions read_only;
     read_only.read_only = true;
-    auto volume = bench.open({"mem:a"}, read_only).value();
+    auto volume = disks.open({"mem:a"}, read_only).value();
     REQUIRE(volume->read_only());
     REQUIRE(commit(*volume, 3).error() == Errc::read_only);
   }
 }
 
 TEST_CASE("a device that has grown is used up to its new size") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  make_volume(bench, {"mem:a"});
-  auto longer = std::make_shared<moltfs::test::MemoryDisk>(100 * MiB + 512, 512);
-  std::vector<std::byte> bytes(64 * MiB);
-  bench.devices.disk("mem:a").read(0, bytes);
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  make_volume(disks, {"mem:a"});
+  auto longer = std::make_shared<moltfs::test::MemoryDisk>(100 * kMiB + 512, 512);
+  std::vector<std::byte> bytes(64 * kMiB);
+  disks.devices.disk("mem:a").read(0, bytes);
   longer->write(0, bytes);
-  bench.devices.insert("mem:a", longer);
-  auto volume = bench.open({"mem:a"}).value();
-  REQUIRE(volume->devices().front().size_bytes == 100 * MiB);
-  REQUIRE(volume->space().usage().device_bytes == 96 * MiB);
+  disks.devices.insert("mem:a", longer);
+  auto volume = disks.open({"mem:a"}).value();
+  REQUIRE(volume->devices().front().size_bytes == 100 * kMiB);
+  REQUIRE(volume->space().usage().device_bytes == 96 * kMiB);
   REQUIRE(commit(*volume, 3));
-  REQUIRE(volume->superblock().devices.front().size_bytes == 100 * MiB);
+  REQUIRE(volume->superblock().devices.front().size_bytes == 100 * kMiB);
 }
 
 TEST_CASE("create refuses devices and options that do not fit") {
-  Bench bench({{"mem:tiny", 8 * MiB}, {"mem:small", 32 * MiB}, {"mem:a", 64 * MiB}});
-  REQUIRE(bench.create({"mem:tiny"}).error() == Errc::device_too_small);
-  REQUIRE(bench.create({"mem:small"}).error() == Errc::device_too_small);
-  REQUIRE(bench.create({}).error() == Errc::invalid_argument);
+  TestDisks disks({{"mem:tiny", 8 * kMiB}, {"mem:small", 32 * kMiB}, {"mem:a", 64 * kMiB}});
+  REQUIRE(disks.create({"mem:tiny"}).error() == Errc::device_too_small);
+  REQUIRE(disks.create({"mem:small"}).error() == Errc::device_too_small);
+  REQUIRE(disks.create({}).error() == Errc::invalid_argument);
   Volume::CreateOptions options;
-  options.chunk_size = 3 * MiB;
-  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  options.chunk_size = 3 * kMiB;
+  REQUIRE(disks.create({"mem:a"}, options).error() == Errc::invalid_argument);
   options = {};
   options.label = std::string(256, 'x');
-  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  REQUIRE(disks.create({"mem:a"}, options).error() == Errc::invalid_argument);
   options = {};
   options.data_profile = Profile::raid1;
-  REQUIRE(bench.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  REQUIRE(disks.create({"mem:a"}, options).error() == Errc::invalid_argument);
 }
 
 TEST_CASE("a volume of 16 TiB is created with few writes") {
-  Bench bench({{"mem:a", uint64_t{16} << 40}});
-  auto at = make_volume(bench, {"mem:a"});
-  REQUIRE(bench.devices.disk("mem:a").stored_bytes() < 2 * MiB);
-  auto volume = bench.open({"mem:a"}).value();
+  TestDisks disks({{"mem:a", uint64_t{16} << 40}});
+  auto at = make_volume(disks, {"mem:a"});
+  REQUIRE(disks.devices.disk("mem:a").stored_bytes() < 2 * kMiB);
+  auto volume = disks.open({"mem:a"}).value();
   REQUIRE(holds(*volume, at[1], 2).value());
 }
 
 TEST_CASE("I/O errors of members are returned with their place") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto at = make_volume(bench, {"mem:a"});
-  auto volume = bench.open({"mem:a"}).value();
-  bench.devices.set_hook([](const IoRequest&) -> Result<void> { return Error(Errc::io_error); });
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto at = make_volume(disks, {"mem:a"});
+  auto volume = disks.open({"mem:a"}).value();
+  disks.devices.set_hook([](const IoRequest&) -> Result<void> { return Error(Errc::io_error); });
   auto read = holds(*volume, at[0], 1);
   REQUIRE(read.error() == Errc::io_error);
   REQUIRE(read.error().device == DeviceId(1));
   REQUIRE(read.error().offset >= kFirstChunkOffset);
   REQUIRE(put(*volume, 3, Generation(3)).error().device == DeviceId(1));
   REQUIRE(commit(*volume, 3).error() == Errc::io_error);
-  bench.devices.set_hook(nullptr);
+  disks.devices.set_hook(nullptr);
   REQUIRE(volume->superblock().generation == Generation(2));
   AlignedBuffer buffer(4096);
   auto guard = volume->acquire_map();
@@ -270,21 +270,21 @@ TEST_CASE("the k-th request fails: creating a volume") {
   bool failed = true;
   for (unsigned k = 1; failed; ++k) {
     REQUIRE(k < 100);
-    Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
+    TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
     unsigned count = 0;
     failed = false;
-    bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+    disks.devices.set_hook([&](const IoRequest&) -> Result<void> {
       if (++count != k) return ok();
       failed = true;
       return Error(Errc::io_error);
     });
-    auto volume = bench.create({"mem:a", "mem:b"}).value();
+    auto volume = disks.create({"mem:a", "mem:b"}).value();
     auto done = put(*volume, 1, Generation(1));
     auto committed = done ? commit(*volume, 1) : Result<void>(done.error());
     REQUIRE(committed.has_value() == !failed);
     volume.reset();
-    bench.devices.set_hook(nullptr);
-    auto again = bench.open({"mem:a"});
+    disks.devices.set_hook(nullptr);
+    auto again = disks.open({"mem:a"});
     if (!failed) REQUIRE(again);
     if (again) REQUIRE(again.value()->superblock().generation == Generation(1));
   }
@@ -294,22 +294,22 @@ TEST_CASE("the k-th request fails: a commit is either done or not") {
   bool failed = true;
   for (unsigned k = 1; failed; ++k) {
     REQUIRE(k < 100);
-    Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
-    auto at = make_volume(bench, {"mem:a", "mem:b"});
-    auto volume = bench.open({"mem:a"}).value();
+    TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
+    auto at = make_volume(disks, {"mem:a", "mem:b"});
+    auto volume = disks.open({"mem:a"}).value();
     unsigned count = 0;
     failed = false;
-    bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+    disks.devices.set_hook([&](const IoRequest&) -> Result<void> {
       if (++count != k) return ok();
       failed = true;
       return Error(Errc::io_error);
     });
-    (void)volume->space().allocate_data(MiB, Generation(3));
+    (void)volume->space().allocate_data(kMiB, Generation(3));
     auto committed = commit(*volume, 3);
     REQUIRE(committed.has_value() == !failed);
     volume.reset();
-    bench.devices.set_hook(nullptr);
-    auto again = bench.open({"mem:b"});
+    disks.devices.set_hook(nullptr);
+    auto again = disks.open({"mem:b"});
     REQUIRE(again);
     REQUIRE(holds(*again.value(), at[0], 1).value());
     if (!failed) REQUIRE(again.value()->superblock().generation == Generation(3));
@@ -317,22 +317,22 @@ TEST_CASE("the k-th request fails: a commit is either done or not") {
 }
 
 TEST_CASE("the k-th request fails: opening") {
-  Bench bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}});
-  auto at = make_volume(bench, {"mem:a", "mem:b"});
+  TestDisks disks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}});
+  auto at = make_volume(disks, {"mem:a", "mem:b"});
   for (bool for_ever : {false, true}) {
     bool failed = true;
     for (unsigned k = 1; failed; ++k) {
       REQUIRE(k < 100);
       unsigned count = 0;
       failed = false;
-      bench.devices.set_hook([&](const IoRequest&) -> Result<void> {
+      disks.devices.set_hook([&](const IoRequest&) -> Result<void> {
         ++count;
         if (count != k && !(for_ever && count > k)) return ok();
         failed = true;
         return Error(Errc::io_error);
       });
-      auto volume = bench.open({"mem:a"});
-      bench.devices.set_hook(nullptr);
+      auto volume = disks.open({"mem:a"});
+      disks.devices.set_hook(nullptr);
       if (volume) {
         REQUIRE(holds(*volume.value(), at[1], 2).value());
         REQUIRE(volume.value()->superblock().generation == Generation(2));
@@ -345,17 +345,17 @@ TEST_CASE("the k-th request fails: opening") {
 }
 
 TEST_CASE("discards follow the commit that removed a chunk") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto volume = bench.create({"mem:a"}).value();
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto volume = disks.create({"mem:a"}).value();
   // Three chunks; two of them become empty again.
   std::vector<LogicalRange> ranges;
-  while (volume->space().usage().data_chunk_bytes < 12 * MiB) {
-    ranges.push_back(volume->space().allocate_data(MiB, Generation(1)).value());
+  while (volume->space().usage().data_chunk_bytes < 12 * kMiB) {
+    ranges.push_back(volume->space().allocate_data(kMiB, Generation(1)).value());
     volume->space().record_data(ranges.back());
   }
   REQUIRE(commit(*volume, 1));
   std::vector<std::string> order;
-  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.op == IoOp::discard) order.push_back("discard");
     if (request.offset == kSuperblockOffsets[0]) order.push_back("superblock");
     return request.op == IoOp::discard ? Result<void>(Error(Errc::io_error)) : ok();
@@ -364,18 +364,18 @@ TEST_CASE("discards follow the commit that removed a chunk") {
   for (uint64_t g = 2; g <= 5; ++g) REQUIRE(commit(*volume, g));
   REQUIRE(std::count(order.begin(), order.end(), "discard") >= 2);
   REQUIRE(order.front() == "superblock");
-  REQUIRE(volume->space().usage().data_chunk_bytes <= 4 * MiB);
+  REQUIRE(volume->space().usage().data_chunk_bytes <= 4 * kMiB);
 }
 
 TEST_CASE("a commit is durable before its discards, and frees space after them") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto volume = bench.create({"mem:a"}).value();
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto volume = disks.create({"mem:a"}).value();
   FakeEngine engine;
   engine.volume = volume.get();
   volume->set_hook(&engine);
   std::vector<LogicalRange> ranges;
-  while (volume->space().usage().data_chunk_bytes < 12 * MiB) {
-    ranges.push_back(volume->space().allocate_data(MiB, Generation(1)).value());
+  while (volume->space().usage().data_chunk_bytes < 12 * kMiB) {
+    ranges.push_back(volume->space().allocate_data(kMiB, Generation(1)).value());
     volume->space().record_data(ranges.back());
   }
   REQUIRE(commit(*volume, 1));
@@ -387,7 +387,7 @@ TEST_CASE("a commit is durable before its discards, and frees space after them")
   const uint64_t before = volume->space().usage().unallocated_bytes;
   unsigned discards = 0;
   bool freed_too_early = false;
-  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.op != IoOp::discard) return ok();
     ++discards;
     freed_too_early |= volume->space().usage().unallocated_bytes != before;  // S4
@@ -403,19 +403,19 @@ TEST_CASE("a commit is durable before its discards, and frees space after them")
   volume->free_removed(sealed);
   CHECK(discards >= 2);
   CHECK_FALSE(freed_too_early);
-  CHECK(volume->space().usage().unallocated_bytes >= before + 8 * MiB);
-  bench.devices.set_hook(nullptr);
+  CHECK(volume->space().usage().unallocated_bytes >= before + 8 * kMiB);
+  disks.devices.set_hook(nullptr);
 }
 
 TEST_CASE(
     "small writes stay in the write buffer until the next commit; reads get them from there") {
-  Bench bench({{"mem:a", 64 * MiB}});
-  auto at = make_volume(bench, {"mem:a"});
-  auto volume = bench.open({"mem:a"}).value();
+  TestDisks disks({{"mem:a", 64 * kMiB}});
+  auto at = make_volume(disks, {"mem:a"});
+  auto volume = disks.open({"mem:a"}).value();
   std::atomic<uint64_t> writes{0};
   std::atomic<bool> bad_place{false};
   uint64_t bad_offset = 0;
-  bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (request.op != IoOp::write || request.offset < kFirstChunkOffset) return ok();
     ++writes;
     const bool covers =
@@ -435,7 +435,7 @@ TEST_CASE(
   const auto on_device = [&](LogicalOffset where, uint8_t seed) {
     const auto place = volume->mapper().current()->for_read({where, 65536}, 0).value()[0];
     std::vector<std::byte> bytes(65536);
-    bench.devices.disk("mem:a").read(place.offset.value, bytes);
+    disks.devices.disk("mem:a").read(place.offset.value, bytes);
     const auto expected = pattern(seed);
     return std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0;
   };
@@ -450,8 +450,8 @@ TEST_CASE(
     REQUIRE(writes == 1);
     REQUIRE(holds(*volume, a, 3).value());
     volume.reset();
-    bench.devices.set_hook(nullptr);
-    auto again = bench.open({"mem:a"}).value();
+    disks.devices.set_hook(nullptr);
+    auto again = disks.open({"mem:a"}).value();
     REQUIRE(holds(*again, a, 3).value());
     REQUIRE(holds(*again, b, 4).value());
   }
@@ -469,7 +469,7 @@ TEST_CASE(
   }
   SECTION("with the fsync log, even if their chunk was made a moment ago") {
     std::optional<LogicalOffset> late;
-    bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       if (request.op != IoOp::flush || late) return ok();
       late = LogicalOffset();
       const size_t chunks = volume->mapper().current()->chunks().size();
@@ -500,5 +500,5 @@ TEST_CASE(
     REQUIRE(commit(*volume, 3));
     REQUIRE(!volume->take_write_failure(std::nullopt));
   }
-  bench.devices.set_hook(nullptr);
+  disks.devices.set_hook(nullptr);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Shared by the tests of Volume: memory devices, volumes with some data, and a hook that acts as
-// the replace engine.
+// For tests of Volume and of what is above it: devices in memory, volumes with some data, and a
+// hook that acts as the replace engine.
 #pragma once
 
 #include <algorithm>
@@ -15,10 +15,12 @@
 #include "alloc/disk/chunk_table.h"
 #include "alloc/volume/volume.h"
 #include "test/support/memory_device.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc::test {
 
-inline constexpr uint64_t MiB = 1024 * 1024;
+using moltfs::test::kMiB;
+using moltfs::test::uuid_of;
 
 /// Acts as the replace engine: the payload is the generation; a fault of the target is counted and
 /// switches duplication off.
@@ -92,11 +94,12 @@ class CountingRuntime final : public Runtime {
   std::atomic<unsigned> waiting_{0};
 };
 
-struct Bench {
+/// Devices in memory, by path, and what runs on them. The fixtures of all layers above stand on it.
+struct TestDisks {
   CountingRuntime runtime;
   moltfs::test::MemoryDevices devices;
 
-  explicit Bench(std::map<std::string, uint64_t> sizes) {
+  explicit TestDisks(std::map<std::string, uint64_t> sizes) {
     for (const auto& [path, size] : sizes) devices.add(path, size);
   }
 
@@ -148,14 +151,15 @@ inline Result<void> commit(Volume& volume, uint64_t generation) {
 }
 
 /// Copies all device extents of the source to the target, as a copier does.
-inline void copy_all(Bench& bench, Volume& volume, const std::string& from, const std::string& to) {
+inline void copy_all(TestDisks& disks, Volume& volume, const std::string& from,
+                     const std::string& to) {
   for (const auto& entry : volume.devices()) {
     if (entry.path != from) continue;
     const auto chunks = volume.mapper().current()->shared_chunks();
     for (const auto& extent : device_extents(*chunks, entry.devid)) {
       std::vector<std::byte> bytes(extent.range.length);
-      bench.devices.disk(from).read(extent.range.start.value, bytes);
-      bench.devices.disk(to).write(extent.range.start.value, bytes);
+      disks.devices.disk(from).read(extent.range.start.value, bytes);
+      disks.devices.disk(to).write(extent.range.start.value, bytes);
     }
   }
 }
@@ -166,11 +170,11 @@ struct Target {
   std::shared_ptr<Device> device;
 };
 
-inline Result<Target> make_target(Bench& bench, Volume& volume, DeviceId source,
+inline Result<Target> make_target(TestDisks& disks, Volume& volume, DeviceId source,
                                   const std::string& path) {
   Target target;
-  TRY(target.device, bench.devices.open(path, {}));
-  target.entry = {source, Uuid::generate(bench.runtime), target.device->size_bytes(), path};
+  TRY(target.device, disks.devices.open(path, {}));
+  target.entry = {source, Uuid::generate(disks.runtime), target.device->size_bytes(), path};
   Superblock sb = volume.superblock();
   sb.role = DeviceRole::target;
   sb.devid = source;

@@ -111,7 +111,7 @@ TEST_CASE("D2: buffered writes are dropped when their place gets a new owner") {
 }
 
 TEST_CASE("D2: displace and wait_for_taken wait for a batch that is being written") {
-  test::ScriptedRuntime runtime;
+  alloc::test::ScriptedRuntime runtime;
   WriteBuffer buffer(runtime);
   REQUIRE(buffer.add(block(10), blocks(4, 1).span(), kOwner));
   const auto batch = buffer.take();

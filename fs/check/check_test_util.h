@@ -93,19 +93,11 @@ inline void fill(SampleMaker& maker, Filesystem& fs) {
 }
 
 inline Sample make_sample() {
-  RealRuntime runtime;
-  moltfs::test::MemoryDevices devices;
-  devices.add("mem:a", 64ull << 20);
-  must(make_filesystem(runtime, devices, {"mem:a"}, {}));
-  auto volume = must(alloc::Volume::open(runtime, devices, {"mem:a"}, {}));
-  auto transactions = must(Transactions::open(*volume, {}));
-  auto filesystem = must(Filesystem::open(runtime, *transactions, {}));
-  filesystem->start();
-  SampleMaker maker(*filesystem);
-  fill(maker, *filesystem);
-  must(transactions->commit(true));
-  must(transactions->commit(true));
-  maker.sample().disk = devices.disk("mem:a").clone();
+  TestFilesystem fs(64 * kMiB);
+  SampleMaker maker(*fs);
+  fill(maker, *fs);
+  for (int i = 0; i < 2; ++i) must(fs.transactions->commit(true));
+  maker.sample().disk = fs.disk().clone();
   return maker.sample();
 }
 
@@ -119,13 +111,15 @@ inline InodeNumber ino_of(const std::string& path) {
 }
 
 /// A copy of healthy(), to be damaged.
-class DamagedVolume {
+class DamagedVolume : public TestDisks {
  public:
-  DamagedVolume() { devices.insert("mem:a", healthy().disk->clone()); }
+  DamagedVolume() : TestDisks(std::map<std::string, uint64_t>{}) {
+    devices.insert("mem:a", healthy().disk->clone());
+  }
 
   using Edit = std::function<Result<void>(Txn&, const Tree& fs, const Tree& extent)>;
   void edit(const Edit& change) {
-    auto volume = must(alloc::Volume::open(runtime, devices, {"mem:a"}, {}));
+    auto volume = must(open({"mem:a"}));
     auto transactions = must(Transactions::open(*volume, {}));
     must(transactions->write(Budget{16}, [&](Txn& txn) -> Result<void> {
       return change(txn, transactions->fs_tree(), transactions->extent_tree());
@@ -162,7 +156,7 @@ class DamagedVolume {
   auto read(const F& f) {
     alloc::Volume::OpenOptions how;
     how.read_only = true;
-    auto volume = must(alloc::Volume::open(runtime, devices, {"mem:a"}, how));
+    auto volume = must(open({"mem:a"}, how));
     const auto payload = must(decode_fs_payload(volume->superblock().fs_payload));
     TreeReader reader(*volume);
     return f(*volume, reader, payload.roots);
@@ -219,9 +213,6 @@ class DamagedVolume {
     return report;
   }
   moltfs::test::MemoryDisk& disk() { return devices.disk("mem:a"); }
-
-  RealRuntime runtime;
-  moltfs::test::MemoryDevices devices;
 };
 
 inline std::string all_findings(const CheckReport& report) {

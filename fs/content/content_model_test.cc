@@ -16,7 +16,7 @@ using Content = std::vector<std::byte>;
 
 class Model {
  public:
-  Model(uint64_t seed, uint64_t max_bytes, const World::Options& options)
+  Model(uint64_t seed, uint64_t max_bytes, const TestFiles::Options& options)
       : world_(options), random_(seed), max_bytes_(max_bytes) {
     for (int i = 0; i < 3; ++i) {
       files_.push_back(world_.make_file("file" + std::to_string(i)));
@@ -193,7 +193,7 @@ class Model {
     world_.check_extents(files_);
   }
 
-  World world_;
+  TestFiles world_;
   std::mt19937_64 random_;
   const uint64_t max_bytes_;
   std::vector<InodeNumber> files_;
@@ -217,7 +217,7 @@ TEST_CASE("random operations on files of some hundred blocks") {
 }
 
 TEST_CASE("random operations on duplicated data") {
-  World::Options options;
+  TestFiles::Options options;
   options.device_bytes = 128 << 20;
   options.data_profile = alloc::Profile::dup;
   Model(20, 200'000, options).run(200);

@@ -36,7 +36,7 @@ class Quiet {
 };
 
 /// A file of `count` blocks, each an extent of its own.
-InodeNumber fragmented_file(World& world, const std::string& name, uint64_t count) {
+InodeNumber fragmented_file(TestFiles& world, const std::string& name, uint64_t count) {
   const InodeNumber ino = world.make_file(name), other = world.make_file(name + ".other");
   for (uint64_t i = 0; i < count; ++i) {
     world.write(ino, i * kBlockSize, pattern(kBlockSize, static_cast<int>(i)));
@@ -45,15 +45,23 @@ InodeNumber fragmented_file(World& world, const std::string& name, uint64_t coun
   return ino;
 }
 
+/// A second context, for functions that are inside fs only. They make no orphans.
+struct OwnContext final : OrphanSink {
+  explicit OwnContext(TestFiles& world) : context(world.runtime, *world.transactions, {}, *this) {}
+  void add(InodeNumber ino) override { FAIL("inode " << ino.value << " is an orphan"); }
+  FilesystemContext context;
+};
+
 /// Leaves the file as a truncate to `size` does that stops after its first critical section: with
 /// this mark, and all extents.
-void interrupt_truncate(World& world, InodeNumber ino, uint64_t size, OrphanKind kind) {
+void interrupt_truncate(TestFiles& world, InodeNumber ino, uint64_t size, OrphanKind kind) {
+  const OwnContext own(world);
   REQUIRE(world.transactions->write(Budget{2}, [&](Txn& txn) -> Result<void> {
-    TRY(auto inode, prepare_inode(txn, world.context->fs_tree(), ino));
-    TRY(prepare_orphan_mark(*world.context, txn, ino));
-    put_orphan_mark(*world.context, txn, ino, kind);
+    TRY(auto inode, prepare_inode(txn, world.tree(), ino));
+    TRY(prepare_orphan_mark(own.context, txn, ino));
+    put_orphan_mark(own.context, txn, ino, kind);
     inode.size = size;
-    store_inode(txn, world.context->fs_tree(), inode);
+    store_inode(txn, world.tree(), inode);
     return ok();
   }));
 }
@@ -61,7 +69,7 @@ void interrupt_truncate(World& world, InodeNumber ino, uint64_t size, OrphanKind
 }  // namespace
 
 TEST_CASE("small files are inline, and leave that state when they outgrow it") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   world.write(ino, 0, pattern(1000, 1));
   CHECK(world.allocated_of(ino) == 0);
@@ -86,8 +94,8 @@ TEST_CASE("small files are inline, and leave that state when they outgrow it") {
   world.check_extents({ino});
 }
 
-TEST_CASE("what was cut off does not come back when the file grows") {
-  World world;
+TEST_CASE("bytes that were cut off do not come back when the file grows") {
+  TestFiles world;
   for (uint64_t size : {uint64_t{100}, uint64_t{1999}, uint64_t{5000}, uint64_t{8192}}) {
     const InodeNumber ino = world.make_file("f" + std::to_string(size));
     for (uint64_t before : {uint64_t{1500}, uint64_t{20'000}}) {
@@ -103,8 +111,8 @@ TEST_CASE("what was cut off does not come back when the file grows") {
   }
 }
 
-TEST_CASE("appending in small pieces does not splinter a file") {
-  World world;
+TEST_CASE("appending in small pieces does not fragment a file") {
+  TestFiles world;
   const InodeNumber ino = world.make_file("log");
   WriteFlags append;
   append.append = true;
@@ -120,7 +128,7 @@ TEST_CASE("appending in small pieces does not splinter a file") {
 }
 
 TEST_CASE("preallocated space is a hole, is written in place, and is kept beyond the end") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   REQUIRE(world.filesystem->allocate(ino, AllocateMode::allocate, 0, 1 << 20, true));
   CHECK(world.size_of(ino) == 0);
@@ -149,7 +157,7 @@ TEST_CASE("preallocated space is a hole, is written in place, and is kept beyond
 }
 
 TEST_CASE("holes and zeroed ranges") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   const auto bytes = pattern(65'536, 1);
   world.write(ino, 0, bytes);
@@ -174,7 +182,7 @@ TEST_CASE("holes and zeroed ranges") {
 }
 
 TEST_CASE("copies keep holes") {
-  World world;
+  TestFiles world;
   const InodeNumber from = world.make_file("from"), to = world.make_file("to");
   world.write(from, 10'000'000, pattern(10'000, 1));
   world.write(from, 2'000'000, pattern(3'000'000, 2));
@@ -186,8 +194,8 @@ TEST_CASE("copies keep holes") {
   world.check_extents({from, to});
 }
 
-TEST_CASE("what cannot be is refused") {
-  World world;
+TEST_CASE("impossible requests are refused") {
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   const auto byte = pattern(1, 1);
   Filesystem& fs = *world.filesystem;
@@ -211,7 +219,7 @@ TEST_CASE("what cannot be is refused") {
 }
 
 TEST_CASE("a full volume: the file stays as it was, and all space comes back") {
-  World world;
+  TestFiles world;
   const InodeNumber keep = world.make_file("keep");
   world.write(keep, 0, pattern(100'000, 1));
   REQUIRE(world.filesystem->sync());
@@ -251,7 +259,7 @@ TEST_CASE("a full volume: the file stays as it was, and all space comes back") {
 }
 
 TEST_CASE("filled and emptied a hundred times a volume keeps its capacity") {
-  World world;
+  TestFiles world;
   const std::vector<std::byte> block(kBlockSize, std::byte{7});
   std::vector<uint64_t> filled;
   const InodeNumber ino = world.make_file("f");
@@ -281,7 +289,7 @@ TEST_CASE("filled and emptied a hundred times a volume keeps its capacity") {
 }
 
 TEST_CASE("a write that fails on the device changes nothing") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   world.write(ino, 0, pattern(150'000, 1));
   REQUIRE(world.filesystem->sync());
@@ -299,7 +307,7 @@ TEST_CASE("a write that fails on the device changes nothing") {
 
 TEST_CASE("a small write that fails later is told to the fsync of its file, and read as an error") {
   Quiet quiet;
-  World world;
+  TestFiles world;
   const InodeNumber bad = world.make_file("bad"), good = world.make_file("good");
   world.write(good, 0, pattern(50'000, 1));
   REQUIRE(world.filesystem->sync());
@@ -329,9 +337,9 @@ TEST_CASE("a small write that fails later is told to the fsync of its file, and 
 
 TEST_CASE("each request to the device fails in turn") {
   Quiet quiet;
-  World::Options options;
+  TestFiles::Options options;
   options.cache_bytes = 64 << 20;  // no commit on the way: a failed one is fatal
-  World world(options);
+  TestFiles world(options);
   const InodeNumber ino = world.make_file("a");
   const auto old = pattern(150'000, 1);
   const auto run = [&](int what) -> Result<void> {
@@ -375,17 +383,17 @@ TEST_CASE("each request to the device fails in turn") {
   }
 }
 
-TEST_CASE("a rotten block") {
+TEST_CASE("a damaged block") {
   Quiet quiet;
-  World::Options options;
+  TestFiles::Options options;
   SECTION("with one copy is an error, and its neighbours can be read") {
-    World world(options);
+    TestFiles world(options);
     const InodeNumber ino = world.make_file("a");
     world.write(ino, 0, pattern(40'960, 1));
     REQUIRE(world.filesystem->sync());
     const Extent extent = world.extents_of(ino).front();
     const auto place = world.volume->mapper().current()->for_read(extent.range(), 0).value()[0];
-    world.devices.disk(World::kPath).corrupt(place.offset.value + 8192, 1);
+    world.disk().corrupt(place.offset.value + 8192, 1);
     std::vector<std::byte> bytes(40'960);
     CHECK(world.filesystem->read(ino, 0, bytes).error() == Errc::io_error);
     CHECK(place.device->counters().checksum_errors == 1);
@@ -399,26 +407,26 @@ TEST_CASE("a rotten block") {
   SECTION("with two copies is repaired") {
     options.data_profile = alloc::Profile::dup;
     options.device_bytes = 128 << 20;
-    World world(options);
+    TestFiles world(options);
     const InodeNumber ino = world.make_file("a");
     world.write(ino, 0, pattern(40'960, 1));
     REQUIRE(world.filesystem->sync());
     const Extent extent = world.extents_of(ino).front();
     const auto map = world.volume->mapper().current();
     const auto place = map->for_read(extent.range(), 0).value()[0];
-    auto before = world.devices.disk(World::kPath).clone();
-    world.devices.disk(World::kPath).corrupt(place.offset.value + 8000, 5000);
+    auto before = world.disk().clone();
+    world.disk().corrupt(place.offset.value + 8000, 5000);
     CHECK(world.read(ino, 0, 40'960) == pattern(40'960, 1));
     CHECK(place.device->counters().checksum_errors == 3);
-    CHECK(world.devices.disk(World::kPath).same_content(*before));
+    CHECK(world.disk().same_content(*before));
     CHECK(quiet.lines >= 6);
     CHECK(world.read(ino, 0, 40'960) == pattern(40'960, 1));
     CHECK(place.device->counters().checksum_errors == 3);
   }
 }
 
-TEST_CASE("an interrupted truncate goes on") {
-  World world;
+TEST_CASE("an interrupted truncate is finished") {
+  TestFiles world;
   const InodeNumber ino = fragmented_file(world, "a", 100);
   const InodeNumber other{ino.value + 1};
   interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::truncate);
@@ -451,7 +459,7 @@ TEST_CASE("an interrupted truncate goes on") {
 
 TEST_CASE("a file without a name that grows after an interrupted truncate shows no old bytes") {
   const int how = GENERATE(0, 1, 2, 3);
-  World world;
+  TestFiles world;
   const InodeNumber ino = fragmented_file(world, "a", 100);
   SECTION("the truncate was interrupted first") {
     interrupt_truncate(world, ino, 2 * kBlockSize, OrphanKind::truncate);
@@ -484,7 +492,7 @@ TEST_CASE("a file without a name that grows after an interrupted truncate shows 
 }
 
 TEST_CASE("a file without a name keeps preallocated space beyond its end when it grows") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   REQUIRE(world.filesystem->unlink(kRootInode, "a"));
   REQUIRE(world.filesystem->allocate(ino, AllocateMode::allocate, 0, 1 << 20, true));
@@ -494,7 +502,7 @@ TEST_CASE("a file without a name keeps preallocated space beyond its end when it
 }
 
 TEST_CASE("many extents are cut, overwritten and dropped") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = fragmented_file(world, "a", 200);
   const InodeNumber other{ino.value + 1};
   CHECK(world.extents_of(ino).size() > 100);
@@ -508,26 +516,27 @@ TEST_CASE("many extents are cut, overwritten and dropped") {
   REQUIRE(world.resize(other, 100));
   CHECK(world.read(other, 0, 1000).size() == 100);
   world.check_extents({ino, other});
-  REQUIRE(drop_content(*world.context, ino));
+  OwnContext own(world);
+  REQUIRE(drop_content(own.context, ino));
   CHECK(world.allocated_of(ino) == 0);
   world.check_extents({ino, other});
 }
 
-TEST_CASE("a commit that never came leaves the old content") {
-  World world;
+TEST_CASE("without a commit a crash leaves the old content") {
+  TestFiles world;
   const InodeNumber ino = world.make_file("a");
   world.write(ino, 0, pattern(100'000, 1));
   REQUIRE(world.filesystem->sync());
   world.write(ino, 0, pattern(100'000, 2));
-  world.reopen(false);
+  world.crash();
   CHECK(world.read(ino, 0, 200'000) == pattern(100'000, 1));
   world.check_extents({ino});
 }
 
 TEST_CASE("readers never see half a write") {
-  World::Options options;
+  TestFiles::Options options;
   options.cache_bytes = 1 << 20;
-  World world(options);
+  TestFiles world(options);
   const InodeNumber ino = world.make_file("a");
   constexpr uint64_t kRecord = 20'000;  // no multiple of a block
   constexpr uint64_t kRecords = 8;
@@ -568,7 +577,7 @@ TEST_CASE("readers never see half a write") {
 }
 
 TEST_CASE("appenders do not overwrite each other") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("log");
   std::vector<std::unique_ptr<Task>> tasks;
   std::atomic<bool> failed{false};
@@ -593,7 +602,7 @@ TEST_CASE("appenders do not overwrite each other") {
 }
 
 TEST_CASE("writes that make a file longer are stored side by side") {
-  World world;
+  TestFiles world;
   const InodeNumber ino = world.make_file("growing");
   constexpr uint64_t kPart = 64 << 10;
   constexpr unsigned kParts = 3;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For tests of content: a filesystem on devices in memory, and a check that file extents, records
-// and inodes agree.
+// For tests of content: makes, reads and writes files, and checks that file extents, records and
+// inodes agree.
 #pragma once
 
 #include <random>
@@ -8,62 +8,23 @@
 #include <vector>
 
 #include "fs/content/extents.h"
-#include "fs/filesystem.h"
-#include "fs/mount/mount.h"
-#include "test/support/catch.h"
-#include "test/support/memory_device.h"
+#include "fs/filesystem_test_util.h"
 
 namespace moltfs::fs::test {
 
-class World {
+/// Orphans and access times stay as they are.
+class TestFiles : public TestFilesystem {
  public:
   struct Options {
-    uint64_t device_bytes = 64 << 20;
+    uint64_t device_bytes = 64 * kMiB;
     alloc::Profile data_profile = alloc::Profile::single;
     uint64_t cache_bytes = 64 * kNodeSize;
   };
 
-  explicit World(const Options& options) : options_(options) {
-    devices.add(kPath, options.device_bytes);
-    MkfsOptions mkfs;
-    mkfs.volume.data_profile = options.data_profile;
-    REQUIRE(make_filesystem(runtime, devices, {kPath}, mkfs));
-    open();
-  }
-  World() : World(Options{}) {}
-  ~World() { close(false); }
+  explicit TestFiles(const Options& with) : TestFilesystem(setup_of(with)) {}
+  TestFiles() : TestFiles(Options{}) {}
 
-  void open(bool read_only = false) {
-    alloc::Volume::OpenOptions open_options;
-    open_options.read_only = read_only;
-    volume = alloc::Volume::open(runtime, devices, {kPath}, open_options).value();
-    Transactions::Options tree_options;
-    tree_options.cache_bytes = options_.cache_bytes;
-    tree_options.read_only = read_only;
-    transactions = Transactions::open(*volume, tree_options).value();
-    Filesystem::Options fs_options;
-    fs_options.read_only = read_only;
-    fs_options.policy.atime = Policy::Atime::never;
-    filesystem = Filesystem::open(runtime, *transactions, fs_options).value();
-    context = std::make_unique<FilesystemContext>(runtime, *transactions, fs_options, no_orphans);
-    if (!read_only && volume->found_log().begun) REQUIRE(transactions->commit(true));
-  }
-  void close(bool commit) {
-    if (!filesystem) return;
-    if (commit) {
-      filesystem->stop();
-      REQUIRE(transactions->commit());
-    }
-    context.reset();
-    filesystem.reset();
-    transactions.reset();
-    volume.reset();
-  }
-  void reopen(bool commit = true) {
-    close(commit);
-    open();
-  }
-
+  void reopen() { remount(); }
   InodeNumber make_file(const std::string& name) {
     auto made = filesystem->make(kRootInode, name, 0100644, 0, {});
     REQUIRE(made);
@@ -134,23 +95,16 @@ class World {
     REQUIRE(volume->space().usage().data_used_bytes == in_records.value());
   }
 
-  /// Of the second context, which makes no orphans.
-  class NoOrphans final : public OrphanSink {
-    void add(InodeNumber ino) override { FAIL("inode " << ino.value << " is an orphan"); }
-  };
-
-  static constexpr const char* kPath = "mem:a";
-  NoOrphans no_orphans;
-  RealRuntime runtime;
-  moltfs::test::MemoryDevices devices;
-  std::unique_ptr<alloc::Volume> volume;
-  std::unique_ptr<Transactions> transactions;
-  std::unique_ptr<Filesystem> filesystem;
-  /// A second context, for functions that are inside fs only.
-  std::unique_ptr<FilesystemContext> context;
-
  private:
-  const Options options_;
+  static Setup setup_of(const Options& with) {
+    Setup setup;
+    setup.device_bytes = with.device_bytes;
+    setup.data_profile = with.data_profile;
+    setup.trees.cache_bytes = with.cache_bytes;
+    setup.options.policy.atime = Policy::Atime::never;
+    setup.removes_orphans = false;
+    return setup;
+  }
 };
 
 inline std::vector<std::byte> random_bytes(std::mt19937_64& random, size_t count) {

@@ -30,7 +30,7 @@ ExtentRecordOnDisk good_record() {
 
 }  // namespace
 
-TEST_CASE("records: what is right is decoded, what is wrong refused") {
+TEST_CASE("valid records are decoded, others refused") {
   const Key key = record_key(LogicalOffset{1 << 20});
   const auto good = record_bytes(good_record(), 3);
   const auto record = decode_record({key, good});
@@ -67,7 +67,7 @@ TEST_CASE("records: what is right is decoded, what is wrong refused") {
   }
 }
 
-TEST_CASE("file extents: what is right is decoded, what is wrong refused") {
+TEST_CASE("valid file extents are decoded, others refused") {
   const auto decode = [](uint64_t file_offset, uint64_t logical, uint32_t length, uint32_t flags) {
     FileExtentOnDisk disk;
     disk.logical = logical;

@@ -73,7 +73,7 @@ TEST_CASE("a write takes the lock of the transactions twice, a read once") {
 #ifdef MOLTFS_CANNOT_COUNT
   WARN("not counted under this sanitizer");
 #else
-  World world;
+  TestFiles world;
   const LockCounter counter(*world.transactions);
   const InodeNumber ino = world.make_file("a");
   AlignedBuffer buffer(16 * kBlockSize);

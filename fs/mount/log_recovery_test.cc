@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "fs/check/dump.h"
-#include "fs/names/names_test_util.h"
+#include "fs/filesystem_test_util.h"
 
 using namespace moltfs;
 using namespace moltfs::fs;
@@ -14,18 +14,13 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-using moltfs::test::MemoryDevices;
-
 constexpr uint64_t kDeviceBytes = 128ull << 20;
 
-struct Machine {
-  RealRuntime runtime;
-  MemoryDevices devices;
+struct Machine : TestDisks {
   Mount::Options options;
   std::unique_ptr<Mount> mount;
 
-  Machine() {
-    devices.add("mem:a", kDeviceBytes);
+  Machine() : TestDisks({{"mem:a", kDeviceBytes}}) {
     must(make_filesystem(runtime, devices, {"mem:a"}, {}));
     options.commit_interval = Nanoseconds::zero();
     open();
@@ -61,7 +56,7 @@ struct Machine {
     std::vector<std::byte> bytes(found.value().size);
     auto read = fs().read(found.value().ino, 0, bytes);
     if (!read) return "unreadable";
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    return text_of(bytes);
   }
   CheckReport check_closed(const std::string& device = "mem:a") {
     CheckOptions everything;

@@ -6,24 +6,19 @@
 
 #include <chrono>
 
-#include "fs/names/names_test_util.h"
+#include "fs/filesystem_test_util.h"
 
 namespace moltfs::fs {
 namespace {
 
-using moltfs::test::MemoryDevices;
 using test::code_of;
 using test::must;
 
 constexpr Caller kRoot{};
 constexpr const char* kDevice = "mem:a";
 
-struct Machine {
-  RealRuntime runtime;
-  MemoryDevices devices;
-
-  explicit Machine(uint64_t size_bytes = 128ull << 20) {
-    devices.add(kDevice, size_bytes);
+struct Machine : test::TestDisks {
+  explicit Machine(uint64_t size_bytes = 128ull << 20) : TestDisks({{kDevice, size_bytes}}) {
     must(make_filesystem(runtime, devices, {kDevice}, {}));
   }
   std::unique_ptr<Mount> mount(const Mount::Options& options = {}) {

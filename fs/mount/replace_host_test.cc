@@ -10,7 +10,7 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-std::vector<LogicalRange> chunks_of(World& world, alloc::ChunkKind kind) {
+std::vector<LogicalRange> chunks_of(TestFiles& world, alloc::ChunkKind kind) {
   std::vector<LogicalRange> ranges;
   for (const auto& chunk : world.volume->mapper().current()->chunks()) {
     if (chunk->kind == kind) ranges.push_back(chunk->range());
@@ -18,7 +18,7 @@ std::vector<LogicalRange> chunks_of(World& world, alloc::ChunkKind kind) {
   return ranges;
 }
 
-std::vector<std::byte> bytes_at(World& world, LogicalRange range) {
+std::vector<std::byte> bytes_at(TestFiles& world, LogicalRange range) {
   AlignedBuffer buffer(range.length);
   const auto guard = world.volume->acquire_map();
   REQUIRE(world.volume->read(guard, range.start, buffer.span(), 0));
@@ -28,7 +28,7 @@ std::vector<std::byte> bytes_at(World& world, LogicalRange range) {
 }  // namespace
 
 TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
-  World world;
+  TestFiles world;
   RequestLoad load(world.runtime);
   ReplaceHost host(*world.transactions, *world.filesystem, load);
   const InodeNumber ino = world.make_file("a");
@@ -72,7 +72,7 @@ TEST_CASE("allocated data is listed with its checksums, clipped to the range") {
 }
 
 TEST_CASE("nodes are listed and verified") {
-  World world;
+  TestFiles world;
   RequestLoad load(world.runtime);
   ReplaceHost host(*world.transactions, *world.filesystem, load);
   for (int i = 0; i < 200; ++i) world.make_file("file" + std::to_string(i));

@@ -416,7 +416,7 @@ TEST_CASE("many tasks on the same names leave everything sound") {
   std::vector<std::unique_ptr<Task>> tasks;
   for (unsigned i = 0; i < 4; ++i) {
     tasks.push_back(
-        fs.runtime().spawn("disturb", [&fs, &directories, i] { disturb(fs, i, directories); }));
+        fs.runtime.spawn("disturb", [&fs, &directories, i] { disturb(fs, i, directories); }));
   }
   for (const auto& task : tasks) task->join();
   for (size_t i = 1; i < directories.size(); ++i) fs->forget(directories[i], 1);

@@ -11,12 +11,9 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-struct Log : TestVolume {
+struct Log : TestTrees {
   Log() { commit(); }
-  void sync() {
-    auto done = txns->sync();
-    if (!done) FAIL(done.error().message());
-  }
+  void sync() { must(transactions->sync()); }
   /// A crash: what is in memory is gone.
   void crash() { reopen(); }
   size_t batches() const { return volume->found_log().batches.size(); }
@@ -26,7 +23,7 @@ struct Log : TestVolume {
 /// Requests to the device, from now on.
 struct Counted {
   std::atomic<int> writes{0}, flushes{0};
-  explicit Counted(TestVolume& volume) {
+  explicit Counted(TestTrees& volume) {
     volume.devices.set_hook([this](const alloc::IoRequest& request) -> Result<void> {
       if (request.op == alloc::IoOp::write) ++writes;
       if (request.op == alloc::IoOp::flush) ++flushes;
@@ -39,7 +36,7 @@ struct Counted {
 
 TEST_CASE("a sync is one write and one flush, and the commit stays what it was") {
   Log log;
-  const Generation durable = log.txns->durable();
+  const Generation durable = log.transactions->durable();
   Counted counted(log);
   REQUIRE(log.put(1, "one"));
   log.sync();
@@ -47,8 +44,8 @@ TEST_CASE("a sync is one write and one flush, and the commit stays what it was")
   CHECK(counted.flushes == 1);
   log.sync();  // nothing has changed
   CHECK(counted.writes == 1);
-  CHECK(log.txns->durable() == durable);
-  CHECK(log.txns->has_changes());
+  CHECK(log.transactions->durable() == durable);
+  CHECK(log.transactions->has_changes());
 }
 
 TEST_CASE("what was synced comes back after a crash, and nothing else") {
@@ -57,7 +54,7 @@ TEST_CASE("what was synced comes back after a crash, and nothing else") {
   REQUIRE(log.put(2, "stays"));
   REQUIRE(log.put(3, "goes"));
   log.commit();
-  const Generation base = log.txns->durable();
+  const Generation base = log.transactions->durable();
   REQUIRE(log.put(1, "new"));
   REQUIRE(log.erase(3));
   log.sync();
@@ -71,13 +68,13 @@ TEST_CASE("what was synced comes back after a crash, and nothing else") {
   CHECK(log.at(3) == "nothing");
   CHECK(log.at(4) == "added");
   CHECK(log.at(5) == "nothing");
-  CHECK(log.txns->running() == base + alloc::kReplayStep);
-  CHECK(log.txns->durable() == base);
+  CHECK(log.transactions->running() == base + alloc::kReplayStep);
+  CHECK(log.transactions->durable() == base);
   // Until the commit nothing is written: a second crash finds the same.
   log.crash();
   CHECK(log.batches() == 2);
   log.commit();
-  CHECK(log.txns->durable() == base + alloc::kReplayStep);
+  CHECK(log.transactions->durable() == base + alloc::kReplayStep);
   log.crash();
   CHECK(log.batches() == 0);
   CHECK(log.at(4) == "added");
@@ -101,17 +98,17 @@ TEST_CASE("a read-only opening replays and writes nothing") {
   REQUIRE(log.put(1, "one"));
   log.sync();
   log.close();
-  const auto before = log.devices.disk("a").clone();
+  const auto before = log.disk().clone();
   REQUIRE(log.try_open(true));
   CHECK(log.at(1) == "one");
-  REQUIRE(log.txns->sync());
-  const auto replayed = log.txns->replayed();
+  REQUIRE(log.transactions->sync());
+  const auto replayed = log.transactions->replayed();
   CHECK_FALSE(replayed.nodes.empty());
   log.close();
-  CHECK(log.devices.disk("a").same_content(*before));
+  CHECK(log.disk().same_content(*before));
 }
 
-TEST_CASE("a tree is split, merged and emptied in replays as in life") {
+TEST_CASE("a replay splits, merges and empties a tree") {
   Log log;
   for (uint64_t n = 0; n < 3000; ++n) REQUIRE(log.put(n, std::string(100, 'a')));
   log.commit();
@@ -131,10 +128,10 @@ TEST_CASE("a tree is split, merged and emptied in replays as in life") {
 
 TEST_CASE("too many changes make a sync a commit") {
   Log log;
-  const Generation before = log.txns->durable();
+  const Generation before = log.transactions->durable();
   for (uint64_t n = 0; n < 3 * ChangedKeys::kMaxKeys; ++n) REQUIRE(log.put(n, "x"));
   log.sync();
-  CHECK(log.txns->durable() > before);
+  CHECK(log.transactions->durable() > before);
   REQUIRE(log.put(1, "y"));
   log.sync();
   log.crash();
@@ -146,10 +143,10 @@ TEST_CASE("too many changes make a sync a commit") {
 TEST_CASE("a full log makes a sync a commit, and pressure asks for one before") {
   Log log;
   int pressed = 0;
-  log.txns->set_pressure_callback([&] { ++pressed; });
-  const Generation before = log.txns->durable();
+  log.transactions->set_pressure_callback([&] { ++pressed; });
+  const Generation before = log.transactions->durable();
   int syncs = 0;
-  for (; log.txns->durable() == before; ++syncs) {
+  for (; log.transactions->durable() == before; ++syncs) {
     REQUIRE(syncs < 1000);
     REQUIRE(log.put(1, std::to_string(syncs)));
     log.sync();
@@ -164,7 +161,7 @@ TEST_CASE("a full log makes a sync a commit, and pressure asks for one before") 
   CHECK(log.at(2) == "after");
 }
 
-TEST_CASE("a batch with much to say flushes first") {
+TEST_CASE("before a large batch the data is flushed") {
   Log log;
   for (uint64_t n = 0; n < 20; ++n) REQUIRE(log.put(n, std::string(1000, 'a')));
   Counted counted(log);
@@ -194,19 +191,19 @@ TEST_CASE("the last batch counts only if its data is there, earlier ones in any 
   }
 }
 
-TEST_CASE("what a batch says counts only whole: nonsense ends the log") {
+TEST_CASE("a batch with an invalid payload ends the log") {
   Log log;
   REQUIRE(log.put(1, "first"));
   log.sync();
-  const auto sound = log.volume->log_on(log.txns->durable());
+  const auto sound = log.volume->log_on(log.transactions->durable());
   REQUIRE(sound);
-  // A second batch with a right frame and a payload that makes no sense.
+  // A second batch with a valid frame and an invalid payload.
   alloc::LogChain chain = *sound;
   LogContent content;
   content.counters = {1, 1, 77};
-  content.items.push_back({{TreeId::fs, key_of(1)}, std::vector<std::byte>(5)});
+  content.items.push_back({{TreeId::fs, test_key(1)}, std::vector<std::byte>(5)});
   alloc::LogBatch batch;
-  batch.running = log.txns->running();
+  batch.running = log.transactions->running();
   batch.payload = encode(content);
   SECTION("of another filesystem") {
     batch.payload[16] = std::byte{1};
@@ -223,24 +220,24 @@ TEST_CASE("what a batch says counts only whole: nonsense ends the log") {
   CHECK(log.volume->found_log().begun);
 }
 
-TEST_CASE("a torn first batch is no log, but wants a commit") {
+TEST_CASE("after a torn first batch nothing is replayed, and the next sync is a commit") {
   Log log;
   REQUIRE(log.put(1, "one"));
   log.sync();
-  const uint64_t area = alloc::kLogOffsets[log.txns->durable().value % 2];
-  log.devices.disk("a").corrupt(area + 3000, 1);
+  const uint64_t area = alloc::kLogOffsets[log.transactions->durable().value % 2];
+  log.disk().corrupt(area + 3000, 1);
   log.crash();
   CHECK(log.batches() == 0);
   CHECK(log.volume->found_log().begun);
   CHECK(log.at(1) == "nothing");
-  // And until there is one a sync is one.
-  const Generation before = log.txns->durable();
+  // Until the next commit each sync is a commit.
+  const Generation before = log.transactions->durable();
   REQUIRE(log.put(1, "two"));
   log.sync();
-  CHECK(log.txns->durable() == before + 1);
+  CHECK(log.transactions->durable() == before + 1);
 }
 
-TEST_CASE("a failed write or flush of the log is fatal, and the data is never said to be safe") {
+TEST_CASE("a failed write or flush of the log is fatal, and no later sync succeeds") {
   for (const alloc::IoOp op : {alloc::IoOp::write, alloc::IoOp::flush}) {
     Log log;
     REQUIRE(log.put(1, "old"));
@@ -250,19 +247,19 @@ TEST_CASE("a failed write or flush of the log is fatal, and the data is never sa
       if (request.op == op) return Errc::io_error;
       return ok();
     });
-    CHECK(log.txns->sync().error().code == Errc::io_error);
+    CHECK(log.transactions->sync().error().code == Errc::io_error);
     log.devices.set_hook({});
-    CHECK(log.txns->sync().error().code == Errc::io_error);
-    CHECK(log.txns->commit().error().code == Errc::io_error);
+    CHECK(log.transactions->sync().error().code == Errc::io_error);
+    CHECK(log.transactions->commit().error().code == Errc::io_error);
     CHECK(log.put(2, "x").error().code == Errc::read_only);
-    CHECK(log.txns->fatal());
+    CHECK(log.transactions->fatal());
     log.crash();
     const std::string found = log.at(1);
     CHECK((found == "old" || found == "one"));
   }
 }
 
-TEST_CASE("many tasks sync and commit at once; what returned is there") {
+TEST_CASE("many tasks sync and commit at once; what they synced is there") {
   Log log;
   constexpr int kTasks = 4, kRounds = 60;
   std::array<std::atomic<int>, kTasks> done{};
@@ -273,8 +270,9 @@ TEST_CASE("many tasks sync and commit at once; what returned is there") {
         const auto key = static_cast<uint64_t>(task);
         if (!log.put(key, std::to_string(round))) return;
         const bool commits = (round + task) % 7 == 0;
-        if (!(commits ? Result<void>(log.txns->commit() ? ok() : Result<void>(Errc::io_error))
-                      : log.txns->sync())) {
+        if (!(commits
+                  ? Result<void>(log.transactions->commit() ? ok() : Result<void>(Errc::io_error))
+                  : log.transactions->sync())) {
           return;
         }
         done[static_cast<size_t>(task)] = round;
@@ -289,7 +287,7 @@ TEST_CASE("many tasks sync and commit at once; what returned is there") {
   }
 }
 
-TEST_CASE("a crash at any request of syncs and commits leaves a state in order") {
+TEST_CASE("a crash at any request of syncs and commits leaves a consistent state") {
   // Each request fails in turn, and with it all that follow: then the disk is what a crash leaves.
   for (int last = 0;; ++last) {
     Log log;
@@ -305,7 +303,7 @@ TEST_CASE("a crash at any request of syncs and commits leaves a state in order")
       all = bool(log.put(1, std::to_string(step)));
       if (!all) break;
       reached = step;
-      all = step % 3 == 0 ? bool(log.txns->commit()) : bool(log.txns->sync());
+      all = step % 3 == 0 ? bool(log.transactions->commit()) : bool(log.transactions->sync());
       if (all) safe = step;
     }
     log.devices.set_hook({});

@@ -15,13 +15,11 @@ namespace {
 LogContent sample() {
   LogContent content;
   content.counters = {300, 7, 77};
-  const auto value = [](const std::string& text) {
-    return std::vector<std::byte>(bytes_of(text).begin(), bytes_of(text).end());
-  };
-  content.items.push_back({{TreeId::fs, key_of(1)}, value("one")});
-  content.items.push_back({{TreeId::fs, key_of(2)}, std::nullopt});
-  content.items.push_back({{TreeId::extent, key_of(3)}, value(std::string(kMaxItemBytes, 'z'))});
-  content.items.push_back({{TreeId::extent, key_of(4)}, value("")});
+  content.items.push_back({{TreeId::fs, test_key(1)}, bytes_of("one")});
+  content.items.push_back({{TreeId::fs, test_key(2)}, std::nullopt});
+  content.items.push_back(
+      {{TreeId::extent, test_key(3)}, bytes_of(std::string(kMaxItemBytes, 'z'))});
+  content.items.push_back({{TreeId::extent, test_key(4)}, bytes_of("")});
   return content;
 }
 
@@ -41,7 +39,7 @@ TEST_CASE("a batch is decoded as it was encoded") {
   CHECK(decode_log_content(encode(LogContent{})));
 }
 
-TEST_CASE("parts of a batch, and bytes too many, are refused") {
+TEST_CASE("a batch that is cut, or has extra bytes, is refused") {
   auto bytes = encode(sample());
   for (size_t length = 0; length < bytes.size(); ++length) {
     REQUIRE_FALSE(decode_log_content(ConstBytes(bytes).first(length)));
@@ -50,7 +48,7 @@ TEST_CASE("parts of a batch, and bytes too many, are refused") {
   CHECK_FALSE(decode_log_content(bytes));
 }
 
-TEST_CASE("impossible items are refused") {
+TEST_CASE("invalid items are refused") {
   const auto refused = [](const std::function<void(LogContent&)>& spoil) {
     LogContent content = sample();
     spoil(content);
@@ -69,7 +67,7 @@ TEST_CASE("impossible items are refused") {
   CHECK_FALSE(decode_log_content(bytes));
 }
 
-TEST_CASE("random bytes and random changes do no harm") {
+TEST_CASE("random bytes and random changes never crash the decoder") {
   std::mt19937 random(3);
   const auto good = encode(sample());
   for (int round = 0; round < 20'000; ++round) {
@@ -92,13 +90,13 @@ TEST_CASE("random bytes and random changes do no harm") {
 TEST_CASE("changed keys are kept once each, up to a bound") {
   ChangedKeys keys;
   for (int round = 0; round < 10; ++round) {
-    for (uint64_t n = 0; n < 2000; ++n) keys.note({TreeId::fs, key_of(n)});
+    for (uint64_t n = 0; n < 2000; ++n) keys.note({TreeId::fs, test_key(n)});
   }
   REQUIRE_FALSE(keys.overflowed());
   REQUIRE(keys.sorted().size() == 2000);
   CHECK(std::is_sorted(keys.sorted().begin(), keys.sorted().end()));
   keys.clear();
   CHECK(keys.sorted().empty());
-  for (uint64_t n = 0; n < 3 * ChangedKeys::kMaxKeys; ++n) keys.note({TreeId::extent, key_of(n)});
+  for (uint64_t n = 0; n < 3 * ChangedKeys::kMaxKeys; ++n) keys.note({TreeId::extent, test_key(n)});
   CHECK(keys.overflowed());
 }

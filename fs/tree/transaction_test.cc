@@ -34,23 +34,23 @@ std::string value_for(uint64_t n) {
   return "value of " + std::to_string(n) + std::string(n % 90, 'x');
 }
 
-void change_at_random(TestVolume& t, TestVolume::Model& model, std::mt19937_64& random,
+void change_at_random(TestTrees& t, TestTrees::Model& model, std::mt19937_64& random,
                       unsigned count, uint64_t keys = 3000) {
   for (unsigned i = 0; i < count; ++i) {
     const uint64_t n = random() % keys;
-    if (model.count(key_of(n)) > 0 && random() % 3 == 0) {
+    if (model.count(test_key(n)) > 0 && random() % 3 == 0) {
       REQUIRE(t.erase(n));
-      model.erase(key_of(n));
+      model.erase(test_key(n));
     } else {
       const std::string value = value_for(random() % 1000);
       REQUIRE(t.put(n, value));
-      model[key_of(n)] = value;
+      model[test_key(n)] = value;
     }
   }
 }
 
 /// Where copy `copy` of a node lies on the device.
-uint64_t physical(TestVolume& t, LogicalOffset address, unsigned copy) {
+uint64_t physical(TestTrees& t, LogicalOffset address, unsigned copy) {
   auto guard = t.volume->acquire_map();
   auto segments = guard.map().for_read({address, kNodeSize}, copy);
   REQUIRE(segments);
@@ -58,25 +58,25 @@ uint64_t physical(TestVolume& t, LogicalOffset address, unsigned copy) {
   return segments.value()[0].offset.value;
 }
 
-std::vector<std::byte> raw_node(TestVolume& t, uint64_t at) {
+std::vector<std::byte> raw_node(TestTrees& t, uint64_t at) {
   std::vector<std::byte> bytes(kNodeSize);
-  t.devices.disk("a").read(at, bytes);
+  t.disk().read(at, bytes);
   return bytes;
 }
 
 /// The first leaf of the fs tree, which has two levels.
-NodePointer first_leaf(TestVolume& t) {
-  const TreeRoot root = t.txns->root(TreeId::fs);
+NodePointer first_leaf(TestTrees& t) {
+  const TreeRoot root = t.transactions->root(TreeId::fs);
   REQUIRE(root.level == 1);
-  auto top = t.txns->node({TreeId::fs, root.level, root.node, Key::min(), Key::max()});
+  auto top = t.transactions->node({TreeId::fs, root.level, root.node, Key::min(), Key::max()});
   REQUIRE(top);
   return top.value()->pointer(0);
 }
 
-void collect_nodes(TestVolume& t, const NodeExpectation& expected, std::set<LogicalOffset>& into) {
+void collect_nodes(TestTrees& t, const NodeExpectation& expected, std::set<LogicalOffset>& into) {
   into.insert(expected.pointer.address);
   if (expected.level == 0) return;
-  auto node = t.txns->node(expected);
+  auto node = t.transactions->node(expected);
   REQUIRE(node);
   for (unsigned i = 0; i < node.value()->count(); ++i) {
     NodeExpectation child = expected;
@@ -90,47 +90,47 @@ void collect_nodes(TestVolume& t, const NodeExpectation& expected, std::set<Logi
 
 }  // namespace
 
-TEST_CASE("a commit makes durable what was done before it, and nothing else is") {
-  TestVolume t;
+TEST_CASE("a commit makes durable the changes before it, and no later ones") {
+  TestTrees t;
   REQUIRE(t.put(1, "one"));
-  REQUIRE(t.txns->has_changes());
+  REQUIRE(t.transactions->has_changes());
   t.commit();
-  REQUIRE(!t.txns->has_changes());
+  REQUIRE(!t.transactions->has_changes());
   REQUIRE(t.put(2, "two"));
   t.reopen();  // without a commit: as after a crash
   REQUIRE(t.get(1).value() == "one");
   REQUIRE(!t.get(2).value());
-  REQUIRE(t.txns->durable() == Generation(1));
-  REQUIRE(t.txns->running() == Generation(2));
+  REQUIRE(t.transactions->durable() == Generation(1));
+  REQUIRE(t.transactions->running() == Generation(2));
 }
 
 TEST_CASE("counters are part of the transaction") {
-  TestVolume t(64 * kMiB);
-  REQUIRE(t.txns->write({}, [](Txn& txn) -> Result<void> {
+  TestTrees t(64 * kMiB);
+  REQUIRE(t.transactions->write({}, [](Txn& txn) -> Result<void> {
     txn.counters_for_change().next_inode = 1000;
     return ok();
   }));
   t.commit();
   t.reopen();
-  REQUIRE(
-      t.txns->read([](Access& a) -> Result<bool> {
-              return a.counters() == FsCounters{1000, 0, 77};
-            })
-          .value());
+  REQUIRE(t.transactions
+              ->read([](Access& a) -> Result<bool> {
+                return a.counters() == FsCounters{1000, 0, 77};
+              })
+              .value());
 }
 
 TEST_CASE("a commit without changes writes nothing, unless it is told to") {
-  TestVolume t(64 * kMiB);
+  TestTrees t(64 * kMiB);
   REQUIRE(t.put(1, "one"));
-  REQUIRE(t.txns->commit().value() == Generation(1));
+  REQUIRE(t.transactions->commit().value() == Generation(1));
   std::atomic<unsigned> writes{0};
   t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
     if (r.op == alloc::IoOp::write) ++writes;
     return ok();
   });
-  REQUIRE(t.txns->commit().value() == Generation(1));
+  REQUIRE(t.transactions->commit().value() == Generation(1));
   REQUIRE(writes == 0);
-  REQUIRE(t.txns->commit(true).value() == Generation(2));
+  REQUIRE(t.transactions->commit(true).value() == Generation(2));
   REQUIRE(writes > 0);
   t.devices.set_hook({});
   t.reopen();
@@ -138,15 +138,15 @@ TEST_CASE("a commit without changes writes nothing, unless it is told to") {
 }
 
 TEST_CASE("nothing that the durable superblock reaches is overwritten") {
-  TestVolume t(128 * kMiB, {.cache_bytes = 60 * kNodeSize});
+  TestTrees t(128 * kMiB, {.cache_bytes = 60 * kNodeSize});
   std::mt19937_64 random(11);
-  TestVolume::Model model;
+  TestTrees::Model model;
   for (int round = 0; round < 12; ++round) {
     change_at_random(t, model, random, 400);
     t.commit();
     std::set<LogicalOffset> nodes;
     for (TreeId tree : {TreeId::fs, TreeId::extent}) {
-      const TreeRoot root = t.txns->root(tree);
+      const TreeRoot root = t.transactions->root(tree);
       collect_nodes(t, {tree, root.level, root.node, Key::min(), Key::max()}, nodes);
     }
     std::set<uint64_t> places;
@@ -155,7 +155,7 @@ TEST_CASE("nothing that the durable superblock reaches is overwritten") {
       places.insert(physical(t, node, 1));
     }
     std::atomic<unsigned> overwritten{0}, written{0};
-    const Generation before = t.txns->durable();
+    const Generation before = t.transactions->durable();
     t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
       if (r.op != alloc::IoOp::write) return ok();
       ++written;
@@ -166,7 +166,7 @@ TEST_CASE("nothing that the durable superblock reaches is overwritten") {
     change_at_random(t, model, random, 200);
     t.commit();
     t.devices.set_hook({});
-    REQUIRE(t.txns->durable() == before + 1);
+    REQUIRE(t.transactions->durable() == before + 1);
     REQUIRE(written >= 4);
     REQUIRE(overwritten == 0);
   }
@@ -183,11 +183,11 @@ TEST_CASE(
   const bool for_ever = GENERATE(true, false);
   for (unsigned fatal_write = 1; !passed; ++fatal_write) {
     REQUIRE(fatal_write < 200);
-    TestVolume t(64 * kMiB);
-    TestVolume::Model old_state;
+    TestTrees t(64 * kMiB);
+    TestTrees::Model old_state;
     change_at_random(t, old_state, random, 300);
     t.commit();
-    TestVolume::Model new_state = old_state;
+    TestTrees::Model new_state = old_state;
     change_at_random(t, new_state, random, 300);
     std::atomic<unsigned> count{0};
     t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
@@ -197,19 +197,19 @@ TEST_CASE(
       return ok();
     });
     const unsigned errors_before = log.errors;
-    auto committed = t.txns->commit();
+    auto committed = t.transactions->commit();
     passed = committed.has_value();
     REQUIRE(passed == (count < fatal_write));
     if (!passed) {
       REQUIRE(committed.error() == Errc::io_error);
       REQUIRE(log.errors == errors_before + 1);
-      REQUIRE(t.txns->fatal());
+      REQUIRE(t.transactions->fatal());
       // For good: also when the device is well again.
       t.devices.set_hook({});
       REQUIRE(t.put(1, "x").error() == Errc::read_only);
-      REQUIRE(t.txns->commit().error() == Errc::io_error);
-      REQUIRE(t.txns->commit(true).error() == Errc::io_error);
-      REQUIRE(t.txns->commit().error().message() == *t.txns->fatal());
+      REQUIRE(t.transactions->commit().error() == Errc::io_error);
+      REQUIRE(t.transactions->commit(true).error() == Errc::io_error);
+      REQUIRE(t.transactions->commit().error().message() == *t.transactions->fatal());
       REQUIRE(log.errors == errors_before + 1);
       REQUIRE(t.content() == new_state);  // reads go on
     }
@@ -226,15 +226,15 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("what is changed while a commit is being written belongs to the next") {
-  TestVolume t;
+TEST_CASE("changes during a commit belong to the next commit") {
+  TestTrees t;
   std::mt19937_64 random(13);
-  TestVolume::Model first;
+  TestTrees::Model first;
   change_at_random(t, first, random, 3000);
   t.commit();
   change_at_random(t, first, random, 500);
   std::atomic<bool> once{false};
-  TestVolume::Model second = first;
+  TestTrees::Model second = first;
   t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
     if (r.op == alloc::IoOp::write && !once.exchange(true)) {
       change_at_random(t, second, random, 2000);  // all leaves
@@ -245,19 +245,19 @@ TEST_CASE("what is changed while a commit is being written belongs to the next")
   t.devices.set_hook({});
   REQUIRE(once);
   REQUIRE(t.content() == second);
-  const auto disk = t.devices.disk("a").clone();
+  const auto disk = t.disk().clone();
   t.commit();
   t.reopen();
   REQUIRE(t.content() == second);
   t.close();
-  t.devices.insert("a", disk);  // as after a crash between the two
+  t.devices.insert(t.kPath, disk);  // as after a crash between the two
   t.reopen();
   REQUIRE(t.content() == first);
   t.shape();
 }
 
 TEST_CASE("a bad copy of a leaf is repaired from the other") {
-  TestVolume t;
+  TestTrees t;
   LogCount log;
   for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
   t.commit();
@@ -266,7 +266,7 @@ TEST_CASE("a bad copy of a leaf is repaired from the other") {
   const uint64_t place = physical(t, leaf.address, bad);
   const auto right = raw_node(t, place);
   t.reopen();
-  t.devices.disk("a").corrupt(place + 5000, 100);
+  t.disk().corrupt(place + 5000, 100);
   REQUIRE(t.get(0).value() == value_for(0));
   if (bad == 0) {
     REQUIRE(log.warnings == 1);
@@ -278,13 +278,13 @@ TEST_CASE("a bad copy of a leaf is repaired from the other") {
 }
 
 TEST_CASE("a bad copy of the root is repaired when the volume is opened") {
-  TestVolume t;
+  TestTrees t;
   LogCount log;
   for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
   t.commit();
-  const uint64_t place = physical(t, t.txns->root(TreeId::fs).node.address, 0);
+  const uint64_t place = physical(t, t.transactions->root(TreeId::fs).node.address, 0);
   const auto right = raw_node(t, place);
-  t.devices.disk("a").corrupt(place + 20, 1);
+  t.disk().corrupt(place + 20, 1);
   t.close();
   REQUIRE(t.try_open(true));  // read-only: read from the other copy, nothing is written
   REQUIRE(raw_node(t, place) != right);
@@ -294,7 +294,7 @@ TEST_CASE("a bad copy of the root is repaired when the volume is opened") {
 }
 
 TEST_CASE("a node that is bad everywhere is bad_node, an unreadable one io_error; others go on") {
-  TestVolume t;
+  TestTrees t;
   LogCount log;
   for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
   t.commit();
@@ -302,7 +302,7 @@ TEST_CASE("a node that is bad everywhere is bad_node, an unreadable one io_error
   const uint64_t places[2] = {physical(t, leaf.address, 0), physical(t, leaf.address, 1)};
   t.reopen();
   SECTION("rotten") {
-    for (uint64_t place : places) t.devices.disk("a").corrupt(place, 8);
+    for (uint64_t place : places) t.disk().corrupt(place, 8);
     auto got = t.get(0);
     REQUIRE(!got);
     REQUIRE(got.error() == Errc::bad_node);
@@ -321,30 +321,31 @@ TEST_CASE("a node that is bad everywhere is bad_node, an unreadable one io_error
     REQUIRE(t.get(0).value() == value_for(0));
   }
   REQUIRE(t.get(1999).value() == value_for(1999));
-  REQUIRE(!t.txns->fatal());
+  REQUIRE(!t.transactions->fatal());
   REQUIRE(t.put(1999, "new"));
   t.commit();
 }
 
 TEST_CASE("a stale node, left behind by a lost write, is seen though it is sound by itself") {
-  TestVolume t;
+  TestTrees t;
   LogCount log;
   for (uint64_t n = 0; n < 2000; ++n) REQUIRE(t.put(n, value_for(n)));
   t.commit();
   const NodePointer leaf = first_leaf(t);
   const uint64_t place = physical(t, leaf.address, 0);
   SECTION("of another address") {
-    auto top = t.txns->node({TreeId::fs, 1, t.txns->root(TreeId::fs).node, Key::min(), Key::max()});
-    t.devices.disk("a").write(place, raw_node(t, physical(t, top.value()->pointer(1).address, 0)));
+    auto top = t.transactions->node(
+        {TreeId::fs, 1, t.transactions->root(TreeId::fs).node, Key::min(), Key::max()});
+    t.disk().write(place, raw_node(t, physical(t, top.value()->pointer(1).address, 0)));
   }
   SECTION("of the same address and generation, from before a crash") {
     AlignedBuffer bytes(kNodeSize);
-    t.devices.disk("a").read(place, bytes.span());
+    t.disk().read(place, bytes.span());
     Node other(std::move(bytes));
     REQUIRE(other.replace(0, bytes_of("the lost life")));
     other.seal();
     REQUIRE(Transactions::node_is_sound(other.bytes(), leaf.address, leaf.birth));
-    t.devices.disk("a").write(place, other.bytes());
+    t.disk().write(place, other.bytes());
   }
   t.reopen();
   REQUIRE(t.get(0).value() == value_for(0));
@@ -352,9 +353,9 @@ TEST_CASE("a stale node, left behind by a lost write, is seen though it is sound
 }
 
 TEST_CASE("two pointers to one node are seen when the volume is opened") {
-  TestVolume t(64 * kMiB);
+  TestTrees t(64 * kMiB);
   alloc::Space& space = t.volume->space();
-  const Generation running = t.txns->running();
+  const Generation running = t.transactions->running();
   const Uuid uuid = t.volume->superblock().volume;
   const bool twice = GENERATE(false, true);
   auto reservation = space.reserve_nodes(4, alloc::ReserveClass::normal, running);
@@ -369,7 +370,7 @@ TEST_CASE("two pointers to one node are seen when the volume is opened") {
     return NodePointer{nodes[i]->address(), running, nodes[i]->seal()};
   };
   nodes[2]->insert(0, Key::min(), pointer(0));
-  nodes[2]->insert(1, key_of(1), pointer(twice ? 0 : 1));
+  nodes[2]->insert(1, test_key(1), pointer(twice ? 0 : 1));
   FsPayload payload;
   payload.roots = {TreeRoot{pointer(2), 1}, TreeRoot{pointer(3), 0}};
   const auto sealed = t.volume->seal(running);
@@ -419,17 +420,17 @@ TEST_CASE("the fs payload is refused when it is short, long or impossible") {
 }
 
 TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") {
-  TestVolume t(2048 * kMiB, {.cache_bytes = 4 * kMiB});
+  TestTrees t(2048 * kMiB, {.cache_bytes = 4 * kMiB});
   alloc::Space& space = t.volume->space();
   std::map<LogicalOffset, uint64_t> used;
   std::vector<LogicalRange> ranges;
   const auto allocate = [&](uint64_t bytes) {
-    auto range = space.allocate_data(bytes, t.txns->running());
+    auto range = space.allocate_data(bytes, t.transactions->running());
     REQUIRE(range);
-    REQUIRE(t.txns->write({1}, [&](Txn& txn) -> Result<void> {
+    REQUIRE(t.transactions->write({1}, [&](Txn& txn) -> Result<void> {
       const Key key{range.value().start.value, 16, 0};
-      TRY(t.txns->extent_tree().prepare(txn, key, Tree::Intent::put));
-      t.txns->extent_tree().put(txn, key, bytes_of("record"));
+      TRY(t.transactions->extent_tree().prepare(txn, key, Tree::Intent::put));
+      t.transactions->extent_tree().put(txn, key, bytes_of("record"));
       space.record_data(range.value());
       return ok();
     }));
@@ -446,9 +447,9 @@ TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") 
   REQUIRE(t.volume->space().usage().data_used_bytes > 0);
 
   const auto has_record = [&](LogicalOffset chunk) {
-    return t.txns
+    return t.transactions
         ->read([&](Access& a) -> Result<bool> {
-          TRY(auto found, t.txns->extent_tree().find(a, usage_key(chunk)));
+          TRY(auto found, t.transactions->extent_tree().find(a, usage_key(chunk)));
           return found.has_value();
         })
         .value();
@@ -456,7 +457,7 @@ TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") 
   const LogicalOffset emptied = used.begin()->first;
   const uint64_t emptied_bytes = used.begin()->second;
   REQUIRE(has_record(emptied));
-  REQUIRE(t.txns->write({1}, [&](Txn& txn) -> Result<void> {
+  REQUIRE(t.transactions->write({1}, [&](Txn& txn) -> Result<void> {
     for (const LogicalRange& range : ranges) {
       if (range.start < emptied + emptied_bytes) {
         t.volume->space().free_data(range, Generation(1), txn.running());
@@ -471,18 +472,18 @@ TEST_CASE("usage records of many chunks survive, and go when a chunk is empty") 
 }
 
 TEST_CASE("waiters of a commit do not wait for its discards, unless they need the space") {
-  TestVolume t;
+  TestTrees t;
   const auto usage = [&] { return t.volume->space().usage(); };
   std::vector<LogicalRange> ranges;
   while (usage().data_chunk_bytes < 16 * kMiB) {
-    ranges.push_back(t.volume->space().allocate_data(kMiB, t.txns->running()).value());
+    ranges.push_back(t.volume->space().allocate_data(kMiB, t.transactions->running()).value());
     t.volume->space().record_data(ranges.back());
   }
   t.commit();
   for (const auto& range : ranges) {
-    t.volume->space().free_data(range, t.txns->durable(), t.txns->running());
+    t.volume->space().free_data(range, t.transactions->durable(), t.transactions->running());
   }
-  REQUIRE(t.txns->commit(true));  // the chunks are empty now; the next commit removes them
+  REQUIRE(t.transactions->commit(true));  // the chunks are empty now; the next commit removes them
   const uint64_t before = usage().unallocated_bytes;
 
   std::promise<void> discarding, discard;
@@ -494,12 +495,12 @@ TEST_CASE("waiters of a commit do not wait for its discards, unless they need th
     discard_now.wait();
     return ok();
   });
-  auto committer = std::async(std::launch::async, [&] { return t.txns->commit(true); });
+  auto committer = std::async(std::launch::async, [&] { return t.transactions->commit(true); });
   discarding.get_future().wait();
-  const Generation durable = t.txns->durable();
-  auto waiter = std::async(std::launch::async, [&] { return t.txns->commit(); });
+  const Generation durable = t.transactions->durable();
+  auto waiter = std::async(std::launch::async, [&] { return t.transactions->commit(); });
   auto freed_when_told = std::async(std::launch::async, [&] {
-    return t.txns->commit_and_free().has_value() && usage().unallocated_bytes > before;
+    return t.transactions->commit_and_free().has_value() && usage().unallocated_bytes > before;
   });
   const bool told = waiter.wait_for(std::chrono::seconds(10)) == std::future_status::ready;
   const bool told_too_early =
@@ -519,7 +520,7 @@ TEST_CASE("waiters of a commit do not wait for its discards, unless they need th
 }
 
 TEST_CASE("a full volume refuses to grow, frees what is deleted, and grows again") {
-  TestVolume t(64 * kMiB, {.cache_bytes = 4 * kMiB});
+  TestTrees t(64 * kMiB, {.cache_bytes = 4 * kMiB});
   const std::string value(3000, 'v');
   uint64_t count = 0;
   Result<void> last = ok();
@@ -546,24 +547,24 @@ TEST_CASE("a full volume refuses to grow, frees what is deleted, and grows again
 }
 
 TEST_CASE("the dirty limit calls for a commit; at twice the limit writers make one themselves") {
-  TestVolume t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 20 * kNodeSize});
+  TestTrees t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 20 * kNodeSize});
   t.commit();
   unsigned called = 0;
-  t.txns->set_pressure_callback([&] { ++called; });
+  t.transactions->set_pressure_callback([&] { ++called; });
   uint64_t n = 0;
   while (called == 0) REQUIRE(t.put(n++, std::string(1000, 'v')));
-  REQUIRE(t.txns->dirty_bytes() >= 20 * kNodeSize);
-  REQUIRE(t.txns->durable() == Generation(1));
-  while (t.txns->durable() == Generation(1)) {
-    REQUIRE(t.txns->dirty_bytes() <= 45 * kNodeSize);
+  REQUIRE(t.transactions->dirty_bytes() >= 20 * kNodeSize);
+  REQUIRE(t.transactions->durable() == Generation(1));
+  while (t.transactions->durable() == Generation(1)) {
+    REQUIRE(t.transactions->dirty_bytes() <= 45 * kNodeSize);
     REQUIRE(t.put(n++, std::string(1000, 'v')));
   }
   REQUIRE(called == 1);
 }
 
-TEST_CASE("writers that wait for room are let go when the commit fails") {
+TEST_CASE("writers that wait for room return when the commit fails") {
   LogCount log;
-  TestVolume t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 10 * kNodeSize});
+  TestTrees t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 10 * kNodeSize});
   t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
     if (r.op == alloc::IoOp::write) return Error(Errc::io_error);
     return ok();
@@ -587,7 +588,7 @@ TEST_CASE("writers that wait for room are let go when the commit fails") {
 }
 
 TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each other") {
-  TestVolume t(256 * kMiB, {.cache_bytes = 100 * kNodeSize, .dirty_limit_bytes = 40 * kNodeSize});
+  TestTrees t(256 * kMiB, {.cache_bytes = 100 * kNodeSize, .dirty_limit_bytes = 40 * kNodeSize});
   constexpr uint64_t kEach = 2500;
   std::atomic<bool> stop{false};
   std::atomic<unsigned> failures{0};
@@ -599,16 +600,16 @@ TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each
         if (!t.put(n, value_for(n))) ++failures;
         if (i % 3 == 2 && !t.erase((i - 1) * 4 + w)) ++failures;
         if (i % 500 == 250) {
-          auto done = t.txns->commit();
-          if (!done || t.txns->durable() < done.value()) ++failures;
+          auto done = t.transactions->commit();
+          if (!done || t.transactions->durable() < done.value()) ++failures;
         }
       }
     }));
   }
   others.push_back(t.runtime.spawn("committer", [&] {
     while (!stop) {
-      const Generation before = t.txns->running();
-      auto done = t.txns->commit(true);
+      const Generation before = t.transactions->running();
+      auto done = t.transactions->commit(true);
       if (!done || done.value() < before) ++failures;
     }
   }));
@@ -626,11 +627,11 @@ TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each
   REQUIRE(failures == 0);
   t.commit();
   t.reopen();
-  TestVolume::Model model;
+  TestTrees::Model model;
   for (uint64_t w = 0; w < 4; ++w) {
     for (uint64_t i = 0; i < kEach; ++i) {
       if (i % 3 == 1 && i + 1 < kEach) continue;
-      model[key_of(i * 4 + w)] = value_for(i * 4 + w);
+      model[test_key(i * 4 + w)] = value_for(i * 4 + w);
     }
   }
   REQUIRE(t.content() == model);
@@ -638,34 +639,34 @@ TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each
 }
 
 TEST_CASE("an operation that runs out of memory before it changes anything is an answer") {
-  TestVolume t(64 * kMiB);
+  TestTrees t(64 * kMiB);
   REQUIRE(t.put(1, "one"));
   const auto failed =
-      t.txns->write(Budget{}, [](Txn&) -> Result<void> { throw std::bad_alloc(); });
+      t.transactions->write(Budget{}, [](Txn&) -> Result<void> { throw std::bad_alloc(); });
   REQUIRE_FALSE(failed);
   CHECK(failed.error() == Errc::out_of_memory);
-  CHECK_FALSE(t.txns->fatal());
+  CHECK_FALSE(t.transactions->fatal());
   REQUIRE(t.put(2, "two"));
   t.commit();
 }
 
 TEST_CASE("an operation that runs out of memory amid its changes is never committed") {
   const LogCount log;
-  TestVolume t(64 * kMiB);
+  TestTrees t(64 * kMiB);
   REQUIRE(t.put(1, "one"));
   t.commit();
-  const auto failed = t.txns->write(Budget{}, [](Txn& txn) -> Result<void> {
+  const auto failed = t.transactions->write(Budget{}, [](Txn& txn) -> Result<void> {
     ++txn.counters_for_change().inode_count;
     throw std::bad_alloc();
   });
   REQUIRE_FALSE(failed);
-  CHECK(t.txns->fatal());
+  CHECK(t.transactions->fatal());
   CHECK_FALSE(t.put(2, "two"));
-  CHECK_FALSE(t.txns->commit());
+  CHECK_FALSE(t.transactions->commit());
 }
 
 TEST_CASE("how fast", "[.][benchmark]") {
-  TestVolume t(1024 * kMiB);
+  TestTrees t(1024 * kMiB);
   const auto per_second = [&](const char* what, uint64_t count, auto f) {
     const auto start = t.runtime.now();
     for (uint64_t n = 0; n < count; ++n) f(n);
@@ -680,6 +681,6 @@ TEST_CASE("how fast", "[.][benchmark]") {
   per_second("lookups", 300000, [&](uint64_t) { (void)t.get(random() % 300000); });
   per_second("commits of one change", 5000, [&](uint64_t n) {
     (void)t.put(n, std::string(50, 'x'));
-    (void)t.txns->commit();
+    (void)t.transactions->commit();
   });
 }

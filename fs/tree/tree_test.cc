@@ -19,10 +19,10 @@ std::string value_for(uint64_t n, uint64_t round = 0) {
 }
 
 /// at_or_after and at_or_before, from memory or not.
-void compare_neighbours(TestVolume& t, const TestVolume::Model& model, const Key& key) {
+void compare_neighbours(TestTrees& t, const TestTrees::Model& model, const Key& key) {
   const auto read = [&](auto lookup) {
-    auto found =
-        t.txns->read([&](Access& access) -> Result<std::optional<std::pair<Key, std::string>>> {
+    auto found = t.transactions->read(
+        [&](Access& access) -> Result<std::optional<std::pair<Key, std::string>>> {
           TRY(auto item, lookup(access));
           if (!item) return std::nullopt;
           return std::optional(std::pair(item->key, text_of(item->value)));
@@ -47,23 +47,23 @@ void compare_neighbours(TestVolume& t, const TestVolume::Model& model, const Key
 }  // namespace
 
 TEST_CASE("an empty tree has one empty leaf") {
-  TestVolume t(64 * kMiB);
+  TestTrees t(64 * kMiB);
   REQUIRE(t.shape().levels == 1);
   REQUIRE(t.content().empty());
   REQUIRE(!t.get(5).value());
-  compare_neighbours(t, {}, key_of(7));
+  compare_neighbours(t, {}, test_key(7));
 }
 
-TEST_CASE("random changes give what a map gives, with a cache far smaller than the tree") {
+TEST_CASE("random changes give the same as on a map, with a cache far smaller than the tree") {
   // The second time with long values: three levels.
   const uint64_t seed = GENERATE(1, 2);
-  TestVolume t(256 * kMiB, {.cache_bytes = 40 * kNodeSize, .dirty_limit_bytes = 8 * kNodeSize});
+  TestTrees t(256 * kMiB, {.cache_bytes = 40 * kNodeSize, .dirty_limit_bytes = 8 * kNodeSize});
   std::mt19937_64 random(seed);
-  TestVolume::Model model;
+  TestTrees::Model model;
   const uint64_t keys = seed == 1 ? 20000 : 5000;
   for (uint64_t step = 0; step < 30000; ++step) {
     const uint64_t n = random() % keys;
-    const Key key = key_of(n);
+    const Key key = test_key(n);
     const bool shrinking = (step / 10000) % 2 == 1;
     if (model.count(key) > 0 && random() % 4 < (shrinking ? 4u : 1u)) {
       REQUIRE(t.erase(n));
@@ -74,7 +74,7 @@ TEST_CASE("random changes give what a map gives, with a cache far smaller than t
       REQUIRE(t.put(n, value));
       model[key] = value;
     }
-    if (step % 97 == 0) compare_neighbours(t, model, key_of(random() % keys));
+    if (step % 97 == 0) compare_neighbours(t, model, test_key(random() % keys));
     if (step % 3000 == 0) t.commit();
     if (step % 5000 == 2500) {
       t.commit();
@@ -85,14 +85,14 @@ TEST_CASE("random changes give what a map gives, with a cache far smaller than t
   const auto shape = t.shape();
   REQUIRE(shape.leaves > 60);  // more than the cache holds
   REQUIRE(shape.levels == seed + 1);
-  REQUIRE(t.txns->cached_bytes() <= 60 * kNodeSize);
+  REQUIRE(t.transactions->cached_bytes() <= 60 * kNodeSize);
   t.commit();
   t.reopen();
   REQUIRE(t.content() == model);
 }
 
 TEST_CASE("ascending inserts leave full leaves, also in the middle of the tree") {
-  TestVolume t;
+  TestTrees t;
   const std::string value(53, 'v');
   REQUIRE(t.put(1u << 30, "the last"));
   for (uint64_t n = 0; n < 50000; ++n) REQUIRE(t.put(n, value));
@@ -104,7 +104,7 @@ TEST_CASE("ascending inserts leave full leaves, also in the middle of the tree")
 
 TEST_CASE(
     "ascending inserts into two places at once, and descending ones, leave fairly full leaves") {
-  TestVolume t;
+  TestTrees t;
   const std::string value(53, 'v');
   for (uint64_t n = 0; n < 500; ++n) REQUIRE(t.put((1u << 21) + n, value));
   for (uint64_t n = 0; n < 20000; ++n) {
@@ -118,7 +118,7 @@ TEST_CASE(
 }
 
 TEST_CASE("random inserts leave leaves two thirds full") {
-  TestVolume t;
+  TestTrees t;
   std::mt19937_64 random(4);
   for (uint64_t n = 0; n < 30000; ++n) REQUIRE(t.put(random() % (1u << 30), std::string(53, 'v')));
   const auto shape = t.shape();
@@ -127,7 +127,7 @@ TEST_CASE("random inserts leave leaves two thirds full") {
 }
 
 TEST_CASE("a tree shrinks to one leaf when everything is erased, and gives its nodes back") {
-  TestVolume t(128 * kMiB, {.cache_bytes = 4 * kMiB});
+  TestTrees t(128 * kMiB, {.cache_bytes = 4 * kMiB});
   t.commit();
   const uint64_t used_before = t.volume->space().usage().metadata_used_bytes;
   std::vector<uint64_t> numbers(9000);
@@ -151,41 +151,41 @@ TEST_CASE("a tree shrinks to one leaf when everything is erased, and gives its n
   REQUIRE(t.content().empty());
   t.commit();
   t.commit();
-  REQUIRE(t.txns->commit(true));
+  REQUIRE(t.transactions->commit(true));
   REQUIRE(t.volume->space().usage().metadata_used_bytes == used_before);
   t.reopen();
   REQUIRE(t.content().empty());
 }
 
 TEST_CASE("values may grow and shrink in place, up to the largest") {
-  TestVolume t;
-  TestVolume::Model model;
+  TestTrees t;
+  TestTrees::Model model;
   std::mt19937_64 random(5);
   for (int step = 0; step < 5000; ++step) {
     const uint64_t n = random() % 300;
     std::string value(random() % (kMaxItemBytes + 1), static_cast<char>('a' + step % 26));
     REQUIRE(t.put(n, value));
-    model[key_of(n)] = std::move(value);
+    model[test_key(n)] = std::move(value);
   }
   REQUIRE(t.content() == model);
   t.shape();
 }
 
 TEST_CASE("many prepared keys can be changed in one critical section") {
-  TestVolume t(128 * kMiB, {.cache_bytes = 30 * kNodeSize});
+  TestTrees t(128 * kMiB, {.cache_bytes = 30 * kNodeSize});
   for (uint64_t n = 0; n < 20000; ++n) REQUIRE(t.put(n * 10, std::string(100, 'v')));
   t.commit();
   t.reopen();
   std::vector<uint64_t> batch;
   for (uint64_t i = 0; i < 60; ++i) batch.push_back(i * 3300 + 5);
-  auto done = t.txns->write({120}, [&](Txn& txn) -> Result<void> {
+  auto done = t.transactions->write({120}, [&](Txn& txn) -> Result<void> {
     for (uint64_t n : batch) {
-      TRY(t.tree().prepare(txn, key_of(n), Tree::Intent::put));
-      TRY(t.tree().prepare(txn, key_of(n / 10 * 10), Tree::Intent::erase));
+      TRY(t.tree().prepare(txn, test_key(n), Tree::Intent::put));
+      TRY(t.tree().prepare(txn, test_key(n / 10 * 10), Tree::Intent::erase));
     }
     for (uint64_t n : batch) {
-      t.tree().insert(txn, key_of(n), bytes_of(std::string(kMaxItemBytes, 'w')));
-      t.tree().erase(txn, key_of(n / 10 * 10));
+      t.tree().insert(txn, test_key(n), bytes_of(std::string(kMaxItemBytes, 'w')));
+      t.tree().erase(txn, test_key(n / 10 * 10));
     }
     return ok();
   });
@@ -196,13 +196,13 @@ TEST_CASE("many prepared keys can be changed in one critical section") {
 }
 
 TEST_CASE("scan visits a range, in order, until told to stop") {
-  TestVolume t;
+  TestTrees t;
   for (uint64_t n = 0; n < 3000; ++n) REQUIRE(t.put(n, value_for(n)));
   std::vector<Key> seen;
   const auto scan = [&](uint64_t first, uint64_t last, size_t limit) {
-    auto done = t.txns->read([&](Access& access) {
+    auto done = t.transactions->read([&](Access& access) {
       seen.clear();
-      return t.tree().scan(access, key_of(first), key_of(last), [&](const Item& item) {
+      return t.tree().scan(access, test_key(first), test_key(last), [&](const Item& item) {
         seen.push_back(item.key);
         return seen.size() < limit;
       });
@@ -211,7 +211,7 @@ TEST_CASE("scan visits a range, in order, until told to stop") {
     return seen.size();
   };
   REQUIRE(scan(100, 2000, 10000) == 1901);
-  REQUIRE((seen.front() == key_of(100) && seen.back() == key_of(2000)));
+  REQUIRE((seen.front() == test_key(100) && seen.back() == test_key(2000)));
   REQUIRE(std::is_sorted(seen.begin(), seen.end()));
   REQUIRE(scan(100, 2000, 7) == 7);
   REQUIRE(scan(2000, 100, 7) == 0);

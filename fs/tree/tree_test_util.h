@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the tests of trees and transactions share: a volume in memory, items by number, a walk that
-// checks every node.
+// For tests of trees and of what is above them: a volume in memory with its trees, items by number,
+// a walk that checks every node.
 #pragma once
 
 #include <cstring>
@@ -10,94 +10,78 @@
 #include <vector>
 
 #include "alloc/base/assert.h"
-#include "alloc/volume/volume.h"
+#include "alloc/volume/volume_test_util.h"
 #include "fs/tree/transaction.h"
-#include "test/support/catch.h"
-#include "test/support/memory_device.h"
 
 namespace moltfs::fs::test {
 
-inline constexpr uint64_t kMiB = 1024 * 1024;
+using alloc::test::TestDisks;
+using moltfs::test::bytes_of;
+using moltfs::test::code_of;
+using moltfs::test::kMiB;
+using moltfs::test::must;
+using moltfs::test::text_of;
 
-inline Key key_of(uint64_t n) {
+inline Key test_key(uint64_t n) {
   return {n >> 8, 1, n & 255};
 }
 
-inline ConstBytes bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text));
-}
-
-inline std::string text_of(ConstBytes bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// A device "a" in memory with a volume and its transactions on it.
-class TestVolume {
+/// A volume on one device in memory, with its trees.
+class TestTrees : public TestDisks {
  public:
-  explicit TestVolume(uint64_t size_bytes = 256 * kMiB, Transactions::Options with = {})
-      : options(with) {
-    devices.add("a", size_bytes);
-    auto device = devices.open("a", {});
-    REQUIRE(device);
-    auto made = alloc::Volume::create(runtime, devices, {device.value()}, {});
-    REQUIRE(made);
-    volume = std::move(made.value());
+  static constexpr const char* kPath = "mem:a";
+
+  explicit TestTrees(uint64_t size_bytes = 256 * kMiB, Transactions::Options with = {})
+      : TestTrees(NotMade{}, size_bytes, with) {
+    volume = must(create({kPath}));
     FsCounters counters;
     counters.next_inode = 256;
     counters.hash_seed = 77;
-    auto created = Transactions::create(*volume, options, counters);
-    REQUIRE(created);
-    txns = std::move(created.value());
+    transactions = must(Transactions::create(*volume, options, counters));
   }
 
   void close() {
-    txns.reset();
+    transactions.reset();
     volume.reset();
   }
   Result<void> try_open(bool read_only = false) {
     close();
     alloc::Volume::OpenOptions how;
-    how.read_only = read_only;
-    TRY(volume, alloc::Volume::open(runtime, devices, {"a"}, how));
-    options.read_only = read_only;
-    TRY(txns, Transactions::open(*volume, options));
+    how.read_only = options.read_only = read_only;
+    TRY(volume, TestDisks::open({kPath}, how));
+    TRY(transactions, Transactions::open(*volume, options));
     return ok();
   }
-  void reopen() {
-    auto opened = try_open();
-    if (!opened) FAIL(opened.error().message());
-  }
-  void commit() {
-    auto done = txns->commit();
-    if (!done) FAIL(done.error().message());
-  }
+  void reopen() { must(try_open()); }
+  moltfs::test::MemoryDisk& disk() { return devices.disk(kPath); }
+  void commit() { must(transactions->commit()); }
 
   Result<void> put(uint64_t n, const std::string& value) {
-    return txns->write({1}, [&](Txn& txn) -> Result<void> {
-      TRY(tree().prepare(txn, key_of(n), Tree::Intent::put));
-      tree().put(txn, key_of(n), bytes_of(value));
+    return transactions->write({1}, [&](Txn& txn) -> Result<void> {
+      TRY(tree().prepare(txn, test_key(n), Tree::Intent::put));
+      tree().put(txn, test_key(n), bytes_of(value));
       return ok();
     });
   }
   Result<void> erase(uint64_t n) {
-    return txns->write({1, alloc::ReserveClass::reclaiming}, [&](Txn& txn) -> Result<void> {
-      TRY(tree().prepare(txn, key_of(n), Tree::Intent::erase));
-      tree().erase(txn, key_of(n));
+    return transactions->write({1, alloc::ReserveClass::reclaiming}, [&](Txn& txn) -> Result<void> {
+      TRY(tree().prepare(txn, test_key(n), Tree::Intent::erase));
+      tree().erase(txn, test_key(n));
       return ok();
     });
   }
   Result<std::optional<std::string>> get(uint64_t n) {
-    return txns->read([&](Access& access) -> Result<std::optional<std::string>> {
-      TRY(auto found, tree().find(access, key_of(n)));
+    return transactions->read([&](Access& access) -> Result<std::optional<std::string>> {
+      TRY(auto found, tree().find(access, test_key(n)));
       if (!found) return std::nullopt;
       return std::optional(text_of(*found));
     });
   }
-  const Tree& tree() const { return txns->fs_tree(); }
+  const Tree& tree() const { return transactions->fs_tree(); }
 
   using Model = std::map<Key, std::string>;
   Model content() {
-    auto all = txns->read([&](Access& access) -> Result<Model> {
+    auto all = transactions->read([&](Access& access) -> Result<Model> {
       Model found;
       TRY(tree().scan(access, Key::min(), Key::max(), [&](const Item& item) {
         found.emplace(item.key, text_of(item.value));
@@ -118,22 +102,26 @@ class TestVolume {
   };
   /// Looks at every node, as it would be after a commit; all must hold what their parents say.
   Shape shape(TreeId which = TreeId::fs) {
-    const TreeRoot root = txns->root(which);
+    const TreeRoot root = transactions->root(which);
     Shape shape;
     shape.levels = root.level + 1u;
     look_at({which, root.level, root.node, Key::min(), Key::max()}, true, shape);
     return shape;
   }
 
-  RealRuntime runtime;
-  moltfs::test::MemoryDevices devices;
   Transactions::Options options;
   std::unique_ptr<alloc::Volume> volume;
-  std::unique_ptr<Transactions> txns;
+  std::unique_ptr<Transactions> transactions;
+
+ protected:
+  /// For layers above, which make the trees in their own way.
+  struct NotMade {};
+  TestTrees(NotMade, uint64_t size_bytes, Transactions::Options with)
+      : TestDisks({{kPath, size_bytes}}), options(with) {}
 
  private:
   void look_at(const NodeExpectation& expected, bool is_root, Shape& shape) {
-    auto found = txns->node(expected);
+    auto found = transactions->node(expected);
     if (!found) FAIL(found.error().message());
     const Node& node = *found.value();
     REQUIRE(node.level() == expected.level);

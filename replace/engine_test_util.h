@@ -14,9 +14,8 @@
 #include <vector>
 
 #include "alloc/base/checksum.h"
-#include "alloc/volume/volume.h"
+#include "alloc/volume/volume_test_util.h"
 #include "replace/engine.h"
-#include "test/support/memory_device.h"
 
 namespace moltfs::replace::test {
 
@@ -233,22 +232,22 @@ class FakeHost final : public Host {
   std::vector<std::pair<LogicalOffset, AlignedBuffer>> dirty_;
 };
 
-inline constexpr uint64_t MiB = 1 << 20;
+using alloc::test::TestDisks;
+using moltfs::test::kMiB;
+using moltfs::test::must;
 
 /// Devices, and one mount of the toy filesystem at a time.
-class Machine {
+class Machine : public TestDisks {
  public:
-  explicit Machine(std::vector<std::pair<std::string, uint64_t>> disks) {
-    for (const auto& [path, size] : disks) devices.add(path, size);
-  }
+  using TestDisks::TestDisks;
   ~Machine() { power_off(); }
 
-  void make(const std::string& path, uint64_t chunk_size = 4 * MiB) {
+  void make(const std::string& path, uint64_t chunk_size = 4 * kMiB) {
     alloc::Volume::CreateOptions how;
     how.chunk_size = chunk_size;
-    volume = alloc::Volume::create(runtime, devices, {devices.open(path, {}).value()}, how).value();
+    volume = must(create({path}, how));
     bring_up();
-    host->commit().value();
+    must(host->commit());
   }
   /// Errors of Volume::open.
   Result<void> mount(const std::string& path, const std::vector<std::string>& hints = {},
@@ -257,7 +256,7 @@ class Machine {
     how.read_only = read_only;
     how.hints = hints;
     how.abandon_swap = abandon_swap;
-    TRY(volume, alloc::Volume::open(runtime, devices, {path}, how));
+    TRY(volume, open({path}, how));
     bring_up();
     TRY(engine->restore(hints, read_only));
     return ok();
@@ -328,8 +327,6 @@ class Machine {
     return content_is_right();
   }
 
-  RealRuntime runtime;
-  moltfs::test::MemoryDevices devices;
   FakeHost::History history;
   Engine::Options options = quick();
   unsigned workers = 4;
@@ -341,7 +338,7 @@ class Machine {
  private:
   static Engine::Options quick() {
     Engine::Options options;
-    options.window_bytes = MiB;
+    options.window_bytes = kMiB;
     options.windows_in_flight = 3;
     options.commit_interval = std::chrono::milliseconds(2);
     return options;
