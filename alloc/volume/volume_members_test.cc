@@ -12,8 +12,8 @@ using namespace moltfs::alloc::test;
 namespace {
 
 /// A volume of two devices with three commits, closed again.
-struct TwoMembers : Bench {
-  TwoMembers() : Bench({{"mem:a", 64 * MiB}, {"mem:b", 64 * MiB}, {"mem:c", 64 * MiB}}) {
+struct TwoMembers : TestDisks {
+  TwoMembers() : TestDisks({{"mem:a", 64 * kMiB}, {"mem:b", 64 * kMiB}, {"mem:c", 64 * kMiB}}) {
     auto volume = create({"mem:a", "mem:b"}).value();
     for (uint8_t g : {1, 2, 3}) {
       (void)put(*volume, g, Generation(g)).value();
@@ -31,7 +31,7 @@ struct TwoMembers : Bench {
   void go_on(uint64_t last, bool new_chunks = true) {
     auto volume = open({"mem:a"}).value();
     for (uint64_t g = volume->superblock().generation.value + 1; g <= last; ++g) {
-      if (new_chunks) REQUIRE(volume->space().allocate_data(8 * MiB, Generation(g)));
+      if (new_chunks) REQUIRE(volume->space().allocate_data(8 * kMiB, Generation(g)));
       REQUIRE(commit(*volume, g));
     }
   }
@@ -175,7 +175,7 @@ TEST_CASE_METHOD(TwoMembers,
     evil.chunk_table.generation = std::min(evil.chunk_table.generation, evil.generation);
     evil.chunk_table.checksum ^= 1;
     evil.devices[0].path = "mem:c";
-    if (more_devices) evil.devices.push_back({DeviceId(3), Uuid::generate(runtime), 64 * MiB, ""});
+    if (more_devices) evil.devices.push_back({DeviceId(3), Uuid::generate(runtime), 64 * kMiB, ""});
     set_superblock("mem:c", evil);
     const auto opened = open({"mem:c"});
     CHECK(devices.disk("mem:b").same_content(*before));
@@ -194,7 +194,7 @@ TEST_CASE_METHOD(TwoMembers,
 TEST_CASE_METHOD(TwoMembers, "a member must know the devices that the others name") {
   Superblock other = superblock_of("mem:a");
   other.generation = other.generation + 1;
-  other.devices.push_back({DeviceId(3), Uuid::generate(runtime), 64 * MiB, "mem:c"});
+  other.devices.push_back({DeviceId(3), Uuid::generate(runtime), 64 * kMiB, "mem:c"});
   set_superblock("mem:a", other);
   const auto opened = open({"mem:a"});
   REQUIRE(!opened);
@@ -208,7 +208,7 @@ TEST_CASE_METHOD(TwoMembers, "an image that names a device as its successor does
   const Superblock victim = superblock_of("mem:a");
   Superblock evil = victim;
   evil.device = Uuid::generate(runtime);
-  evil.devices[0] = {DeviceId(1), evil.device, 64 * MiB, "mem:c"};
+  evil.devices[0] = {DeviceId(1), evil.device, 64 * kMiB, "mem:c"};
   evil.pending_swap = Superblock::Succession{DeviceId(1), victim.device, "mem:a"};
   evil.log_id = 666;
   evil.generation = Generation(1);
