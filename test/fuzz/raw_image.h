@@ -138,6 +138,9 @@ class RawImage {
   const RawChunkTable& table() const { return table_; }
   const std::map<uint64_t, RawNode>& nodes() const { return nodes_; }
   const std::vector<RawBatch>& log() const { return log_; }
+  /// A node has other bytes than before, at its old place and with its old birth. Only the members
+  /// get them: the target of a replace that goes on keeps what it has.
+  bool changes_nodes() const { return !changed_nodes_.empty(); }
 
  private:
   struct Place {

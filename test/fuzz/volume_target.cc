@@ -99,6 +99,9 @@ class Volume {
     }
     mount_ = std::move(opened).value();
     if (first) ++accepted_inputs;
+    const auto state = mount_->replace().status().state;
+    const bool goes_on = in_progress(state) || state == replace::State::suspended;
+    if (goes_on && !coverage_is_true_) clean_ = false;
     visit(kRootInode, 0);
     if (first) {
       operate();
@@ -107,9 +110,6 @@ class Volume {
     judge(mount_->filesystem().statistics(), "statfs");
     judge(mount_->filesystem().commit(), "commit");
     if (clean_ && mount_->transactions().fatal()) fail("fatal: " + *mount_->transactions().fatal());
-    if (!coverage_is_true_ && mount_->replace().status().state == replace::State::finished) {
-      clean_ = false;
-    }
     judge(mount_->close(), "unmount");
     if (const auto device = mount_->volume().device(mount_->volume().devices().front().devid)) {
       path_ = device->path();
@@ -340,7 +340,8 @@ void fuzz_volume(Choices& choices) {
     for (const RawSuperblock& super : raw.superblocks()) all.push_back(super.replace);
     return all;
   };
-  Volume(image.write(), replaces(image) == replaces(base.raw), choices).run();
+  const bool coverage_is_true = replaces(image) == replaces(base.raw) && !image.changes_nodes();
+  Volume(image.write(), coverage_is_true, choices).run();
 }
 
 }  // namespace moltfs::fuzz
