@@ -19,6 +19,7 @@
 #include <optional>
 
 #include "alloc/base/log.h"
+#include "alloc/base/sanitizer.h"
 #include "test/fuzz/base_images.h"
 #include "test/fuzz/targets.h"
 
@@ -175,10 +176,9 @@ int main(int argc, char** argv) {
   // Sanitizers have handlers of their own; they end with an abort, too (scripts/fuzz).
   for (const int number : {SIGABRT, SIGALRM, SIGPROF}) ::signal(number, fuzz::on_signal);
   if (::signal(SIGSEGV, SIG_DFL) == SIG_DFL) ::signal(SIGSEGV, fuzz::on_signal);
-#if !defined(__SANITIZE_ADDRESS__)
   const rlimit limit{uint64_t{4} << 30, uint64_t{4} << 30};
-  ::setrlimit(RLIMIT_AS, &limit);  // an allocation by a claimed length fails
-#endif
+  // An allocation by a claimed length fails. (AddressSanitizer reserves more, and has its own limit.)
+  if (!kAddressSanitizer) ::setrlimit(RLIMIT_AS, &limit);
   fuzz::run(arguments);
   return 0;
 }
