@@ -2,6 +2,7 @@
 // Requests as the kernel sends them, to a session that is not mounted. Names end with a zero byte
 // and lengths fit the request, as the kernel guarantees; everything else is anything. Requests that
 // are decoded here and not by libfuse may also be too short.
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,12 +25,13 @@ class Kernel {
  public:
   Kernel()
       : fd_(::memfd_create("replies", MFD_CLOEXEC)),
+        others_fd_(::open("/dev/null", O_WRONLY | O_CLOEXEC)),
         context_(mounted_.mount(), 1000),
         buffer_(kMaxWriteBytes) {
     auto session = make_session(context_, "fsname=fuzz");
     if (!session) fail("no session: " + session.error().message());
     session_ = std::move(session).value();
-    if (!redirect(session_.get(), fd_)) fail("libfuse does not take the descriptor");
+    if (!redirect(session_.get(), others_fd_)) fail("libfuse does not take the descriptor");
     context_.deferred.start();
     fuse_init_in in{};
     in.major = 7;
@@ -44,6 +46,7 @@ class Kernel {
     context_.deferred.stop();
     session_.reset();
     ::close(fd_);
+    ::close(others_fd_);
   }
 
   void request(Choices& choices);
@@ -132,7 +135,8 @@ class Kernel {
   void others(Choices& choices);
 
   Mounted mounted_;
-  const int fd_;
+  const int fd_;         // replies of this thread
+  const int others_fd_;  // of the thread of deferred replies
   FuseContext context_;
   Session session_;
   ReceiveBuffer buffer_;
