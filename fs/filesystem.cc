@@ -334,8 +334,7 @@ Result<void> Filesystem::reclaim() {
   return ok();
 }
 
-Result<uint64_t> Filesystem::preallocated_bytes(InodeNumber ino, uint64_t offset,
-                                                uint64_t length) {
+Result<uint64_t> Filesystem::preallocated_bytes(InodeNumber ino, uint64_t offset, uint64_t length) {
   const uint64_t end = offset + length;
   uint64_t bytes = 0;
   TRY(visit_extents(context_, ino, offset, end, [&](const Extent& extent) {

@@ -94,8 +94,8 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   flags.outside_group = flags.kill_suidgid && is_outside_group(req, ino);
   const ConstBytes bytes(reinterpret_cast<const std::byte*>(data), size);
   FuseContext& context = fuse_context_of(req);
-  const auto taken = context.low_space.begin_store({ino, static_cast<uint64_t>(offset), size,
-                                                    fi->writepage != 0, fuse_req_ctx(req)->pid});
+  const auto taken = context.low_space.begin_store(
+      {ino, static_cast<uint64_t>(offset), size, fi->writepage != 0, fuse_req_ctx(req)->pid});
   if (!taken) return reply_error(req, taken.error());
   const auto written =
       context.filesystem.write(InodeNumber(ino), static_cast<uint64_t>(offset), bytes, flags);
