@@ -81,13 +81,6 @@ Result<T> Filesystem::after_attributes(Result<T> changed) {
   return changed;
 }
 
-Result<void> Filesystem::lost_content(std::optional<InodeNumber> ino) {
-  const auto owner = ino ? std::optional(ino->value) : std::nullopt;
-  const auto failure = context_.transactions.volume().take_write_failure(owner);
-  if (failure) return *failure;
-  return ok();
-}
-
 Result<std::unique_ptr<Filesystem>> Filesystem::create(Runtime& runtime, Transactions& transactions,
                                                        const Caller& owner) {
   std::unique_ptr<Filesystem> made(new Filesystem(runtime, transactions, Options{}));
@@ -297,14 +290,17 @@ Result<uint64_t> Filesystem::copy_range(InodeNumber from, uint64_t from_offset, 
       [&] { return copy_content(context_, from, from_offset, to, to_offset, length); });
 }
 
-Result<void> Filesystem::sync(std::optional<InodeNumber> ino) {
+Result<void> Filesystem::sync(std::optional<InodeNumber> ino, OpenFile file) {
   TRY(context_.transactions.sync());
-  return lost_content(ino);
+  auto& failures = context_.transactions.volume().write_failures();
+  const auto lost = ino ? failures.news(ino->value, file) : failures.news_for_all();
+  return lost ? Result<void>(*lost) : ok();
 }
 
 Result<void> Filesystem::commit() {
   TRY(context_.transactions.commit());
-  return lost_content(std::nullopt);
+  const auto lost = context_.transactions.volume().write_failures().news_for_all();
+  return lost ? Result<void>(*lost) : ok();
 }
 
 Result<Statistics> Filesystem::statistics() {

@@ -139,10 +139,11 @@ class Filesystem {
   Result<uint64_t> copy_range(InodeNumber from, uint64_t from_offset, InodeNumber to,
                               uint64_t to_offset, uint64_t length);
   /// Makes everything done so far durable, through the fsync log or by a commit. Concurrent callers
-  /// share one. Error: io_error, once, if content of `ino` (nothing: of any file) was lost since it
-  /// was written; and those of Transactions::sync().
-  Result<void> sync(std::optional<InodeNumber> ino = std::nullopt);
-  /// The same for all files, by a commit.
+  /// share one. Error: io_error, once for each `file`, if content of `ino` was lost since it was
+  /// written (alloc/volume/write_failures.h); and those of Transactions::sync().
+  using OpenFile = alloc::WriteFailures::Moment;
+  Result<void> sync(std::optional<InodeNumber> ino = std::nullopt, OpenFile file = 0);
+  /// The same for all files, by a commit. Error: io_error, once, if content of any file was lost.
   Result<void> commit();
 
   Result<Statistics> statistics();
@@ -180,8 +181,6 @@ class Filesystem {
   /// The same after attributes have changed.
   template <class T>
   Result<T> after_attributes(Result<T> changed);
-  /// The error of a delayed write of `ino` (nothing: of any file), if there was one.
-  Result<void> lost_content(std::optional<InodeNumber> ino);
 
   FilesystemContext context_;
   Reclaimer reclaimer_;

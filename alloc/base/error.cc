@@ -47,6 +47,7 @@ constexpr Row kTable[] = {
     // Device errors: counted for each device; another copy is tried if there is one.
     {Errc::io_error, EIO, "the device reported an input/output error"},
     {Errc::device_gone, ENODEV, "the device is gone"},
+    {Errc::device_full, ENOSPC, "the device has no room behind it"},
     {Errc::device_in_use, EBUSY, "the device is in use"},
     {Errc::device_too_small, ENOSPC, "the device is too small"},
     {Errc::device_read_only, EROFS, "the device is read-only"},

@@ -46,6 +46,7 @@ enum class Errc : uint16_t {
   // Devices
   io_error,           // EIO
   device_gone,        // ENODEV
+  device_full,        // ENOSPC: the host of an image file, or a thin device, has no room
   device_in_use,      // EBUSY
   device_too_small,   // ENOSPC
   device_read_only,   // EROFS

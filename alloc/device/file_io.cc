@@ -99,9 +99,12 @@ int discard(FileDevice& device, uint64_t offset, uint64_t length) {
 }
 
 /// A device has only the errors of a device: ENOSPC of an image file's host must not become the
-/// filesystem's own "no space".
-Errc code_of_device_errno(int err) {
-  return errc_from_errno(err) == Errc::device_gone ? Errc::device_gone : Errc::io_error;
+/// filesystem's own "no space". A flush that fails for lack of room may have lost earlier writes,
+/// so it is an I/O error.
+Errc code_of_device_errno(IoOp op, int err) {
+  const Errc code = errc_from_errno(err);
+  if (code == Errc::no_space && op == IoOp::write) return Errc::device_full;
+  return code == Errc::device_gone ? Errc::device_gone : Errc::io_error;
 }
 
 /// False: the write would take so much memory that the kernel might kill this process.
@@ -153,7 +156,7 @@ int perform(const IoRequest& request) {
 
 void finish(IoRequest& request, int err) {
   if (err != 0) {
-    refuse(request, code_of_device_errno(err), text_of_errno(err));
+    refuse(request, code_of_device_errno(request.op, err), text_of_errno(err));
     return;
   }
   request.result = ok();

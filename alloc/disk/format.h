@@ -36,6 +36,10 @@ inline constexpr uint16_t kLogBatchVersion = 1;
 inline constexpr uint64_t kFeatureFsyncLog = 1;  ///< the volume may have an fsync log
 inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog;
 
+// Compatible features: a program may ignore them.
+/// On a device with the role "replaced": it has blocks that its successor lacks.
+inline constexpr uint64_t kFeatureHasLostBlocks = 1;
+
 inline constexpr size_t kMaxFsPayload = 1024;
 inline constexpr size_t kMaxReplacePayload = 24 * 1024;
 

@@ -98,7 +98,8 @@ void Volume::arm(DeviceId source, std::shared_ptr<Device> target,
   // Before the map is published: a chunk that is made under it must fit both devices.
   space_.set_device_end(
       source, round_down(std::min(device->second->size_bytes(), target->size_bytes()), kBlockSize));
-  drain_buffer();  // what is written before arming need not be duplicated and then copied again
+  // What is written before arming need not be duplicated and then copied again.
+  (void)drain_buffer();
   duplicated_bytes_ = 0;
   const Duplication duplication{source, std::move(target), std::move(rule)};
   mapper_.update([&](const Map& map) {
@@ -136,11 +137,12 @@ void Volume::set_pending_swap(std::optional<Superblock::Succession> swap) {
 }
 
 void Volume::request_swap(DeviceId source, DeviceEntry target,
-                          std::function<void(const SwapOutcome&)> outcome) {
+                          std::function<void(const SwapOutcome&)> outcome, bool keep_source) {
   target.devid = source;
   target.path = recordable_path(target.path);
   std::lock_guard lock(mutex_);
-  swap_request_ = SwapRequest{source, std::move(target), std::move(outcome), std::nullopt};
+  swap_request_ =
+      SwapRequest{source, std::move(target), std::move(outcome), keep_source, std::nullopt};
 }
 
 bool Volume::withdraw_swap() {

@@ -11,8 +11,12 @@
 //   4. fs tells those who wait for the commit.
 //   5. free_removed(): discards the device extents of the removed chunks, then frees them and the
 //      pinned space (space.h S1, S4).
-// A failure on a member in 2 or 3 is fatal: the caller makes the filesystem read-only. A failure on
-// the target goes to the CommitHook only (R8). Step 5 does not fail.
+// A failure on a member in 2 or 3 is fatal: the caller makes the filesystem read-only. The one
+// exception is a write that fails because the device is full (device_full): nothing durable has
+// changed then, and nothing is lost. The caller repeats steps 2 and 3 for the same sealed
+// transaction when there may be room: all nodes are written again, then everything is flushed. (A
+// flush never counts as such a failure: after it, earlier writes may be gone.)
+// A failure on the target goes to the CommitHook only (R8). Step 5 does not fail.
 //
 // Swap (the end of a replace). The engine calls request_swap(). The next commit that is sealed
 // after that call writes a new chunk table, to the target as well, flushes, and then:
@@ -64,6 +68,7 @@
 #include "alloc/space/space.h"
 #include "alloc/volume/volume_swap.h"
 #include "alloc/volume/write_buffer.h"
+#include "alloc/volume/write_failures.h"
 
 namespace moltfs::alloc {
 
@@ -151,12 +156,11 @@ class Volume {
   Result<void> write(const MapGuard& guard, std::span<const LogicalWrite> writes);
   /// The same, but the bytes may stay in the write buffer for a while (write_buffer.h). Hold
   /// `guard` until the writes are recorded in a transaction. `owner` is an inode number: if a write
-  /// fails later, take_write_failure(owner) returns the error.
+  /// fails later, write_failures() tells. Error: device_full, and those of write().
   Result<void> write_buffered(const MapGuard& guard, std::span<const LogicalWrite> writes,
                               uint64_t owner);
-  /// Why a buffered write of `owner` (nothing: of any owner) has failed on a member. Each failure
-  /// is returned once.
-  std::optional<Error> take_write_failure(std::optional<uint64_t> owner);
+  /// Buffered writes that have failed on a member.
+  WriteFailures& write_failures() { return write_failures_; }
   /// Reads one copy. Errors: io_error and the like with devid and offset; bad_chunk_table.
   Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
   /// Reads one copy of each, in parallel.
@@ -172,7 +176,8 @@ class Volume {
 
   // ---- Commit (volume_commit.cc).
   Space::Sealed seal(Generation closing);
-  /// Returns when the commit is durable and on_durable has returned. Nothing is free yet.
+  /// Returns when the commit is durable and on_durable has returned. Nothing is free yet. Errors:
+  /// device_full (call it again later, with the same arguments), else fatal.
   Result<void> finish_commit(const Space::Sealed& sealed, std::vector<std::byte> fs_payload);
   /// Discards what the commit removed, then frees it. Call it once after each finish_commit() that
   /// has succeeded, before the next seal(). A device that fails to discard only keeps old bytes.
@@ -189,7 +194,8 @@ class Volume {
   /// Writes the batches to the members that carry the log, and all buffered writes with them. Then
   /// flushes all members. With `flush_first` it writes the buffered writes and flushes once more
   /// before. False: a buffered write has failed since the volume was opened, so the batches may
-  /// name data that is not on the devices. Errors are those of a member.
+  /// name data that is not on the devices. Errors are those of a member; after device_full the
+  /// chains cannot be continued.
   Result<bool> write_log(std::span<const LogWrite> writes, bool flush_first);
 
   // ---- Replace.
@@ -202,9 +208,11 @@ class Volume {
   void disarm_soon();
   /// Sets `pending_swap` in the superblocks of later commits. Nothing: clears it.
   void set_pending_swap(std::optional<Superblock::Succession> swap);
-  /// See the head of this file. The committer calls `outcome` when the outcome is known.
+  /// See the head of this file. The committer calls `outcome` when the outcome is known. With
+  /// `keep_source`, the source's superblock says that it has blocks which the target lacks: it can
+  /// still be mounted read-only.
   void request_swap(DeviceId source, DeviceEntry target,
-                    std::function<void(const SwapOutcome&)> outcome);
+                    std::function<void(const SwapOutcome&)> outcome, bool keep_source = false);
   /// Withdraws the request. False if there is none, or if a commit has already taken it.
   bool withdraw_swap();
   /// Bytes of mapped writes that went to the target since arm().
@@ -236,12 +244,12 @@ class Volume {
                               std::span<const IoRequest> requests);
   Result<void> repeat_on_target(std::span<const Segment> segments, std::span<IoRequest> requests);
 
-  void drain_buffer();
-  void write_batch(const WriteBuffer::Batch& batch);
+  Result<void> drain_buffer();
+  Result<void> write_batch(const WriteBuffer::Batch& batch);
   Plan plan_batch(const Map& map, const WriteBuffer::Batch& batch) const;
-  void end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
-                 const Result<void>& written);
-  void find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch);
+  Result<void> end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
+                         const Result<void>& written);
+  Result<void> find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch);
 
   void find_log();
   FoundLog read_log_from(Device& device);
@@ -260,6 +268,7 @@ class Volume {
   Space space_;
   SwapWindow window_;
   WriteBuffer buffer_;
+  WriteFailures write_failures_;
   std::atomic<bool> buffered_write_lost_{false};  // since the volume was opened
   std::atomic<uint64_t> duplicated_bytes_{0};
   std::atomic<CommitHook*> hook_{nullptr};
@@ -273,7 +282,6 @@ class Volume {
   std::vector<DeviceEntry> entries_;  // by devid, as the devices are now
   std::optional<Superblock::Succession> pending_swap_;
   std::optional<SwapRequest> swap_request_;
-  std::map<uint64_t, Error> write_failures_;  // of buffered writes, by owner
 };
 
 }  // namespace moltfs::alloc

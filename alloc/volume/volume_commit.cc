@@ -103,7 +103,7 @@ Result<void> Volume::Commit::run() {
 }
 
 Result<void> Volume::Commit::make_durable() {
-  volume_.drain_buffer();
+  TRY(volume_.drain_buffer());
   TRY(write_chunk_table());
   TRY(flush_devices());
   ask_replace();
@@ -303,6 +303,7 @@ void Volume::Commit::retire_source() {
   replaced.device = source_uuid_;
   replaced.devid = swap_->source;
   replaced.successor = successor_;
+  if (swap_->keep_source) replaced.compatible_features |= format::kFeatureHasLostBlocks;
   auto written = write_superblock(volume_.engine_, *source_, replaced);
   if (written) written = volume_.engine_.flush(*source_);
   if (!written) {

@@ -144,23 +144,31 @@ Result<void> Volume::write_buffered(const MapGuard& guard, std::span<const Logic
   for (const LogicalWrite& write : writes) {
     buffer_.displace({write.at, write.bytes.size()});
     while (!buffer_.add(write.at, write.bytes, owner)) {
-      if (const auto batch = buffer_.take()) write_batch(*batch);
+      if (const auto batch = buffer_.take()) {
+        TRY(write_batch(*batch));
+      }
     }
   }
   return ok();
 }
 
 /// Writes everything that is in the buffer, and waits for batches that other tasks are writing.
-/// Failures on a member are kept for take_write_failure().
-void Volume::drain_buffer() {
-  if (const auto batch = buffer_.take()) write_batch(*batch);
-  buffer_.wait_for_taken();
+/// Other failures on a member than device_full are left to write_failures().
+Result<void> Volume::drain_buffer() {
+  for (;;) {
+    while (const auto batch = buffer_.take()) {
+      TRY(write_batch(*batch));
+    }
+    buffer_.wait_for_taken();
+    if (!buffer_.has_put_back()) return ok();
+  }
 }
 
-void Volume::write_batch(const WriteBuffer::Batch& batch) {
+/// Error: device_full; then the batch was put back.
+Result<void> Volume::write_batch(const WriteBuffer::Batch& batch) {
   const MapGuard guard = mapper_.acquire();
   Plan plan = plan_batch(guard.map(), batch);
-  end_batch(guard, batch, run_writes(guard.map(), plan));
+  return end_batch(guard, batch, run_writes(guard.map(), plan));
 }
 
 /// Neighbours go in one request. Writes to a chunk that was removed are dropped.
@@ -188,39 +196,38 @@ Volume::Plan Volume::plan_batch(const Map& map, const WriteBuffer::Batch& batch)
   return plan;
 }
 
-void Volume::end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
-                       const Result<void>& written) {
-  if (!written) find_lost(guard, batch);
+Result<void> Volume::end_batch(const MapGuard& guard, const WriteBuffer::Batch& batch,
+                               const Result<void>& written) {
+  if (!written) {
+    auto searched = find_lost(guard, batch);
+    if (!searched) {
+      buffer_.put_back(batch);
+      return searched;
+    }
+  }
   buffer_.done(batch);
+  return ok();
 }
 
 /// A part of the batch has failed. Repeats each write alone, to find out which owners lost data.
-void Volume::find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch) {
+/// Error: device_full; then nobody has lost anything yet.
+Result<void> Volume::find_lost(const MapGuard& guard, const WriteBuffer::Batch& batch) {
+  std::vector<std::pair<uint64_t, Error>> lost;
   for (const WriteBuffer::Write& write : batch.writes) {
     if (guard.map().chunk_of({write.at, write.bytes.size()}) == nullptr) continue;
     Plan plan;
     auto again = plan.add(guard.map(), {write.at, write.bytes});
     if (again) again = run_writes(guard.map(), plan);
     if (again) continue;
-    log_error("inode {}: {} bytes are lost: {}", write.owner, write.bytes.size(),
-              again.error().message());
+    if (again.error() == Errc::device_full) return again;
+    lost.emplace_back(write.owner, again.error());
+  }
+  for (const auto& [owner, error] : lost) {
+    log_error("inode {}: data is lost: {}", owner, error.message());
     buffered_write_lost_ = true;
-    std::lock_guard lock(mutex_);
-    write_failures_.emplace(write.owner, again.error());
+    write_failures_.add(owner, error);
   }
-}
-
-std::optional<Error> Volume::take_write_failure(std::optional<uint64_t> owner) {
-  std::lock_guard lock(mutex_);
-  const auto found = owner ? write_failures_.find(*owner) : write_failures_.begin();
-  if (found == write_failures_.end()) return std::nullopt;
-  const Error error = found->second;
-  if (owner) {
-    write_failures_.erase(found);
-  } else {
-    write_failures_.clear();
-  }
-  return error;
+  return ok();
 }
 
 // ---- Reading

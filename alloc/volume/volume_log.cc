@@ -99,8 +99,11 @@ Result<void> Volume::flush_members(const Map& map) {
 /// does not matter (L2).
 Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
   if (read_only_) return Error(Errc::read_only);
+  // Batches that were put back are older than the one that is taken below, and are written first.
+  if (flush_first || buffer_.has_put_back()) {
+    TRY(drain_buffer());
+  }
   if (flush_first) {
-    drain_buffer();
     TRY(flush_members(*mapper_.current()));
   }
   const auto batch = buffer_.take();
@@ -122,8 +125,10 @@ Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_firs
   }
   const std::span all(plan.requests.data(), plan.requests.size());
   engine_.run(all);
-  if (batch) end_batch(guard, *batch, judge_writes(map, plan));
+  Result<void> buffered_written = ok();
+  if (batch) buffered_written = end_batch(guard, *batch, judge_writes(map, plan));
   buffer_.wait_for_taken();
+  TRY(std::move(buffered_written));
   for (size_t i = buffered; i < all.size(); ++i) {
     if (!all[i].result) {
       return located(all[i].result.error(), carriers[i - buffered], all[i].offset);

@@ -27,6 +27,7 @@
 #include "alloc/base/uuid.h"
 #include "alloc/device/same_storage.h"
 #include "alloc/disk/chunk_table.h"
+#include "alloc/disk/format.h"
 #include "alloc/disk/log_batch.h"
 #include "alloc/disk/peek.h"
 #include "alloc/disk/volume_settings.h"
@@ -41,6 +42,36 @@ Error about(const std::string& path, const Error& error) {
   const std::string text = error.message();
   if (text.find(path) != std::string::npos) return error;
   return Error(error.code, fmt::format("{}: {}", path, text));
+}
+
+bool has_lost_blocks(const Superblock& superblock) {
+  return (superblock.compatible_features & format::kFeatureHasLostBlocks) != 0;
+}
+
+Error was_replaced(const std::string& path, const Superblock& superblock) {
+  std::string text = fmt::format("{} was replaced by {} ({}) and is no longer part of volume {}",
+                                 path, superblock.successor->uuid.to_string(),
+                                 superblock.successor->path, superblock.volume.to_string());
+  if (has_lost_blocks(superblock)) {
+    text += "; blocks that only it has could not be read: it can be mounted read-only (-o ro)";
+  }
+  return Error(Errc::replaced_device, std::move(text));
+}
+
+/// The superblock of a replaced device with lost blocks, as that of the member that it was. The
+/// commit that swapped wrote everything to this device as well.
+Superblock before_swap(Superblock superblock, const Device& device) {
+  DeviceEntry& entry = superblock.devices.front();
+  entry.uuid = superblock.device;
+  entry.path = recordable_path(device.path());
+  entry.size_bytes = round_down(device.size_bytes(), kBlockSize);
+  superblock.role = DeviceRole::member;
+  superblock.compatible_features &= ~format::kFeatureHasLostBlocks;
+  superblock.replace_payload.clear();
+  superblock.pending_swap.reset();
+  superblock.predecessor.reset();
+  superblock.successor.reset();
+  return superblock;
 }
 
 class Opening {
@@ -135,10 +166,10 @@ Result<void> Opening::offer(const std::string& path) {
                              path, sb.devid.value, sb.volume.to_string()));
   }
   if (sb.role == DeviceRole::replaced) {
-    return Error(
-        Errc::replaced_device,
-        fmt::format("{} was replaced by {} ({}) and is no longer part of volume {}", path,
-                    sb.successor->uuid.to_string(), sb.successor->path, sb.volume.to_string()));
+    if (!has_lost_blocks(sb) || !options_.read_only || sb.devices.size() != 1) {
+      return was_replaced(path, sb);
+    }
+    sb = before_swap(std::move(sb), *device);
   }
   if (!found_.empty() && found_.front().superblock.volume != sb.volume) {
     return Error(Errc::bad_superblock, fmt::format("{} belongs to volume {}, {} to volume {}", path,

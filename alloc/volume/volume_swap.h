@@ -26,6 +26,7 @@ struct SwapRequest {
   DeviceId source;
   DeviceEntry target;
   std::function<void(const SwapOutcome&)> outcome;
+  bool keep_source = false;          ///< the source has blocks that the target lacks
   std::optional<Generation> sealed;  ///< the commit that will carry it out
 };
 

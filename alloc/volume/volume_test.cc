@@ -484,21 +484,39 @@ TEST_CASE(
     bad_place = true;
     REQUIRE(!volume->write_log({}, false).value());
     REQUIRE(holds(*volume, a, 3).value());
-    REQUIRE(!volume->take_write_failure(300));
-    REQUIRE(volume->take_write_failure(400)->code == Errc::io_error);
-    REQUIRE(!volume->take_write_failure(400));
+    REQUIRE(!volume->write_failures().news(300, 0));
+    REQUIRE(volume->write_failures().news(400, 0)->code == Errc::io_error);
+    REQUIRE(!volume->write_failures().news(400, 0));
     bad_place = false;
     REQUIRE(!volume->write_log({}, false).value());
     REQUIRE(commit(*volume, 3));
     bad_place = true;
     bad_offset = 0;
-    REQUIRE(!volume->take_write_failure(std::nullopt));
+    REQUIRE(volume->write_failures().news_for_all());
+    REQUIRE(!volume->write_failures().news_for_all());
+  }
+  SECTION("a device that is full: nothing is lost, the buffer keeps it") {
+    std::atomic<bool> full{true};
+    bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+      if (full && request.op == IoOp::write) return Error(Errc::device_full);
+      return ok();
+    });
+    REQUIRE(commit(*volume, 3).error() == Errc::device_full);
+    REQUIRE(volume->write_log({}, false).error() == Errc::device_full);
+    REQUIRE(!volume->write_failures().news_for_all());
+    REQUIRE(holds(*volume, a, 3).value());
+    REQUIRE(holds(*volume, b, 4).value());
+    full = false;
+    REQUIRE(volume->write_log({}, false).value());
+    REQUIRE(on_device(a, 3));
+    REQUIRE(on_device(b, 4));
+    REQUIRE(!volume->write_failures().news_for_all());
   }
   SECTION("writes to a chunk that was removed are dropped") {
     volume->space().free_data({a, 65536}, Generation(3), Generation(3));
     volume->space().free_data({b, 65536}, Generation(3), Generation(3));
     REQUIRE(commit(*volume, 3));
-    REQUIRE(!volume->take_write_failure(std::nullopt));
+    REQUIRE(!volume->write_failures().news_for_all());
   }
   disks.devices.set_hook(nullptr);
 }

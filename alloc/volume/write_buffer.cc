@@ -46,15 +46,36 @@ bool WriteBuffer::add(LogicalOffset at, ConstBytes bytes, uint64_t owner) {
 
 std::optional<WriteBuffer::Batch> WriteBuffer::take() {
   std::lock_guard lock(mutex_);
-  if (!open_) return std::nullopt;
+  if (!open_ && put_back_.empty()) return std::nullopt;
   Batch batch;
-  batch.number = last_number_;
-  for (const auto& [at, slot] : slots_) {
-    if (slot.memory == open_) batch.writes.push_back({at, slot.bytes, slot.owner});
+  std::shared_ptr<Memory> memory;
+  if (put_back_.empty()) {
+    batch.number = last_number_;
+    memory = std::move(open_);
+    open_.reset();
+  } else {
+    batch.number = put_back_.begin()->first;
+    memory = std::move(put_back_.begin()->second);
+    put_back_.erase(put_back_.begin());
   }
-  taken_.emplace(last_number_, std::move(open_));
-  open_.reset();
+  for (const auto& [at, slot] : slots_) {
+    if (slot.memory == memory) batch.writes.push_back({at, slot.bytes, slot.owner});
+  }
+  taken_.emplace(batch.number, std::move(memory));
   return batch;
+}
+
+void WriteBuffer::put_back(const Batch& batch) {
+  std::lock_guard lock(mutex_);
+  const auto found = taken_.find(batch.number);
+  ASSERT(found != taken_.end());
+  put_back_.insert(taken_.extract(found));
+  changed_->notify_all();
+}
+
+bool WriteBuffer::is_taken(const Slot& slot) const {
+  return std::any_of(taken_.begin(), taken_.end(),
+                     [&](const auto& taken) { return taken.second == slot.memory; });
 }
 
 void WriteBuffer::done(const Batch& batch) {

@@ -18,9 +18,9 @@
 //    armed also goes to the target (R2), and a write that was recorded before is on the source when
 //    arming is done.
 //
-// If a write fails on a member, this is remembered for its owner (an inode), and the owner's next
-// fsync returns the error, as in the kernel's filesystems. The blocks do not match their checksums,
-// so readers never get wrong bytes.
+// If a write fails on a member, this is remembered for its owner (write_failures.h). The blocks do
+// not match their checksums, so readers never get wrong bytes. If a write fails because the device
+// is full, nothing is lost: the batch is put back and taken again later.
 #pragma once
 
 #include <atomic>
@@ -61,8 +61,11 @@ class WriteBuffer {
     uint64_t number = 0;
     std::vector<Write> writes;
   };
-  /// Takes everything that no other caller has taken. Nothing if there is none.
+  /// Takes a batch that was put back, else everything that no other caller has taken. Nothing if
+  /// there is none.
   std::optional<Batch> take();
+  /// The writes of a batch could not be made now. It stays in the buffer.
+  void put_back(const Batch& batch);
   /// The writes of a batch have ended. From now on readers get them from the devices.
   void done(const Batch& batch);
   /// (waits) Waits until all batches that were taken before the call are done.
@@ -79,6 +82,10 @@ class WriteBuffer {
   /// writing there.
   void displace(LogicalRange range);
 
+  bool has_put_back() const {
+    std::lock_guard lock(mutex_);
+    return !put_back_.empty();
+  }
   bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
 
  private:
@@ -95,7 +102,7 @@ class WriteBuffer {
 
   Slots::const_iterator first_overlapping(LogicalOffset at) const;
   void forget(Slots::const_iterator slot, LogicalRange range);
-  bool is_taken(const Slot& slot) const { return slot.memory != open_; }
+  bool is_taken(const Slot& slot) const;
 
   mutable std::mutex mutex_;
   const std::unique_ptr<WaitQueue> changed_;  // notified when a batch is done
@@ -103,8 +110,9 @@ class WriteBuffer {
   // Guarded by mutex_:
   Slots slots_;  // by place; they do not overlap
   std::shared_ptr<Memory> open_;
-  std::map<uint64_t, std::shared_ptr<Memory>> taken_;  // by number
-  uint64_t last_number_ = 0;                           // the number of open_, if there is one
+  std::map<uint64_t, std::shared_ptr<Memory>> taken_;     // by number
+  std::map<uint64_t, std::shared_ptr<Memory>> put_back_;  // by number
+  uint64_t last_number_ = 0;                              // the number of open_, if there is one
 };
 
 }  // namespace moltfs::alloc

@@ -34,8 +34,6 @@
 namespace moltfs::fs::fuse {
 
 inline constexpr double kCacheSeconds = 365.0 * 86400;
-/// The kinds of file handles.
-inline constexpr uint64_t kReader = 0, kWriter = 1;
 
 struct RawRequest;
 /// Operations that fuse_lowlevel_ops lacks (raw.h).
@@ -67,6 +65,18 @@ struct FuseContext {
     return low_space.attributes_may_be_cached(ino) ? kCacheSeconds : 0;
   }
 };
+
+/// The handle of an open file: its number as Filesystem::OpenFile, so that each one is told of
+/// writes that failed later, and whether it was opened for writing. `flags`: those of open(2).
+inline uint64_t new_handle(FuseContext& context, int flags) {
+  return context.volume.write_failures().opened() << 1 | (opens_for_writing(flags) ? 1 : 0);
+}
+inline bool is_writer(uint64_t handle) {
+  return (handle & 1) != 0;
+}
+inline Filesystem::OpenFile open_file_of(uint64_t handle) {
+  return handle >> 1;
+}
 
 inline FuseContext& fuse_context_of(fuse_req_t req) {
   return *static_cast<FuseContext*>(fuse_req_userdata(req));

@@ -23,7 +23,7 @@ void reserve_and_reply(fuse_req_t req, fuse_ino_t ino, LowSpace& low_space) {
 
 /// With a handle for writing it may be a buffered write that asks for space (low_space.h).
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  if (fi != nullptr && fi->fh == kWriter) {
+  if (fi != nullptr && is_writer(fi->fh)) {
     LowSpace& low_space = fuse_context_of(req).low_space;
     if (!low_space.reserve(ino, fuse_req_ctx(req)->pid)) {
       return defer(req, [=, &low_space] { reserve_and_reply(req, ino, low_space); });

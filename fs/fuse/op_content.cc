@@ -33,14 +33,16 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (reads && (flags & O_NOATIME) == 0 && context.filesystem.note_access(InodeNumber(ino))) {
     context.kernel_cache.forget_attributes(ino);
   }
-  fi->fh = opens_for_writing(flags) ? kWriter : kReader;
+  fi->fh = new_handle(context, flags);
   context.write_opens.opened(ino, flags);
   if (opens_for_writing(flags)) context.low_space.opened(ino);
   if (fuse_reply_open(req, fi) != 0) released(context, ino, flags);
 }
 
 void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
-  released(fuse_context_of(req), ino, fi->flags);
+  FuseContext& context = fuse_context_of(req);
+  released(context, ino, fi->flags);
+  context.volume.write_failures().closed(open_file_of(fi->fh));
   fuse_reply_err(req, 0);
 }
 
@@ -106,9 +108,9 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   fuse_reply_write(req, size);
 }
 
-void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+void fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info* fi) {
   FuseContext& context = fuse_context_of(req);
-  const auto synced = context.filesystem.sync(InodeNumber(ino));
+  const auto synced = context.filesystem.sync(InodeNumber(ino), open_file_of(fi->fh));
   if (context.write_opens.take_new_blocks(ino)) context.kernel_cache.forget_blocks(ino);
   reply_done(req, synced);
 }

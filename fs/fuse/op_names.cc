@@ -75,7 +75,7 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   FuseContext& context = fuse_context_of(req);
   fi->keep_cache = 1;
   const int flags = fi->flags;
-  fi->fh = opens_for_writing(flags) ? kWriter : kReader;
+  fi->fh = new_handle(context, flags);
   context.write_opens.opened(made.value().ino.value, flags);
   const fuse_entry_param entry = to_entry(context, made.value());
   if (fuse_reply_create(req, &entry, fi) != 0) {

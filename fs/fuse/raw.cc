@@ -61,7 +61,7 @@ void tmpfile(const RawRequest& request) {
   out.entry.attr_valid = static_cast<uint64_t>(context.attribute_seconds(ino));
   out.entry.attr = to_wire(to_stat(attributes));
   out.open.open_flags = FOPEN_KEEP_CACHE;
-  out.open.fh = opens_for_writing(flags) ? kWriter : kReader;
+  out.open.fh = new_handle(context, flags);
   if (!request.reply(&out, sizeof out)) {
     context.write_opens.released(ino, flags);
     context.filesystem.forget(attributes.ino, 1);

@@ -113,6 +113,41 @@ TEST_CASE("a read-only mount writes nothing") {
   CHECK(machine.devices.disk(kDevice).same_content(*before));
 }
 
+TEST_CASE("each open file is told that data is lost, and a sync takes it from nobody") {
+  Machine machine;
+  Mount::Options options;
+  options.commit_interval = Nanoseconds::zero();
+  auto mount = machine.mount(options);
+  Filesystem& fs = mount->filesystem();
+  const InodeNumber file = must(fs.make(kRootInode, "file", S_IFREG | 0644, 0, kRoot)).ino;
+  const InodeNumber other = must(fs.make(kRootInode, "other", S_IFREG | 0644, 0, kRoot)).ino;
+  AlignedBuffer bytes(8192);
+  must(fs.write(file, 0, bytes.span(), {}));
+  must(fs.commit());
+  auto& opens = mount->volume().write_failures();
+  const auto first = opens.opened(), second = opens.opened(), elsewhere = opens.opened();
+  must(fs.write(file, 0, bytes.span(), {}));  // into the write buffer
+  const auto map = mount->volume().mapper().current();
+  machine.devices.set_hook([&](const alloc::IoRequest& request) -> Result<void> {
+    if (request.op != alloc::IoOp::write) return ok();
+    for (const auto& extent : alloc::device_extents(map->chunks(), DeviceId(1))) {
+      const bool is_data = extent.chunk->kind == alloc::ChunkKind::data;
+      const PhysicalRange range{PhysicalOffset(request.offset), request.length};
+      if (is_data && extent.range.overlaps(range)) return Errc::io_error;
+    }
+    return ok();
+  });
+  CHECK(fs.sync(other, elsewhere));
+  CHECK(code_of(fs.commit()) == Errc::io_error);
+  CHECK(fs.commit());
+  CHECK(code_of(fs.sync(file, first)) == Errc::io_error);
+  CHECK(code_of(fs.sync(file, second)) == Errc::io_error);
+  CHECK(fs.sync(file, first));
+  CHECK(fs.sync(file, opens.opened()));
+  machine.devices.set_hook({});
+  must(mount->close());
+}
+
 TEST_CASE("a failed commit is reported at unmount, and older commits are kept") {
   Machine machine;
   Mount::Options options;

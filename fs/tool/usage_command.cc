@@ -20,6 +20,9 @@ void print_usage_of(const Json& usage) {
     const std::string reason = printable(usage.text("read_only_reason"));
     print("read-only    {}\n", reason.empty() ? "mounted with ro" : reason);
   }
+  if (const std::string why = printable(usage.text("commit_waits_for")); !why.empty()) {
+    print("not durable  {}\n", why);
+  }
   print("devices      {:>12}   outside chunks {}\n", size("device_bytes"),
         size("unallocated_bytes"));
   print("data         {:>12}   used of {} in chunks ({})\n", size("data_used_bytes"),

@@ -112,13 +112,18 @@ Result<Generation> Transactions::commit(bool always) {
   // Changes made before the call are in the running transaction or in the one being committed.
   const bool open_one = always || state_->changed();
   const Generation wanted = open_one ? state_->running : state_->running - 1;
+  const uint64_t attempts_before = attempts_;
   while (durable_ < wanted) {
     if (fatal_) return fatal_error();
     if (committing_) {
       commit_ended_->wait(lock);
+      // One that was begun after the call speaks for this one, too.
+      if (!committing_ && blocked_ && attempts_ != attempts_before)
+        return Error(Errc::device_full, *obstacle_);
       continue;
     }
     committing_ = true;
+    ++attempts_;
     lock.unlock();
     auto done = run_commit();
     lock.lock();
@@ -136,20 +141,40 @@ Result<Generation> Transactions::commit_and_free(bool always) {
   return done;
 }
 
+Result<std::shared_ptr<Transactions::Closed>> Transactions::closed_transaction() {
+  {
+    std::lock_guard lock(mutex_);
+    if (blocked_) return std::move(blocked_);
+  }
+  TRY(auto closed, close());
+  return std::make_shared<Closed>(std::move(closed));
+}
+
+Error Transactions::block(std::shared_ptr<Closed> closed, const Error& error) {
+  std::lock_guard lock(mutex_);
+  const std::string text = fmt::format("the commit of generation {} waits for room: {}",
+                                       closed->sealed.generation.value, error.message());
+  if (!obstacle_) log_error("{}", text);
+  blocked_ = std::move(closed);
+  obstacle_ = text;
+  publish();
+  return Error(Errc::device_full, text);
+}
+
 /// Running out of memory is as fatal as an error of a device: the trees may be half closed.
 Result<void> Transactions::run_commit() try {
-  auto closed = close();
-  if (!closed) {
-    if (closed.error().code == Errc::no_space) return closed.error();
-    return fail(fmt::format("the commit of generation {}", running().value), closed.error());
+  auto taken = closed_transaction();
+  if (!taken) {
+    if (taken.error().code == Errc::no_space) return taken.error();
+    return fail(fmt::format("the commit of generation {}", running().value), taken.error());
   }
-  const TreeState::ClosedNodes& nodes = closed.value().nodes;
-  const Generation generation = closed.value().sealed.generation;
+  std::shared_ptr<Closed> closed = std::move(taken).value();
+  const TreeState::ClosedNodes& nodes = closed->nodes;
+  const Generation generation = closed->sealed.generation;
   auto written = write_nodes(volume_, nodes);
-  if (written) {
-    written = volume_.finish_commit(closed.value().sealed, std::move(closed.value().payload));
-  }
+  if (written) written = volume_.finish_commit(closed->sealed, closed->payload);
   if (!written) {
+    if (written.error() == Errc::device_full) return block(std::move(closed), written.error());
     return fail(fmt::format("the commit of generation {}", generation.value), written.error());
   }
 
@@ -161,13 +186,15 @@ Result<void> Transactions::run_commit() try {
     listen();
     closed_nodes_ = 0;
     for (const auto& [address, node] : nodes) state_->cache.mark_clean(*node);
-    closed.value().nodes.clear();
+    closed->nodes.clear();
     state_->cache.evict();
+    if (obstacle_) log_info("the commit of generation {} has found room", generation.value);
+    obstacle_.reset();
     publish();
     freeing_ = true;
     commit_ended_->notify_all();  // tasks that only need it durable do not wait for the discards
   }
-  volume_.free_removed(closed.value().sealed);
+  volume_.free_removed(closed->sealed);
   std::lock_guard lock(mutex_);
   freeing_ = false;
   return ok();

@@ -36,7 +36,7 @@ Result<void> Transactions::sync() {
       log_ended_->wait(lock);
       continue;
     }
-    if (next_log_ && !next_log_->usable) {
+    if (next_log_ && !next_log_->usable && committing_) {
       commit_ended_->wait(lock);
       continue;
     }
@@ -48,7 +48,7 @@ Result<void> Transactions::sync() {
     log_ended_->notify_all();
     TRY(logged);
     if (logged.value()) continue;
-    if (next_log_) {
+    if (next_log_ && committing_) {
       commit_ended_->wait(lock);  // there will be room in the next chain
       continue;
     }
@@ -64,6 +64,13 @@ Result<bool> Transactions::append_to_log() try {
   TRY(const bool possible, read([&](Access& access) { return compose_batches(access, batches); }));
   if (!possible) return false;
   auto written = volume_.write_log(batches.writes, batches.flush_first);
+  if (!written && written.error() == Errc::device_full) {
+    std::lock_guard lock(mutex_);
+    for (ActiveLog* log : {log_.get(), next_log_.get()}) {
+      if (log != nullptr) log->broken = true;
+    }
+    return false;
+  }
   if (!written) return fail("an fsync", written.error());
   if (!written.value()) return false;
 
@@ -97,7 +104,7 @@ Result<bool> Transactions::compose_batches(Access& access, Batches& batches) {
   std::vector<Part> parts;
   for (ActiveLog* log : {log_.get(), next_log_.get()}) {
     if (log == nullptr) continue;
-    if (log->changed.overflowed()) return false;
+    if (log->broken || log->changed.overflowed()) return false;
     Part part{log, log->chain, {}, {}};
     TRY(auto content, log_content(access, *log, usage));
     part.batch.payload = encode(content);
@@ -133,7 +140,7 @@ std::unique_ptr<ActiveLog> Transactions::begin_log(Generation base,
                                                    LogicalOffset next_logical) const {
   auto chain = volume_.log_on(base);
   if (!chain) return nullptr;
-  return std::unique_ptr<ActiveLog>(new ActiveLog{*chain, next_logical, {}, {}, true});
+  return std::unique_ptr<ActiveLog>(new ActiveLog{*chain, next_logical, {}, {}, true, false});
 }
 
 void Transactions::listen() {

@@ -237,6 +237,29 @@ TEST_CASE("after a torn first batch nothing is replayed, and the next sync is a 
   CHECK(log.transactions->durable() == before + 1);
 }
 
+TEST_CASE("a device that is full when the log is written: the sync fails, and later ones do not") {
+  Log log;
+  REQUIRE(log.put(1, "old"));
+  log.commit();
+  REQUIRE(log.put(1, "one"));
+  log.devices.set_hook([&](const alloc::IoRequest& request) -> Result<void> {
+    if (request.op == alloc::IoOp::write) return Errc::device_full;
+    return ok();
+  });
+  CHECK(log.transactions->sync().error().code == Errc::device_full);
+  CHECK(log.transactions->sync().error().code == Errc::device_full);
+  CHECK(!log.transactions->fatal());
+  log.devices.set_hook({});
+  REQUIRE(log.put(2, "two"));
+  log.sync();
+  REQUIRE(log.put(3, "three"));
+  log.sync();
+  log.crash();
+  CHECK(log.at(1) == "one");
+  CHECK(log.at(2) == "two");
+  CHECK(log.at(3) == "three");
+}
+
 TEST_CASE("a failed write or flush of the log is fatal, and no later sync succeeds") {
   for (const alloc::IoOp op : {alloc::IoOp::write, alloc::IoOp::flush}) {
     Log log;

@@ -72,6 +72,7 @@ struct ActiveLog {
   ChangedKeys changed;
   std::set<LogicalOffset> usage;  ///< chunks whose usage in the chain differs from the trees
   bool usable = true;             ///< false: on a running commit that swaps devices (L3)
+  bool broken = false;            ///< the last batch was not written: nothing may follow it
 };
 
 }  // namespace moltfs::fs

@@ -191,7 +191,7 @@ bool Transactions::wait_for_writer(uint64_t ended_before) {
 
 Result<void> Transactions::reserve(const Budget& budget, Txn& txn) {
   if (options_.read_only) return Error(Errc::read_only);
-  if (!published_.fatal && published_.unwritten_bytes < 2 * dirty_limit_) {
+  if (!published_.fatal && !published_.blocked && published_.unwritten_bytes < 2 * dirty_limit_) {
     const uint64_t count = TreeState::nodes_for(budget.item_changes, published_.tallest);
     auto reserved = volume_.space().reserve_nodes(count, budget.reserve_class, running());
     if (reserved) {
@@ -206,6 +206,10 @@ Result<void> Transactions::reserve(const Budget& budget, Txn& txn) {
 Result<void> Transactions::wait_and_reserve(const Budget& budget, Txn& txn) {
   unsigned commits = 0, waits = 0;
   for (;;) {
+    if (published_.blocked) {
+      auto committed = commit();
+      if (!committed && committed.error() == Errc::device_full) return committed.error();
+    }
     auto room = wait_for_dirty_room();
     if (!room) {
       std::lock_guard lock(mutex_);
@@ -226,6 +230,7 @@ Result<void> Transactions::wait_and_reserve(const Budget& budget, Txn& txn) {
     if (commits < kMaxCommitsForSpace && volume_.space().pinned_bytes() > 0) {
       ++commits;
       auto committed = commit_and_free();
+      if (!committed && committed.error() == Errc::device_full) return committed.error();
       if (!committed && committed.error().code != Errc::no_space) return Error(Errc::read_only);
     } else if (waits++ >= kMaxWaitsForSpace || !wait_for_writer(ended_before)) {
       return reserved.error();
@@ -246,6 +251,7 @@ void Transactions::publish() {
   published_.unwritten_bytes.store(unwritten_bytes(), std::memory_order_release);
   published_.tallest.store(state_->tallest(), std::memory_order_release);
   published_.fatal.store(fatal_.has_value(), std::memory_order_release);
+  published_.blocked.store(blocked_ != nullptr, std::memory_order_release);
 }
 
 // ---- Failure
@@ -274,12 +280,17 @@ Generation Transactions::durable() const {
 
 bool Transactions::has_changes() const {
   std::lock_guard lock(mutex_);
-  return state_->changed();
+  return state_->changed() || obstacle_.has_value();
 }
 
 std::optional<std::string> Transactions::fatal() const {
   std::lock_guard lock(mutex_);
   return fatal_;
+}
+
+std::optional<std::string> Transactions::obstacle() const {
+  std::lock_guard lock(mutex_);
+  return obstacle_;
 }
 
 uint64_t Transactions::dirty_bytes() const {

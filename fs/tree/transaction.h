@@ -22,7 +22,11 @@
 //   3. Volume::finish_commit. Now the commit is durable: waiters wake, its nodes may be evicted.
 //   4. Volume::free_removed discards and frees what the commit removed. After this the space can be
 //      allocated and the next commit can begin.
-// An error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
+// If a device is full in step 2 or 3 (the host of an image file has no room), the commit is
+// *blocked*: obstacle() holds the reason, and the closed transaction stays as it is. The next
+// commit() begins with step 2 for it again. Each write() first calls commit() then, and returns
+// device_full if that fails; reads still work. Nothing that was acknowledged as durable is lost.
+// Any other error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
 // write() returns read_only, and every later commit() returns io_error with that reason, also to
 // callers that were already waiting. This state is permanent; reads still work. no_space in step 1
 // is returned to the caller; nothing has changed then.
@@ -32,7 +36,7 @@
 //
 // sync() makes changes durable through the fsync log (log_content.h, alloc/disk/log_batch.h) if the
 // log can take them, else by a commit. A failed write or flush of the log is as fatal as a failed
-// commit. open() replays the log in memory after a crash; the commit that must follow makes the
+// commit; if a device is full, the chains end and a commit is tried instead. open() replays the log in memory after a crash; the commit that must follow makes the
 // replayed changes durable.
 //
 // The cache holds nodes by address, bounded by Options::cache_bytes. Clean nodes are evicted
@@ -112,7 +116,7 @@ class Transactions {
   /// Makes all changes made before the call durable; returns the generation of the commit that did.
   /// Without changes since the last commit nothing is written, unless `always`: then a commit
   /// begins and ends after the call (one already running does not count). Errors: io_error (fatal),
-  /// read_only, no_space.
+  /// read_only, no_space, device_full.
   Result<Generation> commit(bool always = false);
   /// The same, but returns only when the space that the commit made free can be allocated.
   Result<Generation> commit_and_free(bool always = false);
@@ -123,9 +127,11 @@ class Transactions {
 
   Generation running() const;  ///< takes no lock
   Generation durable() const;
-  bool has_changes() const;  ///< since the last closing
+  bool has_changes() const;  ///< since the last closing, or the commit is blocked
   /// Why the filesystem became read-only; nothing if it did not.
   std::optional<std::string> fatal() const;
+  /// Why the last commit could not be made yet; nothing if none is blocked.
+  std::optional<std::string> obstacle() const;
   uint64_t dirty_bytes() const;  ///< of nodes not written yet
   uint64_t cached_bytes() const;
   /// Called (from any task, no lock held) when the dirty limit is reached, or the fsync log is half
@@ -178,10 +184,14 @@ class Transactions {
   Callback take_pressure_callback();
   /// `what` (a commit, an fsync) has failed on a member: fatal.
   Error fail(const std::string& what, const Error& error);
+  /// The commit of `closed` has failed for lack of room: it is blocked.
+  Error block(std::shared_ptr<Closed> closed, const Error& error);
   Error fatal_error() const { return Error(Errc::io_error, *fatal_); }  // REQUIRES: the lock, fatal
 
   // ---- The commit (commit_trees.cc)
   Result<void> run_commit();
+  /// The transaction that is blocked, or the running one, which is closed now.
+  Result<std::shared_ptr<Closed>> closed_transaction();
   Result<Closed> close();
   Result<size_t> write_usage(Txn& txn);
   Result<void> reserve_for_usage(Txn& txn, size_t records);
@@ -217,7 +227,7 @@ class Transactions {
     std::atomic<uint64_t> running{0};
     std::atomic<uint64_t> unwritten_bytes{0};
     std::atomic<unsigned> tallest{1};
-    std::atomic<bool> fatal{false};
+    std::atomic<bool> fatal{false}, blocked{false};
   };
   Published published_;
 
@@ -226,6 +236,9 @@ class Transactions {
   Generation durable_;
   uint64_t closed_nodes_ = 0;  // of the running commit, not written yet
   std::optional<std::string> fatal_;
+  std::shared_ptr<Closed> blocked_;      // closed; its commit has to be tried again
+  std::optional<std::string> obstacle_;  // why; also while it is being tried again
+  uint64_t attempts_ = 0;                // commits that were begun
   bool committing_ = false;
   bool freeing_ = false;  // the running commit is durable, but free_removed() has not returned
   unsigned writers_ = 0;  // that hold a reservation

@@ -226,6 +226,53 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a device that is full at any write of a commit: nothing is lost, and it goes on") {
+  std::mt19937_64 random(14);
+  bool passed = false;
+  const bool crashes = GENERATE(false, true);
+  for (unsigned full_from = 1; !passed; ++full_from) {
+    REQUIRE(full_from < 200);
+    TestTrees t(64 * kMiB);
+    TestTrees::Model old_state;
+    change_at_random(t, old_state, random, 300);
+    t.commit();
+    TestTrees::Model new_state = old_state;
+    change_at_random(t, new_state, random, 300);
+    std::atomic<unsigned> count{0};
+    const auto is_full = [&](const alloc::IoRequest& r) -> Result<void> {
+      if (r.op != alloc::IoOp::write || ++count < full_from) return ok();
+      return Error(Errc::device_full);
+    };
+    t.devices.set_hook(is_full);
+    auto committed = t.transactions->commit();
+    passed = committed.has_value();
+    if (!passed) {
+      REQUIRE(committed.error() == Errc::device_full);
+      REQUIRE(committed.error().to_errno() == ENOSPC);
+      REQUIRE(!t.transactions->fatal());
+      REQUIRE(t.transactions->obstacle());
+      REQUIRE(t.transactions->has_changes());  // for the commit timer
+      REQUIRE(t.put(1, "x").error() == Errc::device_full);
+      REQUIRE(t.transactions->commit(true).error() == Errc::device_full);
+      REQUIRE(t.content() == new_state);  // reads go on
+    }
+    t.devices.set_hook({});
+    if (crashes) {
+      t.reopen();
+      const auto found = t.content();
+      REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
+    } else {
+      REQUIRE(t.put(1, "there is room"));  // without anybody asking for a commit
+      new_state[key_of(1)] = "there is room";
+      REQUIRE(!t.transactions->obstacle());
+      t.commit();
+      t.reopen();
+      REQUIRE(t.content() == new_state);
+    }
+    t.shape();
+  }
+}
+
 TEST_CASE("changes during a commit belong to the next commit") {
   TestTrees t;
   std::mt19937_64 random(13);
