@@ -34,6 +34,8 @@ int exercise_file(const Settings& settings);
 /// After a crash: what is there must be what some moment since the last fsync allows.
 int verify_file(const Settings& settings);
 int exercise_tree(const Settings& settings);
+/// Any number of processes on the same files.
+int exercise_mixed(const Settings& settings);
 int verify_tree(const Settings& settings);
 
 /// How far an exerciser was. Without a path nothing is kept.
