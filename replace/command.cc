@@ -6,13 +6,15 @@
 
 #include <vector>
 
+#include "alloc/base/json.h"
+
 namespace moltfs::replace {
 
 namespace {
 
 constexpr size_t kMaxCommandBytes = 4096;
 constexpr std::string_view kExpected =
-    "expected: start [--force] SOURCE|DEVID TARGET, resume, cancel or status";
+    "expected: start [--force] SOURCE|DEVID TARGET, resume [--accept-loss], cancel or status";
 
 struct Word {
   std::string text;
@@ -124,6 +126,8 @@ Result<Command> parse_command(std::string_view text) {
   }
   if (verb == "resume") {
     command.verb = Command::Verb::resume;
+    command.accept_loss = words.size() == 2 && !words[1].quoted && words[1].text == "--accept-loss";
+    if (command.accept_loss) return command;
   } else if (verb == "cancel") {
     command.verb = Command::Verb::cancel;
   } else if (verb == "status") {
@@ -131,14 +135,18 @@ Result<Command> parse_command(std::string_view text) {
   } else {
     return bad(fmt::format("unknown command \"{}\"", verb.substr(0, 40)));
   }
-  if (words.size() != 1) return bad(fmt::format("{} takes nothing", verb));
+  if (words.size() != 1) {
+    const bool is_resume = command.verb == Command::Verb::resume;
+    return bad(is_resume ? "resume takes nothing but --accept-loss"
+                         : fmt::format("{} takes nothing", verb));
+  }
   return command;
 }
 
 std::string format_command(const Command& command) {
   switch (command.verb) {
     case Command::Verb::resume:
-      return "resume";
+      return command.accept_loss ? "resume --accept-loss" : "resume";
     case Command::Verb::cancel:
       return "cancel";
     case Command::Verb::status:
@@ -157,7 +165,7 @@ Result<std::string> execute(Engine& engine, const Command& command) {
       outcome = engine.start(command.start);
       break;
     case Command::Verb::resume:
-      outcome = engine.resume();
+      outcome = engine.resume(command.accept_loss);
       break;
     case Command::Verb::cancel:
       outcome = engine.cancel();
@@ -167,6 +175,24 @@ Result<std::string> execute(Engine& engine, const Command& command) {
   }
   TRY(std::move(outcome));
   return to_json(engine.status());
+}
+
+Result<std::string> errors_json(Engine& engine) {
+  constexpr size_t kMaxPlaces = 4096, kMaxBytes = 48 * 1024, kRoomForTheRest = 200;
+  TRY(auto found, engine.unreadable(kMaxPlaces + 1));
+  const uint64_t blocks = engine.status().errors.read_uncorrectable;
+  Json places = Json::list();
+  size_t bytes = kRoomForTheRest, shown = 0;
+  for (const Engine::Unreadable& place : found) {
+    Json one = Json::object({{"where", place.where}, {"bytes", place.bytes}});
+    bytes += one.compact().size() + 1;
+    if (shown == kMaxPlaces || bytes > kMaxBytes) break;
+    places.append(std::move(one));
+    ++shown;
+  }
+  const bool more = shown < found.size();
+  return Json::object({{"blocks", blocks}, {"places", std::move(places)}, {"more", more}})
+      .compact();
 }
 
 }  // namespace moltfs::replace

@@ -31,6 +31,12 @@ std::string refusal(std::string_view text) {
 TEST_CASE("commands are understood") {
   REQUIRE(parsed("status").verb == Command::Verb::status);
   REQUIRE(parsed("resume\n").verb == Command::Verb::resume);
+  REQUIRE(!parsed("resume").accept_loss);
+  REQUIRE(parsed("resume --accept-loss").accept_loss);
+  REQUIRE(format_command(parsed("resume --accept-loss")) == "resume --accept-loss");
+  REQUIRE(!parse_command("resume --accept"));
+  REQUIRE(!parse_command("resume \"--accept-loss\""));
+  REQUIRE(!parse_command("cancel --accept-loss"));
   REQUIRE(parsed("  cancel ").verb == Command::Verb::cancel);
   auto start = parsed("start 1 /dev/loop5");
   REQUIRE(start.verb == Command::Verb::start);

@@ -92,8 +92,8 @@ Result<void> Copier::copy_piece(Window& window, const alloc::Space::FrozenPiece&
   for (const Item& item : items) {
     verify(window, piece, item);
     if (window.result.failure) return *window.result.failure;
+    if (setup_.give_up()) return ok();
   }
-  if (setup_.give_up()) return ok();
   write(window);
   return ok();
 }
@@ -160,6 +160,7 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
     const Bytes bytes = window.at(range);
     bool right = !item.read_failed && host_.matches(block, bytes, first_bad);
     if (!right) {  // read again: the error may have been transient
+      if (setup_.give_up()) return;
       auto read = volume_.engine().read(*setup_.source_device, range.start.value, bytes);
       if (!read && read.error() == Errc::device_gone) {
         window.result.failure = read.error();  // the block is not lost
@@ -173,8 +174,8 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
       ++window.result.read_corrected;
       append_run(window.good, range, 0);
     } else {
-      ++window.result.read_uncorrectable;
-      if (window.result.lost.empty()) window.result.lost = host_.name_of(block);
+      if (window.result.unreadable.empty()) window.result.first_unreadable = host_.name_of(block);
+      window.result.unreadable.push_back(range);
     }
   }
 }

@@ -9,7 +9,7 @@
 //
 // One request reads neighbours, also across small gaps. What cannot be read or does not match its
 // checksum is read again, block by block, and then from the chunk's other copies. What no copy has
-// right is not written to the target; it is counted and named.
+// right is not written to the target; the result says where it is.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,11 @@ struct WindowResult {
   bool done = false;  ///< the target has everything in it now, except what is unreadable
   uint64_t copied_bytes = 0, skipped_bytes = 0;
   uint64_t recopied_bytes = 0;  ///< part of copied_bytes
-  uint64_t read_corrected = 0, read_uncorrectable = 0;
-  std::string lost;                     ///< the owner of the first uncorrectable block
-  std::optional<Error> failure;         ///< not done: could not be listed, or the source is gone
-  std::optional<Error> target_failure;  ///< not done: the target failed
+  uint64_t read_corrected = 0;
+  std::vector<PhysicalRange> unreadable;  ///< blocks and nodes that no copy has right, ascending
+  std::string first_unreadable;           ///< the owner of the first one
+  std::optional<Error> failure;           ///< not done: not listed, or the source is gone
+  std::optional<Error> target_failure;    ///< not done: the target failed
 };
 
 class Copier {

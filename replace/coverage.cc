@@ -115,7 +115,79 @@ PhysicalOffset Coverage::walk_start() const {
 }
 
 bool Coverage::complete(PhysicalOffset end) const {
-  return open() && walk_start() >= end;
+  return open() && walk_start() >= end && !has_unaccepted_holes();
+}
+
+// ---- Holes
+
+uint64_t Coverage::lost_blocks() const {
+  uint64_t blocks = 0;
+  for (const Hole& hole : holes_) blocks += hole.blocks;
+  return blocks;
+}
+
+/// Makes one hole of `first` and the next one. What lies between them becomes a part of it.
+void Coverage::join_holes(size_t first) {
+  Hole& left = holes_[first];
+  const Hole& right = holes_[first + 1];
+  left.range.length = std::max(left.range.end(), right.range.end()) - left.range.start;
+  left.blocks = std::min(left.blocks + right.blocks, left.range.length / kBlockSize);
+  left.accepted = left.accepted && right.accepted;
+  holes_.erase(holes_.begin() + static_cast<ptrdiff_t>(first) + 1);
+}
+
+void Coverage::add_hole(Hole hole) {
+  const auto place =
+      std::upper_bound(holes_.begin(), holes_.end(), hole.range.start,
+                       [](PhysicalOffset at, const Hole& h) { return at < h.range.start; });
+  size_t at = static_cast<size_t>(place - holes_.begin());
+  holes_.insert(place, hole);
+  if (at > 0 && holes_[at - 1].range.end() >= hole.range.start) join_holes(--at);
+  while (at + 1 < holes_.size() && holes_[at].range.end() >= holes_[at + 1].range.start) {
+    join_holes(at);
+  }
+  while (holes_.size() > kMaxHoles) {
+    size_t nearest = 0;
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i + 1 < holes_.size(); ++i) {
+      const uint64_t gap = holes_[i + 1].range.start - holes_[i].range.end();
+      if (gap >= least) continue;
+      least = gap;
+      nearest = i;
+    }
+    join_holes(nearest);
+  }
+}
+
+void Coverage::read_again(PhysicalRange range, std::span<const PhysicalRange> left) {
+  const auto found = std::find_if(holes_.begin(), holes_.end(),
+                                  [&](const Hole& hole) { return hole.range == range; });
+  if (found == holes_.end()) return;  // joined with another one meanwhile
+  const bool accepted = found->accepted;
+  holes_.erase(found);
+  for (const PhysicalRange& block : left) add_hole({block, 1, accepted});
+}
+
+void Coverage::accept_holes(bool accepted) {
+  for (Hole& hole : holes_) hole.accepted = accepted;
+}
+
+bool Coverage::has_unaccepted_holes() const {
+  return std::any_of(holes_.begin(), holes_.end(), [](const Hole& hole) { return !hole.accepted; });
+}
+
+Coverage Coverage::duplicated() const {
+  Coverage all;
+  for (const Interval& interval : intervals_) {
+    if (interval.all) all.intervals_.push_back(interval);
+  }
+  return all;
+}
+
+Coverage Coverage::only_holes() const {
+  Coverage holes;
+  holes.holes_ = holes_;
+  return holes;
 }
 
 void Coverage::encode(ByteWriter& writer) const {
@@ -153,15 +225,51 @@ Result<Coverage> Coverage::decode(ByteReader& reader) {
   return coverage;
 }
 
+void Coverage::encode_holes(ByteWriter& writer) const {
+  ASSERT(holes_.size() <= kMaxHoles);
+  writer.u16(static_cast<uint16_t>(holes_.size()));
+  for (const Hole& hole : holes_) {
+    writer.u64(hole.range.start.value);
+    writer.u64(hole.range.length);
+    writer.u32(static_cast<uint32_t>(std::min<uint64_t>(hole.blocks, UINT32_MAX)));
+    writer.u8(hole.accepted ? 1 : 0);
+  }
+}
+
+Result<void> Coverage::decode_holes(ByteReader& reader) {
+  TRY(auto count, reader.u16());
+  if (count > kMaxHoles) return bad(fmt::format("{} holes are too many", count));
+  PhysicalOffset end;
+  for (unsigned i = 0; i < count; ++i) {
+    TRY(auto start, reader.u64());
+    TRY(auto length, reader.u64());
+    TRY(auto blocks, reader.u32());
+    TRY(auto accepted, reader.u8());
+    if (start % kBlockSize != 0 || length % kBlockSize != 0 || length == 0 ||
+        length > UINT64_MAX - start || blocks == 0 || blocks > length / kBlockSize) {
+      return bad(fmt::format("hole {}: {} bytes at {} with {} blocks", i, length, start, blocks));
+    }
+    if (PhysicalOffset(start) < end) return bad(fmt::format("hole {}: overlaps", i));
+    if (accepted > 1) return bad(fmt::format("hole {}: flag {} is unknown", i, accepted));
+    holes_.push_back({{PhysicalOffset(start), length}, blocks, accepted == 1});
+    end = holes_.back().range.end();
+  }
+  return ok();
+}
+
 std::string Coverage::describe() const {
-  if (intervals_.empty()) return "nothing";
   std::string text;
+  if (intervals_.empty()) text = "nothing";
   for (const Interval& interval : intervals_) {
     if (!text.empty()) text += ", ";
     text += interval.last == kOpenEnd
                 ? fmt::format("[{}, ...): ", interval.first.value)
                 : fmt::format("[{}, {}]: ", interval.first.value, interval.last.value);
     text += interval.all ? "all" : fmt::format("up to {}", interval.up_to.value);
+  }
+  for (const Hole& hole : holes_) {
+    text += fmt::format(", hole of {} at {}: {} blocks{}", hole.range.length,
+                        hole.range.start.value, hole.blocks, hole.accepted ? ", accepted" : "");
   }
   return text;
 }

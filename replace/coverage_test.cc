@@ -2,6 +2,7 @@
 // Tests of Coverage: its life as README.md draws it, random lives against a naive model, decoding.
 #include "replace/coverage.h"
 
+#include <array>
 #include <map>
 #include <random>
 
@@ -157,6 +158,82 @@ TEST_CASE("a thousand suspensions fit, and claim no more than is true") {
   }
   REQUIRE(c.covers(gen(5), at(9999)));
   REQUIRE(c.covers(gen(g - 4), at(9999)));
+}
+
+TEST_CASE("holes keep a target from being complete until their loss is accepted") {
+  Coverage c;
+  c.arm(gen(5));
+  c.cursor_reached(at(1 << 20));
+  REQUIRE(c.complete(at(1 << 20)));
+  c.add_hole({{at(8192), 4096}, 1, false});
+  c.add_hole({{at(65536), 16384}, 1, false});
+  REQUIRE(c.lost_blocks() == 2);
+  REQUIRE(!c.complete(at(1 << 20)));
+  c.accept_holes(true);
+  REQUIRE(c.complete(at(1 << 20)));
+  c.add_hole({{at(4096), 4096}, 1, false});  // a neighbour: one hole, which is not accepted
+  REQUIRE(c.holes().size() == 2);
+  REQUIRE(c.holes()[0].range == PhysicalRange{at(4096), 8192});
+  REQUIRE(!c.complete(at(1 << 20)));
+  const PhysicalRange left{at(8192), 4096};
+  c.read_again(c.holes()[0].range, {&left, 1});
+  REQUIRE(c.holes()[0].range == left);
+  c.read_again(left, {});
+  c.read_again({at(65536), 16384}, {});
+  REQUIRE(c.holes().empty());
+  REQUIRE(c.complete(at(1 << 20)));
+  REQUIRE(c.duplicated().intervals().size() == 1);
+}
+
+TEST_CASE("the number of holes is limited; every block stays in one") {
+  std::mt19937 random(7);
+  Coverage c;
+  std::vector<PhysicalOffset> blocks;
+  for (int i = 0; i < 5000; ++i) {
+    blocks.push_back(at((random() % 1000000) * 4096));
+    c.add_hole({{blocks.back(), 4096}, 1, false});
+    REQUIRE(c.holes().size() <= Coverage::kMaxHoles);
+  }
+  for (size_t i = 1; i < c.holes().size(); ++i) {
+    REQUIRE(c.holes()[i - 1].range.end() < c.holes()[i].range.start);
+  }
+  for (const PhysicalOffset block : blocks) {
+    REQUIRE(std::any_of(c.holes().begin(), c.holes().end(), [&](const Coverage::Hole& hole) {
+      return hole.range.start <= block && block < hole.range.end();
+    }));
+  }
+  ByteWriter writer;
+  c.encode_holes(writer);
+  const auto bytes = writer.take();
+  ByteReader reader(bytes);
+  Coverage read;
+  REQUIRE(read.decode_holes(reader));
+  REQUIRE(read == c);
+}
+
+TEST_CASE("decoding refuses invalid holes") {
+  const auto decode = [](std::vector<std::array<uint64_t, 4>> holes) {
+    ByteWriter writer;
+    writer.u16(static_cast<uint16_t>(holes.size()));
+    for (const auto& [start, length, blocks, accepted] : holes) {
+      writer.u64(start);
+      writer.u64(length);
+      writer.u32(static_cast<uint32_t>(blocks));
+      writer.u8(static_cast<uint8_t>(accepted));
+    }
+    const auto bytes = writer.take();
+    ByteReader reader(bytes);
+    Coverage coverage;
+    return coverage.decode_holes(reader).has_value();
+  };
+  REQUIRE(decode({{4096, 8192, 2, 0}, {16384, 4096, 1, 1}}));
+  REQUIRE(!decode({{4096, 0, 1, 0}}));
+  REQUIRE(!decode({{4097, 4096, 1, 0}}));
+  REQUIRE(!decode({{4096, 4096, 0, 0}}));
+  REQUIRE(!decode({{4096, 4096, 2, 0}}));
+  REQUIRE(!decode({{4096, 4096, 1, 2}}));
+  REQUIRE(!decode({{4096, 8192, 1, 0}, {8192, 4096, 1, 0}}));
+  REQUIRE(!decode({{UINT64_MAX - 4095, 8192, 1, 0}}));
 }
 
 TEST_CASE("decoding refuses invalid tables, and never crashes") {

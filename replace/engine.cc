@@ -134,7 +134,7 @@ Result<void> Engine::start(const StartRequest& request) {
   return ok();
 }
 
-Result<void> Engine::resume() {
+Result<void> Engine::resume(bool accept_loss) {
   {
     Lock lock(mutex_);
     TRY(wait_for_turn(lock));
@@ -147,7 +147,7 @@ Result<void> Engine::resume() {
     cancel_requested_ = false;
     set_activity(Activity::arming);
   }
-  TRY(arm_again());
+  TRY(arm_again(accept_loss));
   begin_copy();
   return ok();
 }

@@ -11,7 +11,8 @@
 //       and nothing that the target has already.
 //   R4  A write of the copier never overwrites newer data.
 //   R5  Nothing durable claims data that the target has not flushed.
-//   R6  At the swap, everything that the committed state reaches is on the target.
+//   R6  At the swap, everything that the committed state reaches is on the target, but for blocks
+//       that could not be read and whose loss the user has accepted.
 //   R7  After a power cut at any request, the volume mounts and the replace continues.
 //   R8  A fault of the target never reaches the user; only the status shows it.
 //
@@ -62,6 +63,9 @@ class Engine final : public alloc::CommitHook {
     /// copier waits for it.
     Nanoseconds commit_interval = std::chrono::seconds(5);
     uint64_t commit_bytes = 16 << 20, max_undurable_bytes = 64 << 20;
+    /// What could not be read is read again after the copy, each time after such a pause.
+    std::vector<Nanoseconds> retry_pauses = {std::chrono::seconds(1), std::chrono::seconds(5),
+                                             std::chrono::seconds(14)};
     /// Which writes are duplicated. None given: all of them. Tests give others.
     std::shared_ptr<const alloc::DuplicationRule> rule;
   };
@@ -89,12 +93,21 @@ class Engine final : public alloc::CommitHook {
   /// device_read_only, foreign_signature, not_found, replace_running, read_only, busy while
   /// unmounting.
   Result<void> start(const StartRequest& request);
-  /// Returns when armed again. Errors: no_replace if none is suspended, read_only, busy, and those
-  /// of finding the target.
-  Result<void> resume();
+  /// Returns when armed again. `accept_loss`: blocks that are known to be unreadable now, and still
+  /// are after one more attempt, do not keep the replace from finishing. Errors: no_replace if none
+  /// is suspended, read_only, busy, and those of finding the target.
+  Result<void> resume(bool accept_loss = false);
   /// Errors: no_replace if none runs or is suspended, read_only, busy, and those of a commit.
   Result<void> cancel();
   Status status() const;
+  /// What the source has (or had) and the target lacks, because it could not be read.
+  struct Unreadable {
+    std::string where;   ///< Host::name_of
+    uint64_t bytes = 0;  ///< from there on; neighbours that were read may be among them
+  };
+  /// (waits) At most `limit` places, by their place on the source. What was deleted or written anew
+  /// since is left out. Errors: those of Host::allocated_in.
+  Result<std::vector<Unreadable>> unreadable(size_t limit);
   /// Waits until no replace is in progress, or until `stop` returns true (asked each 100 ms).
   Status wait(const std::function<bool()>& stop);
 
@@ -109,7 +122,7 @@ class Engine final : public alloc::CommitHook {
   using Lock = std::unique_lock<std::mutex>;
   /// The part of the reason that names a lost block begins with this and comes last, so that the
   /// next mount finds it again.
-  static constexpr std::string_view kLost = "no copy could be read: ";
+  static constexpr std::string_view kLost = "first unreadable block: ";
 
   /// What the engine is doing. One activity at a time; a task claims it under the mutex. (State is
   /// what users and the record see.)
@@ -144,7 +157,7 @@ class Engine final : public alloc::CommitHook {
 
   // ---- engine_arm.cc
   Result<void> arm_new(const StartRequest& request);
-  Result<void> arm_again();
+  Result<void> arm_again(bool accept_loss);
   Result<void> arm_with(Record candidate, std::shared_ptr<alloc::Device> target);
   /// Publishes the map, drains, commits. REQUIRES: ledger_.begin_arming() was called.
   Result<void> arm(const alloc::DeviceEntry& source, std::shared_ptr<alloc::Device> target);
@@ -181,12 +194,23 @@ class Engine final : public alloc::CommitHook {
   unsigned slot_count() const;
   size_t slot_bytes() const;
   asio::awaitable<void> copy_slot(Bytes buffer);
+  void note_unreadable(const WindowResult& result);  // REQUIRES: mutex_
+
+  // ---- engine_retry.cc
+  asio::awaitable<void> retry_unreadable();
+  asio::awaitable<bool> pause_before_retry(Nanoseconds pause);
+  void read_holes_again();
+  bool read_hole_again(Copier& copier, PhysicalRange hole, Bytes buffer);
+  std::vector<PhysicalRange> windows_of(PhysicalRange hole) const;
+  /// Suspends if there are holes whose loss the user has not accepted. True if there are.
+  bool stop_at_holes();
   asio::awaitable<void> commit_cursor(uint64_t walk_number);
   void end_copy();
 
   // ---- engine_finish.cc
   enum class Announced : uint8_t { yes, interrupted, duplication_broke };
   void finish();
+  Result<Generation> commit_patiently();
   Announced announce_swap();
   bool swap();
   void release_source();
@@ -210,7 +234,7 @@ class Engine final : public alloc::CommitHook {
   Ledger ledger_;
   std::vector<std::string> hints_;         // where the target may be, from the mount
   std::shared_ptr<alloc::Device> target_;  // while armed
-  std::string lost_;                       // what `reason` says about the first lost block
+  std::string lost_;                       // what `reason` says about the first unreadable block
   bool duplicating_ = false;               // the volume counts duplicated bytes for us
   uint64_t duplicated_before_ = 0;         // in earlier armings of this replace
   std::optional<alloc::SwapOutcome> swap_outcome_;

@@ -114,7 +114,7 @@ void Engine::fail_start(const Record& candidate, const Error& error, alloc::Devi
 // ---- A suspended replace
 
 /// Activity arming; idle if it fails.
-Result<void> Engine::arm_again() {
+Result<void> Engine::arm_again(bool accept_loss) {
   volume_.disarm();  // a fault before run() leaves the volume armed
   Record candidate;
   {
@@ -122,6 +122,7 @@ Result<void> Engine::arm_again() {
     target_.reset();
     duplicating_ = false;
     candidate = ledger_.record();
+    candidate.coverage.accept_holes(accept_loss);
   }
   Result<void> armed = ok();
   auto target = find_recorded_target(candidate.facts);
@@ -204,15 +205,27 @@ Result<void> Engine::restore(const std::vector<std::string>& hints, bool read_on
   return ok();
 }
 
+/// A record of an older program says how many blocks could not be read, but not where they are.
+/// Then everything is copied again.
+void forget_uncounted_holes(Record& record) {
+  Status& facts = record.facts;
+  const bool goes_on = in_progress(facts.state) || facts.state == State::suspended;
+  if (!goes_on || facts.errors.read_uncorrectable == record.coverage.lost_blocks()) return;
+  record.coverage = record.coverage.duplicated();
+  facts.errors.read_uncorrectable = 0;
+  facts.cursor_left = PhysicalOffset();
+}
+
 /// Makes `record`, which is that of the superblock of generation `durable`, ours.
 void Engine::take_over(Record record, Generation durable) {
   const std::string& reason = record.facts.reason;
   lost_ = reason.substr(std::min(reason.find(kLost), reason.size()));
   if (in_progress(record.facts.state) && swap_has_happened(record)) {
-    record.coverage = Coverage();
+    record.coverage = record.coverage.only_holes();
     record.facts.state = State::finished;
     record.facts.ended = wall_seconds();
   }
+  forget_uncounted_holes(record);
   // The target may lack what the fsync log brought back (alloc/disk/log_batch.h). Those generations
   // become a gap, and the walk begins anew.
   if (record.coverage.open() && volume_.first_generation() > durable + 1) {

@@ -18,6 +18,8 @@ namespace {
 constexpr Nanoseconds kStallPoll = std::chrono::milliseconds(1);
 /// How often a slot that makes room for programs checks whether they have stopped.
 constexpr Nanoseconds kTurnPoll = std::chrono::milliseconds(20);
+/// How long after a commit for which a device had no room.
+constexpr Nanoseconds kFullPoll = std::chrono::milliseconds(200);
 
 }  // namespace
 
@@ -130,6 +132,21 @@ Engine::Step Engine::next_step() {
   return step;
 }
 
+/// The cursor passes a window with unreadable blocks; the same record says that they are holes.
+void Engine::note_unreadable(const WindowResult& result) {
+  if (result.unreadable.empty() || !ledger_.standing()) return;
+  Record& record = ledger_.current();
+  for (const PhysicalRange& block : result.unreadable) {
+    record.coverage.add_hole({block, 1, false});
+  }
+  Status& facts = record.facts;
+  facts.errors.read_uncorrectable = record.coverage.lost_blocks();
+  if (!lost_.empty()) return;
+  lost_ = (std::string(kLost) + result.first_unreadable).substr(0, kMaxReasonBytes);
+  facts.reason = facts.reason.empty() ? lost_ : reason_for(facts.reason);
+  log_error("replace: {}", lost_);
+}
+
 void Engine::window_done(PhysicalRange window, const WindowResult& result) {
   {
     Lock lock(mutex_);
@@ -138,15 +155,10 @@ void Engine::window_done(PhysicalRange window, const WindowResult& result) {
     facts.bytes_skipped += result.skipped_bytes;
     facts.bytes_recopied += std::min(result.recopied_bytes, result.copied_bytes);
     facts.errors.read_corrected += result.read_corrected;
-    facts.errors.read_uncorrectable += result.read_uncorrectable;
     rate_.add(volume_.runtime().now(), result.copied_bytes);
-    if (!result.lost.empty() && lost_.empty()) {
-      lost_ = (std::string(kLost) + result.lost).substr(0, kMaxReasonBytes);
-      facts.reason = facts.reason.empty() ? lost_ : reason_for(facts.reason);
-      log_error("replace: {}", lost_);
-    }
     // A window that was given up stays unfinished, so the cursor never passes it.
     if (result.done) {
+      note_unreadable(result);
       walk_->finished(window, result.copied_bytes + result.skipped_bytes, result.copied_bytes);
       if (ledger_.standing()) facts.cursor_left = walk_->cursor();
     }
@@ -199,6 +211,7 @@ asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
     if (last) slot_memory_ = {};
   }
   if (last) {
+    co_await retry_unreadable();
     auto job = [this] { end_copy(); };
     co_await background_.blocking(std::move(job));
   }
@@ -206,10 +219,15 @@ asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
 
 // ---- Making the cursor durable
 
-/// On a worker. REQUIRES: the caller has set committing_.
+/// On a worker. REQUIRES: the caller has set committing_. If a device is full, the next call tries
+/// again.
 void Engine::commit_now() {
   const auto committed = host_.commit();
-  if (!committed) suspend("a commit failed: " + committed.error().message());
+  if (!committed && committed.error() == Errc::device_full) {
+    volume_.runtime().sleep(kFullPoll);
+  } else if (!committed) {
+    suspend("a commit failed: " + committed.error().message());
+  }
   Lock lock(mutex_);
   committing_ = false;
 }
@@ -249,7 +267,7 @@ void Engine::end_copy() {
       set_activity(Activity::finishing);
     }
   }
-  if (standing) {
+  if (standing && !stop_at_holes()) {
     finish();
   } else {
     finish_suspension();

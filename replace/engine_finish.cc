@@ -39,6 +39,20 @@ void Engine::finish() {
   }
 }
 
+/// Commits. While a device is full, tries again until there is room or the copy has to end.
+Result<Generation> Engine::commit_patiently() {
+  constexpr Nanoseconds kPause = std::chrono::milliseconds(200);
+  for (;;) {
+    auto committed = host_.commit();
+    if (committed || committed.error() != Errc::device_full) return committed;
+    {
+      Lock lock(mutex_);
+      if (must_end()) return committed;
+    }
+    volume_.runtime().sleep(kPause);
+  }
+}
+
 /// Commits that a swap is pending. yes: the swap may be asked for. interrupted: by stop() or
 /// cancel(); the activity is idle.
 Engine::Announced Engine::announce_swap() {
@@ -52,7 +66,7 @@ Engine::Announced Engine::announce_swap() {
     succession = {facts.source.devid, facts.target.uuid, facts.target.path};
   }
   volume_.set_pending_swap(succession);
-  auto committed = host_.commit();
+  auto committed = commit_patiently();
   if (!committed) {
     suspend("the commit before the swap failed: " + committed.error().message());
     return Announced::duplication_broke;
@@ -81,26 +95,29 @@ Engine::Announced Engine::announce_swap() {
 /// Asks for the swap and commits. False: it failed, and duplication is off.
 bool Engine::swap() {
   alloc::DeviceEntry target;
+  bool keep_source = false;
   {
     Lock lock(mutex_);
     target = ledger_.current().facts.target;
+    keep_source = !ledger_.current().coverage.holes().empty();
     swap_outcome_.reset();
   }
-  volume_.request_swap(target.devid, target, [this](const alloc::SwapOutcome& outcome) {
+  const auto on_outcome = [this](const alloc::SwapOutcome& outcome) {
     // Within the commit. The ledger must be closed before the next one, which flushes no target.
     Lock lock(mutex_);
     swap_outcome_ = outcome;
     if (outcome.done) {
       Record last = ledger_.record();
-      last.coverage = Coverage();
+      last.coverage = last.coverage.only_holes();
       last.facts.state = State::finished;
       last.facts.ended = wall_seconds();
       last.facts.bytes_total = last.facts.bytes_copied;
       ledger_.close(std::move(last));
     }
     changed_->notify_all();
-  });
-  auto committed = host_.commit();
+  };
+  volume_.request_swap(target.devid, target, on_outcome, keep_source);
+  auto committed = commit_patiently();
   std::string reason;
   if (volume_.withdraw_swap()) {
     reason = committed ? "no commit carried it out" : committed.error().message();

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 
+#include "alloc/base/checksum.h"
 #include "alloc/disk/superblock.h"
 #include "replace/engine_test_util.h"
 #include "replace/record.h"
@@ -567,81 +568,274 @@ TEST_CASE("mounts without the target, with a wrong one, with it elsewhere") {
   }
 }
 
-TEST_CASE("rot on the source is corrected from the other copy, or named") {
-  Bench m;
-  const auto state = m.host->state();
-  auto map = m.volume->mapper().current();
-  auto rot = [&](LogicalOffset at, unsigned copy) {
-    auto segments = map->for_read({at, kBlockSize}, copy).value();
-    m.devices.disk("mem:a").corrupt(segments[0].offset.value + 100, 8);
-    return segments[0].offset;
-  };
-  SECTION("a node, in its first copy or its second") {
-    rot(state.nodes.begin()->first, GENERATE(0u, 1u));
-    REQUIRE(m.engine->start({"1", "mem:b"}));
-    const Status done = m.wait();
-    REQUIRE(done.state == State::finished);
-    REQUIRE(done.errors.read_corrected == 1);
-    REQUIRE(done.errors.read_uncorrectable == 0);
-    REQUIRE(m.content_is_right());
+namespace {
+
+/// A volume on mem:a, and ways to make parts of it unreadable.
+struct Damage : Bench {
+  Damage() : state(host->state()), map(volume->mapper().current()) {}
+  PhysicalOffset place(LogicalOffset at, unsigned copy = 0) {
+    return map->for_read({at, kBlockSize}, copy).value()[0].offset;
   }
-  SECTION("data without another copy") {
-    const auto at = rot(state.extents.begin()->first, 0);
-    REQUIRE(m.engine->start({"1", "mem:b"}));
-    const Status done = m.wait();
-    REQUIRE(done.state == State::finished);
-    REQUIRE(done.errors.read_uncorrectable == 1);
-    REQUIRE(done.reason.find("/file at 0") != std::string::npos);
-    std::vector<std::byte> block(kBlockSize);
-    m.devices.disk("mem:b").read(at.value, block);
-    REQUIRE(block == std::vector<std::byte>(kBlockSize));  // not written
-    m.host->remove_at(state.extents.begin()->first);
-    REQUIRE(m.content_is_right());
+  PhysicalOffset rot(LogicalOffset at, unsigned copy = 0) {
+    devices.disk("mem:a").corrupt(place(at, copy).value + 100, 8);
+    return place(at, copy);
   }
-  SECTION("what is lost keeps its name when the replace is suspended, and resumed") {
-    rot(state.extents.begin()->first, 0);
-    std::atomic<bool> broken{true};
-    m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
-      const bool late = m.engine && m.engine->status().errors.read_uncorrectable > 0;
-      if (broken && late && is_on(request, "mem:b")) return Error(Errc::io_error);
-      return ok();
-    });
-    REQUIRE(m.engine->start({"1", "mem:b"}));
-    Status status = m.wait();
-    REQUIRE(status.state == State::suspended);
-    REQUIRE(status.reason.find("mem:b failed") != std::string::npos);
-    REQUIRE(status.reason.find("no copy could be read: /file at 0") != std::string::npos);
-    broken = false;
-    if (GENERATE(false, true)) {
-      map.reset();
-      m.unmount();
-      REQUIRE(m.mount("mem:a"));
-    }
-    REQUIRE(m.engine->resume());
-    status = m.wait();
-    REQUIRE(status.state == State::finished);
-    REQUIRE(status.reason == "no copy could be read: /file at 0");
-  }
-  SECTION("reads that fail are tried once more, block by block") {
-    const auto [first, extent] =
-        *std::find_if(state.extents.begin(), state.extents.end(),
-                      [](const auto& e) { return e.second.length >= 4 * kBlockSize; });
-    const uint64_t bad = map->for_read({first + kBlockSize, kBlockSize}, 0).value()[0].offset.value;
-    std::atomic<unsigned> tries{0};
-    m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+  /// Reads of the first block of the first extent fail as long as `bad`.
+  void fail_reads() {
+    const uint64_t at = place(state.extents.begin()->first).value;
+    devices.set_hook([this, at](const IoRequest& request) -> Result<void> {
       const bool hits = is_on(request, "mem:a") && request.op == IoOp::read &&
-                        request.offset <= bad && bad < request.offset + request.length;
-      if (!hits) return ok();
+                        request.offset <= at && at < request.offset + request.length;
+      if (!hits || !bad) return ok();
       ++tries;
       return Error(Errc::io_error);
     });
+  }
+  void mount_again() {
+    map.reset();
+    unmount();
+    REQUIRE(mount("mem:a"));
+  }
+  const FakeHost::State state;
+  std::shared_ptr<const alloc::Map> map;
+  std::atomic<bool> bad{true};
+  std::atomic<unsigned> tries{0};
+};
+
+}  // namespace
+
+TEST_CASE("rot of a node is corrected from the other copy") {
+  Damage m;
+  m.rot(m.state.nodes.begin()->first, GENERATE(0u, 1u));
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  const Status done = m.wait();
+  REQUIRE(done.state == State::finished);
+  REQUIRE(done.errors.read_corrected == 1);
+  REQUIRE(done.errors.read_uncorrectable == 0);
+  REQUIRE(m.engine->unreadable(10).value().empty());
+  REQUIRE(m.content_is_right());
+}
+
+TEST_CASE("an unreadable block stops the replace before the swap, until its loss is accepted") {
+  Damage m;
+  const LogicalOffset extent = m.state.extents.begin()->first;
+  const auto at = m.rot(extent);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  Status status = m.wait();
+  REQUIRE(status.state == State::suspended);
+  REQUIRE(status.errors.read_uncorrectable == 1);
+  REQUIRE(status.reason ==
+          "1 block of the source cannot be read; first unreadable block: /file at 0");
+  auto places = m.engine->unreadable(10).value();
+  REQUIRE(places.size() == 1);
+  REQUIRE(places[0].where == "/file at 0");
+  REQUIRE(places[0].bytes == kBlockSize);
+  REQUIRE(superblock_on(m, "mem:a")->role == alloc::DeviceRole::member);
+  const bool remount = GENERATE(false, true);
+  if (remount) {
+    m.mount_again();
+    REQUIRE(m.engine->status().errors.read_uncorrectable == 1);
+    REQUIRE(m.engine->unreadable(10).value().size() == 1);
+  }
+  REQUIRE(m.engine->resume());
+  REQUIRE(m.wait().state == State::suspended);
+  REQUIRE(m.engine->resume(true));
+  status = m.wait();
+  REQUIRE(status.state == State::finished);
+  REQUIRE(status.errors.read_uncorrectable == 1);
+  REQUIRE(status.reason == "first unreadable block: /file at 0");
+  REQUIRE(m.engine->unreadable(10).value().size() == 1);
+  std::vector<std::byte> block(kBlockSize);
+  m.devices.disk("mem:b").read(at.value, block);
+  REQUIRE(block == std::vector<std::byte>(kBlockSize));  // not written
+  m.host->remove_at(extent);
+  REQUIRE(m.content_is_right());
+  // The source is kept: it can be read, and nothing else.
+  const auto state_at_swap = m.history.rbegin()->second;
+  m.map.reset();
+  m.unmount();
+  auto refused = m.mount("mem:a");
+  REQUIRE(refused.error() == Errc::replaced_device);
+  REQUIRE(mentions(refused.error(), "read-only"));
+  REQUIRE(m.mount("mem:a", {}, true));
+  REQUIRE(m.volume->devices().front().path == "mem:a");
+  REQUIRE(m.engine->status().state == State::none);
+  const auto guard = m.volume->acquire_map();
+  const auto other = std::next(m.state.extents.begin());
+  AlignedBuffer bytes(kBlockSize);
+  REQUIRE(m.volume->read(guard, other->first, bytes.span(), 0));
+  REQUIRE(checksum_of(bytes.span()) == other->second.checksums[0]);
+}
+
+TEST_CASE("a source with lost blocks is no target without --force") {
+  Damage m;
+  m.rot(m.state.extents.begin()->first);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  REQUIRE(m.wait().state == State::suspended);
+  REQUIRE(m.engine->resume(true));
+  REQUIRE(m.wait().state == State::finished);
+  m.host->remove_at(m.state.extents.begin()->first);
+  m.map.reset();
+  auto back = m.engine->start({"1", "mem:a"});
+  REQUIRE(back.error() == Errc::foreign_signature);
+  REQUIRE(mentions(back.error(), "no other device has"));
+  REQUIRE(m.engine->start({"1", "mem:a", true}));
+  REQUIRE(m.wait().state == State::finished);
+}
+
+TEST_CASE("what cannot be read for a while is read again") {
+  Damage m;
+  m.fail_reads();
+  SECTION("in one of the passes after the copy") {
+    m.options.retry_pauses = {std::chrono::milliseconds(1), std::chrono::milliseconds(40)};
+    m.engine.reset();
+    m.engine = std::make_unique<Engine>(*m.volume, *m.host, *m.background, m.options);
     REQUIRE(m.engine->start({"1", "mem:b"}));
-    const Status done = m.wait();
-    REQUIRE(done.state == State::finished);
-    REQUIRE(done.errors.read_uncorrectable == 1);
-    REQUIRE(tries == 2);
-    m.host->remove_at(first);
-    REQUIRE(m.content_is_right());
+    while (m.tries < 3) std::this_thread::sleep_for(std::chrono::microseconds(100));
+    m.bad = false;
+  }
+  SECTION("when the replace is resumed") {
+    REQUIRE(m.engine->start({"1", "mem:b"}));
+    REQUIRE(m.wait().state == State::suspended);
+    REQUIRE(m.tries == 6);  // the copy and two passes, each with the whole run and the block alone
+    m.bad = false;
+    if (GENERATE(false, true)) m.mount_again();
+    for (int i = 0; i < 20; ++i) m.host->write(64 * 1024, m.random).value();
+    REQUIRE(m.engine->resume());
+  }
+  const Status done = m.wait();
+  INFO(done.reason);
+  REQUIRE(done.state == State::finished);
+  REQUIRE(done.errors.read_uncorrectable == 0);
+  REQUIRE(done.reason.empty());
+  REQUIRE(superblock_on(m, "mem:a")->compatible_features == 0);
+  REQUIRE(m.content_is_right());
+  m.map.reset();
+  REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
+}
+
+TEST_CASE("what cannot be read and is deleted is not missed") {
+  Damage m;
+  m.rot(m.state.extents.begin()->first);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  REQUIRE(m.wait().state == State::suspended);
+  m.host->remove_at(m.state.extents.begin()->first);
+  REQUIRE(m.engine->unreadable(10).value().empty());
+  REQUIRE(m.engine->resume());
+  const Status done = m.wait();
+  REQUIRE(done.state == State::finished);
+  REQUIRE(done.errors.read_uncorrectable == 0);
+  m.map.reset();
+  REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
+}
+
+TEST_CASE("a node that no copy has is unreadable, too") {
+  Damage m;
+  m.rot(m.state.nodes.begin()->first, 0);
+  m.rot(m.state.nodes.begin()->first, 1);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  const Status status = m.wait();
+  REQUIRE(status.state == State::suspended);
+  REQUIRE(status.errors.read_uncorrectable == 2);
+  const auto places = m.engine->unreadable(10).value();
+  REQUIRE(places.size() == 2);
+  REQUIRE(places[0].where == "a node");
+  REQUIRE(m.engine->cancel());
+  REQUIRE(m.engine->status().state == State::cancelled);
+}
+
+TEST_CASE(
+    "a crash after unreadable blocks were met: the cursor has passed them, they are not lost") {
+  Damage m;
+  m.engine.reset();
+  m.options.commit_bytes = MiB;
+  m.engine = std::make_unique<Engine>(*m.volume, *m.host, *m.background, m.options);
+  m.fail_reads();
+  Gate gate;
+  std::atomic<int> listed{0};
+  m.host->on_list = [&](LogicalRange) {
+    if (++listed > 6) gate.pass();
+  };
+  gate.close();
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  gate.await(1);
+  while (m.engine->status().errors.read_uncorrectable == 0) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  m.host->commit().value();
+  REQUIRE(m.engine->status().cursor_left > m.place(m.state.extents.begin()->first));
+  m.devices.set_hook([](const IoRequest&) -> Result<void> { return Error(Errc::device_gone); });
+  gate.open();
+  m.map.reset();
+  m.power_off();
+  REQUIRE(m.mount("mem:a"));  // the source is healthy again
+  REQUIRE(m.engine->status().errors.read_uncorrectable == 1);
+  m.engine->run();
+  const Status done = m.wait();
+  REQUIRE(done.state == State::finished);
+  REQUIRE(done.errors.read_uncorrectable == 0);
+  REQUIRE(m.target_alone_is_right("mem:a", "mem:b"));
+}
+
+TEST_CASE("a block that becomes unreadable after others were accepted stops the replace again") {
+  Damage m;
+  m.rot(m.state.extents.begin()->first);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  REQUIRE(m.wait().state == State::suspended);
+  // Written while nothing is duplicated, so the next walk reads it.
+  const LogicalOffset late = m.host->write(kBlockSize, m.random).value();
+  m.host->commit().value();
+  m.map = m.volume->mapper().current();
+  m.rot(late);
+  REQUIRE(m.engine->resume(true));
+  Status status = m.wait();
+  REQUIRE(status.state == State::suspended);
+  REQUIRE(status.errors.read_uncorrectable == 2);
+  REQUIRE(m.engine->resume(true));
+  REQUIRE(m.wait().state == State::finished);
+}
+
+TEST_CASE("unreadable blocks keep their name when the target fails, too") {
+  Damage m;
+  m.rot(m.state.extents.begin()->first);
+  std::atomic<bool> broken{true};
+  m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    const bool late = m.engine && m.engine->status().errors.read_uncorrectable > 0;
+    if (broken && late && is_on(request, "mem:b")) return Error(Errc::io_error);
+    return ok();
+  });
+  m.host->on_list = [&](LogicalRange) {};
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  Status status = m.wait();
+  REQUIRE(status.state == State::suspended);
+  REQUIRE(status.reason.find("mem:b failed") != std::string::npos);
+  REQUIRE(status.reason.find("first unreadable block: /file at 0") != std::string::npos);
+  broken = false;
+  if (GENERATE(false, true)) m.mount_again();
+  REQUIRE(m.engine->resume());
+  REQUIRE(m.wait().state == State::suspended);
+  REQUIRE(m.engine->resume(true));
+  status = m.wait();
+  REQUIRE(status.state == State::finished);
+  REQUIRE(status.reason == "first unreadable block: /file at 0");
+}
+
+TEST_CASE("a cancel ends the pause before unreadable blocks are read again") {
+  Damage m;
+  m.rot(m.state.extents.begin()->first);
+  m.options.retry_pauses = {std::chrono::seconds(600)};
+  m.engine.reset();
+  m.engine = std::make_unique<Engine>(*m.volume, *m.host, *m.background, m.options);
+  REQUIRE(m.engine->start({"1", "mem:b"}));
+  while (m.engine->status().errors.read_uncorrectable == 0) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  if (GENERATE(false, true)) {
+    REQUIRE(m.engine->cancel());
+    REQUIRE(m.engine->status().state == State::cancelled);
+  } else {
+    m.mount_again();
+    REQUIRE(m.engine->status().state == State::copying);
   }
 }
 

@@ -341,6 +341,7 @@ class Machine : public TestDisks {
     options.window_bytes = kMiB;
     options.windows_in_flight = 3;
     options.commit_interval = std::chrono::milliseconds(2);
+    options.retry_pauses = {std::chrono::milliseconds(1), std::chrono::milliseconds(2)};
     return options;
   }
   void bring_up() {

@@ -80,6 +80,7 @@ bool Ledger::fault() {
     case Phase::armed:
       record_.coverage = durable_;
       record_.coverage.disarm(durable_generation_);
+      record_.facts.errors.read_uncorrectable = record_.coverage.lost_blocks();
       record_.facts.state = State::suspended;
       phase_ = Phase::off;
       return true;

@@ -122,7 +122,8 @@ std::vector<std::byte> encode(const Record& record) {
   if (record.facts.state == State::none) return {};
   const Status& facts = record.facts;
   ByteWriter writer;
-  writer.u16(kRecordVersion);
+  const bool has_holes = !record.coverage.holes().empty();
+  writer.u16(has_holes ? kRecordVersionWithHoles : kRecordVersion);
   writer.u8(static_cast<uint8_t>(facts.state));
   writer.u8(0);
   write_device(writer, facts.source);
@@ -132,6 +133,7 @@ std::vector<std::byte> encode(const Record& record) {
   for_each_number(record, [&](uint64_t number) { writer.u64(number); });
   writer.string(std::string_view(facts.reason).substr(0, kMaxReasonBytes));
   record.coverage.encode(writer);
+  if (has_holes) record.coverage.encode_holes(writer);
   ASSERT(writer.size() <= alloc::format::kMaxReplacePayload);
   return writer.take();
 }
@@ -141,7 +143,7 @@ Result<Record> decode_record(ConstBytes payload) {
   if (payload.empty()) return record;
   ByteReader reader(payload);
   TRY(auto version, reader.u16());
-  if (version != kRecordVersion) {
+  if (version != kRecordVersion && version != kRecordVersionWithHoles) {
     return Error(Errc::unsupported_feature,
                  fmt::format("replace record: version {} is unknown", version));
   }
@@ -168,6 +170,9 @@ Result<Record> decode_record(ConstBytes payload) {
   TRY(std::move(numbers));
   TRY(facts.reason, reader.string());
   TRY(record.coverage, Coverage::decode(reader));
+  if (version == kRecordVersionWithHoles) {
+    TRY(record.coverage.decode_holes(reader));
+  }
   if (!reader.at_end()) return bad_record(fmt::format("{} bytes too many", reader.left()));
   TRY(validate(record));
   return record;

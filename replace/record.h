@@ -14,7 +14,8 @@
 
 namespace moltfs::replace {
 
-inline constexpr uint16_t kRecordVersion = 1;
+/// Version 2 has the holes at its end. A record without holes is written as version 1.
+inline constexpr uint16_t kRecordVersion = 1, kRecordVersionWithHoles = 2;
 inline constexpr size_t kMaxReasonBytes = 1024;
 
 struct Record {

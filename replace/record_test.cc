@@ -50,6 +50,15 @@ TEST_CASE("a record reads back as it was written") {
   REQUIRE(describe(Record()).find("none") != std::string::npos);
 }
 
+TEST_CASE("a record has version 2 if and only if there are holes") {
+  Record record = full_record();
+  REQUIRE(encode(record)[0] == std::byte{1});
+  record.coverage.add_hole({{PhysicalOffset(8192), 4096}, 1, true});
+  REQUIRE(encode(record)[0] == std::byte{2});
+  REQUIRE(decode_record(encode(record)).value() == record);
+  REQUIRE(describe(record).find("hole of 4096 at 8192") != std::string::npos);
+}
+
 TEST_CASE("the largest record fits into the superblock") {
   Record record = full_record();
   record.facts.source.path = std::string(5000, 'x');  // is not recorded
@@ -60,6 +69,9 @@ TEST_CASE("the largest record fits into the superblock") {
     record.coverage.arm(Generation(g));
     record.coverage.cursor_reached(PhysicalOffset(g % 7 + 1));
     record.coverage.disarm(Generation(g + 1));
+  }
+  for (uint64_t i = 0; i < 2 * Coverage::kMaxHoles; ++i) {
+    record.coverage.add_hole({{PhysicalOffset(i * 65536), 4096}, 1, false});
   }
   const auto bytes = encode(record);
   REQUIRE(bytes.size() <= alloc::format::kMaxReplacePayload);

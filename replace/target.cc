@@ -12,6 +12,7 @@
 #include "alloc/base/uuid.h"
 #include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
+#include "alloc/disk/format.h"
 #include "alloc/disk/peek.h"
 #include "alloc/disk/volume_settings.h"
 
@@ -91,7 +92,13 @@ Result<std::string> moltfs_on(Volume& volume, Device& device) {
                                                     : fmt::format("\"{}\"", superblock.label);
   switch (superblock.role) {
     case DeviceRole::replaced:
-      return std::string();
+      if ((superblock.compatible_features & alloc::format::kFeatureHasLostBlocks) == 0) {
+        return std::string();
+      }
+      return fmt::format(
+          "the old device of a replace of moltfs volume {}, with blocks that could "
+          "not be read from it and that no other device has",
+          name);
     case DeviceRole::target:
       return fmt::format("the unfinished target of a replace of moltfs volume {}", name);
     case DeviceRole::member:
@@ -128,6 +135,7 @@ Superblock target_superblock(const Volume& volume, const DeviceEntry& target) {
   superblock.pending_swap.reset();
   superblock.predecessor.reset();
   superblock.successor.reset();
+  superblock.compatible_features &= ~alloc::format::kFeatureHasLostBlocks;
   return superblock;
 }
 

@@ -88,6 +88,13 @@ Result<void> set_commit(const Given& given, MountRequest& request) {
   return ok();
 }
 
+Result<void> set_reread(const Given& given, MountRequest& request) {
+  TRY(const auto seconds, number_of(given.word, given.value, 0, 3600));
+  const Nanoseconds all = std::chrono::seconds(seconds);
+  request.mount.replace.retry_pauses = {all / 20, all / 4, all - all / 20 - all / 4};
+  return ok();
+}
+
 Result<void> add_device(const Given& given, MountRequest& request) {
   if (given.value.empty()) return bad_value(given.word, "device=PATH");
   request.mount.device_hints.push_back(absolute_path(std::string(given.value)));
@@ -180,6 +187,10 @@ const std::vector<Row>& rows() {
        "(by its cgroups, for instance), at most 256M."},
       {{{"commit", value, set_commit, "SECONDS"}},
        "Time between commits, from 1 to 3600. Default 5."},
+      {{{"reread", value, set_reread, "SECONDS"}},
+       "For how long a replace reads unreadable blocks of the source again, in three passes, "
+       "before "
+       "it stops. From 0 to 3600. Default 20."},
       {{{"device", value, add_device, "PATH"}},
        "Where a device of the volume or the target of a replace is now. May be given more than "
        "once."},

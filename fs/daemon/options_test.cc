@@ -40,7 +40,7 @@ TEST_CASE("options of moltfs are stored in the request") {
   const MountRequest r = parsed(
       "cache=64M,commit=30,threads=4,readahead=2M,idlepoll=off,device=/dev/sdb,device=/dev/"
       "sdc,abandon-replace,"
-      "foreground,noatime");
+      "foreground,noatime,reread=40");
   CHECK(r.mount.cache_bytes == 64u << 20);
   CHECK(r.mount.commit_interval == std::chrono::seconds(30));
   CHECK(r.threads == 4);
@@ -48,6 +48,9 @@ TEST_CASE("options of moltfs are stored in the request") {
   CHECK(r.readahead_bytes == 2u << 20);
   CHECK(r.mount.device_hints == std::vector<std::string>{"/dev/sdb", "/dev/sdc"});
   CHECK(r.mount.abandon_swap);
+  CHECK(r.mount.replace.retry_pauses == std::vector<Nanoseconds>{std::chrono::seconds(2),
+                                                                 std::chrono::seconds(10),
+                                                                 std::chrono::seconds(28)});
   CHECK(r.foreground);
   CHECK(r.mount.policy.atime == Policy::Atime::never);
 }
@@ -56,6 +59,7 @@ TEST_CASE("defaults apply where no option is given") {
   const MountRequest r = parsed("");
   CHECK(r.mount.cache_bytes == 256u << 20);
   CHECK(r.mount.commit_interval == std::chrono::seconds(5));
+  CHECK(parsed("reread=20").mount.replace.retry_pauses == r.mount.replace.retry_pauses);
   CHECK_FALSE(r.mount.read_only);
   CHECK(r.kernel_options.empty());
   CHECK_FALSE(r.nofail);

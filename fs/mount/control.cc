@@ -23,6 +23,7 @@ const std::vector<Control::Endpoint>& Control::endpoints() {
       {Topic::usage, "usage", true, false},     {Topic::devices, "devices", true, false},
       {Topic::label, "label", true, true},      {Topic::sync, "sync", false, true},
       {Topic::pid, "pid", true, false},         {Topic::options, "options", true, true},
+      {Topic::errors, "errors", false, false},
   };
   return all;
 }
@@ -57,6 +58,8 @@ Result<std::string> Control::get(Topic topic, uint32_t uid) {
       return process_identity();
     case Topic::options:
       return to_words(mount_.filesystem().policy());
+    case Topic::errors:
+      return replace::errors_json(mount_.replace());
   }
   return Errc::no_attribute;
 }
@@ -111,6 +114,10 @@ Result<void> Control::set_options(std::string_view text) {
     text.remove_prefix(std::min(text.size(), word.size() + 1));
   }
   mount_.filesystem().set_policy(policy);
+  // A commit that found no room on a device is tried again by a remount.
+  if (mount_.transactions().obstacle()) {
+    TRY(mount_.transactions().commit());
+  }
   return ok();
 }
 
@@ -128,6 +135,7 @@ std::string usage_json(Mount& mount) {
       {"generation", mount.transactions().durable().value},
       {"read_only", mount.volume().read_only() || fatal.has_value()},
       {"read_only_reason", fatal},
+      {"commit_waits_for", mount.transactions().obstacle()},
       {"total_bytes", files.total_bytes},
       {"free_bytes", files.free_bytes},
       {"available_bytes", files.available_bytes},

@@ -6,6 +6,7 @@
 //   xattr of the root     file              get                              set
 //   --------------------  ----------------  -------------------------------  ----------------------
 //   user.moltfs.replace   .moltfs/replace   status of the replace, JSON      replace/command.h
+//   user.moltfs.errors    .moltfs/errors    what could not be read, JSON     -
 //   user.moltfs.message   .moltfs/message   see below                        -
 //   user.moltfs.usage     .moltfs/usage     use of space, JSON               -
 //   user.moltfs.devices   .moltfs/devices   devices of the volume, JSON      -
@@ -40,7 +41,17 @@ inline constexpr std::string_view kControlPrefix = "user.moltfs.";
 
 class Control {
  public:
-  enum class Topic : uint8_t { replace, message, usage, devices, label, sync, pid, options };
+  enum class Topic : uint8_t {
+    replace,
+    message,
+    usage,
+    devices,
+    label,
+    sync,
+    pid,
+    options,
+    errors
+  };
   /// One line of the table above.
   struct Endpoint {
     Topic topic;
@@ -75,7 +86,7 @@ class Control {
 };
 
 /// One JSON object and a newline. "read_only_reason" is null unless an error made the volume
-/// read-only. Sizes are in bytes; "available_bytes" is free for programs now, "pinned_bytes" after
+/// read-only, "commit_waits_for" unless the last commit found no room on a device. Sizes are in bytes; "available_bytes" is free for programs now, "pinned_bytes" after
 /// the next commit.
 std::string usage_json(Mount& mount);
 /// One JSON object and a newline. Each element of "devices" has counters since the mount, unless

@@ -170,13 +170,35 @@ int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   return kExitOk;
 }
 
+/// Lists what could not be read. Exit code 3 if there is anything.
+int show_errors(const std::string& mountpoint, bool as_json) {
+  const auto client = daemon::Client::open(mountpoint);
+  if (!client) return fail(kReplace, client.error());
+  if (as_json) {
+    const auto text = client.value().get("errors");
+    if (!text) return fail(kReplace, text.error());
+    fmt::print("{}\n", text.value());
+    return kExitOk;
+  }
+  const auto errors = client.value().get_json("errors");
+  if (!errors) return fail(kReplace, errors.error());
+  const uint64_t blocks = errors.value().number("blocks");
+  if (blocks == 0) return kExitOk;
+  fmt::print("{} block{} of the source could not be read\n", blocks, blocks == 1 ? "" : "s");
+  for (const Json& place : errors.value().elements("places")) {
+    fmt::print("{}, {} bytes\n", printable(place.text("where")), place.number("bytes"));
+  }
+  if (errors.value().flag("more")) fmt::print("... and more\n");
+  return kExitErrorsFound;
+}
+
 }  // namespace
 
 int replace_command(int argc, char** argv) {
   CommandLine app("Replaces a device by another one while the filesystem is in use.",
                   "moltfs replace");
   std::string source, target, mountpoint;
-  bool force = false, wait = false, watch = false, as_json = false;
+  bool force = false, wait = false, watch = false, as_json = false, accept_loss = false;
 
   CommandLine& start =
       app.add_subcommand("start", "start a replace; returns when writes go to both devices");
@@ -190,13 +212,18 @@ int replace_command(int argc, char** argv) {
   status.add_flag("--json", as_json, "one JSON object");
   CommandLine& resume = app.add_subcommand("resume", "continue a suspended replace");
   resume.add_flag("--wait", wait, "return when the replace has ended");
+  resume.add_flag("--accept-loss", accept_loss,
+                  "finish without the blocks of the source that cannot be read");
+  CommandLine& errors = app.add_subcommand("errors", "list what could not be read from the source");
+  errors.add_flag("--json", as_json, "one JSON object");
   CommandLine& cancel =
       app.add_subcommand("cancel", "end the replace: the source stays, the target is free");
-  for (CommandLine* verb : {&start, &status, &resume, &cancel}) {
+  for (CommandLine* verb : {&start, &status, &resume, &errors, &cancel}) {
     verb->add_option("MOUNTPOINT", mountpoint).required();
   }
   return app.run(argc, argv, [&] {
     if (status.parsed()) return show_status(mountpoint, watch, as_json);
+    if (errors.parsed()) return show_errors(mountpoint, as_json);
     replace::Command command;
     if (start.parsed()) {
       command.verb = replace::Command::Verb::start;
@@ -204,6 +231,7 @@ int replace_command(int argc, char** argv) {
     } else {
       command.verb =
           resume.parsed() ? replace::Command::Verb::resume : replace::Command::Verb::cancel;
+      command.accept_loss = accept_loss;
     }
     return tell(mountpoint, std::move(command), wait);
   });

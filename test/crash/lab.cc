@@ -36,6 +36,7 @@ fs::Mount::Options mount_options() {
   options.replace.window_bytes = 64 << 10;
   options.replace.windows_in_flight = 2;
   options.replace.commit_interval = std::chrono::milliseconds(1);
+  options.replace.retry_pauses = {std::chrono::milliseconds(1), std::chrono::milliseconds(2)};
   return options;
 }
 

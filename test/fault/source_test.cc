@@ -81,10 +81,17 @@ void require_recovered(World& world, const std::vector<DirState>& states,
   require_target_alone(world, open_member(world), "a", "b", found);
 }
 
-/// A block of data, of which there is one copy, is rotten for good. The replace must finish and
-/// name the file, and everything else must be on the target.
+/// A block of data, of which there is one copy, is rotten for good. The replace must stop before the
+/// swap; when it is told to go on it must finish and name the file, and everything else must be on
+/// the target.
 void require_one_file_lost(World& world, std::unique_ptr<fs::Mount> mount,
-                           const replace::Status& status, const DirState& expected) {
+                           const replace::Status& stopped, const DirState& expected) {
+  if (stopped.state != State::suspended) {
+    fail("{} without {} blocks", replace::name_of(stopped.state),
+         stopped.errors.read_uncorrectable);
+  }
+  must(mount->replace().resume(true), "resume");
+  const auto status = wait(world, *mount);
   if (status.state != State::finished) fail("not finished: {}", status.reason);
   if (status.errors.read_uncorrectable != 1) {
     fail("{} blocks are lost", status.errors.read_uncorrectable);

@@ -145,6 +145,7 @@ class Life {
     options.replace.window_bytes = uint64_t{65536} << random(5);
     options.replace.windows_in_flight = 1 + static_cast<unsigned>(random(4));
     options.replace.commit_interval = std::chrono::milliseconds(5 + random(100));
+    options.replace.retry_pauses = {std::chrono::milliseconds(10), std::chrono::milliseconds(30)};
     if (options_.rule) {
       options.replace.rule =
           options_.rule([this] { return mount_ ? historical_cursor(*mount_) : uint64_t{0}; });
@@ -294,7 +295,7 @@ class Life {
     State state = replace.status().state;
     if (state == State::suspended) {
       ++disturbances_;
-      if (auto resumed = replace.resume(); !resumed) {
+      if (auto resumed = replace.resume(rot_.has_value()); !resumed) {
         // A swap that fails on a failing target and cannot be taken back wipes the target. Then the
         // user has to cancel and to start again.
         if (!target_may_be_wiped_) fail("resume: {}", resumed.error().message());
@@ -311,7 +312,16 @@ class Life {
     }
     if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const auto deadline = runtime_.now() + std::chrono::hours(1);
-    const auto status = replace.wait([&] { return runtime_.now() > deadline; });
+    auto status = replace.wait([&] { return runtime_.now() > deadline; });
+    // Each time it names blocks that no copy has, and goes on without them when it is told.
+    while (rot_ && status.state == State::suspended && status.errors.read_uncorrectable > 0) {
+      ++result_.suspensions;
+      ++disturbances_;
+      if (auto resumed = replace.resume(true); !resumed) {
+        fail("resume: {}", resumed.error().message());
+      }
+      status = replace.wait([&] { return runtime_.now() > deadline; });
+    }
     stop_clients_ = true;
     for (auto& task : tasks) task->join();
     if (status.state != State::finished) {
@@ -512,7 +522,7 @@ class Life {
           nap(30'000);
           if (chance(0.8)) {
             watched_ = target_;
-            (void)replace.resume();
+            (void)replace.resume(rot_ && chance(0.5));
           } else {
             cancel();
           }
