@@ -77,6 +77,9 @@ struct WriteFlags {
   bool kill_suidgid = false;
   bool outside_group = false;
   bool keep_times = false;  ///< from the kernel's writeback cache, which sets the times itself
+  /// Asked when the range is locked. True: the size was set while the write was on its way. Then it
+  /// counts as done before that: what lies past the end of the file now is dropped.
+  std::function<bool()> overtaken = nullptr;
 };
 
 /// Called for each entry of a directory (Filesystem::read_directory).

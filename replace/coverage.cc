@@ -238,7 +238,7 @@ void Coverage::encode_holes(ByteWriter& writer) const {
 
 Result<void> Coverage::decode_holes(ByteReader& reader) {
   TRY(auto count, reader.u16());
-  if (count > kMaxHoles) return bad(fmt::format("{} holes are too many", count));
+  if (count == 0 || count > kMaxHoles) return bad(fmt::format("{} holes", count));
   PhysicalOffset end;
   for (unsigned i = 0; i < count; ++i) {
     TRY(auto start, reader.u64());

@@ -149,6 +149,11 @@ Result<uint64_t> write_content(FilesystemContext& context, InodeNumber ino, uint
   const Inode& inode = file.view.inode;
   if (!request.fits(inode)) return Errc::file_too_large;
   const uint64_t at = request.start_in(inode), end = request.end_in(inode);
+  if (end > inode.size && flags.overtaken && flags.overtaken()) {
+    const uint64_t left = inode.size - std::min(at, inode.size);
+    file.lock.unlock();
+    return left == 0 ? at : write_content(context, ino, at, from.first(left), flags);
+  }
   InodeUpdate update;
   update.keep_times = flags.keep_times;
   update.size_at_least = end;

@@ -189,8 +189,7 @@ const std::vector<Row>& rows() {
        "Time between commits, from 1 to 3600. Default 5."},
       {{{"reread", value, set_reread, "SECONDS"}},
        "For how long a replace reads unreadable blocks of the source again, in three passes, "
-       "before "
-       "it stops. From 0 to 3600. Default 20."},
+       "before it stops. From 0 to 3600. Default 20."},
       {{{"device", value, add_device, "PATH"}},
        "Where a device of the volume or the target of a replace is now. May be given more than "
        "once."},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Attributes of inodes and of the whole filesystem.
 #include <sys/statvfs.h>
+#include <optional>
 
 #include "fs/attributes.h"
 #include "fs/fuse/fuse_context.h"
@@ -99,7 +100,12 @@ void setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
     return void(fuse_reply_err(req, EPERM));
   }
   FuseContext& context = fuse_context_of(req);
-  reply_attributes(req, context.filesystem.set_attributes(InodeNumber(ino), set));
+  const auto done = [&] {
+    std::optional<WriteOpens::SizeChange> change;
+    if (set.size) change.emplace(context.write_opens, ino);
+    return context.filesystem.set_attributes(InodeNumber(ino), set);
+  }();
+  reply_attributes(req, done);
   context.low_space.attributes_are_cached(ino);
 }
 

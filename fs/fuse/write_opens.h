@@ -72,7 +72,63 @@ class WriteOpens {
     return found != shard.inodes.end() && std::exchange(found->second.has_new_blocks, false);
   }
 
-  /// The kernel reads these bytes into its cache. Call it before the content is read.
+  // ---- Setting the size. An asynchronous direct write does not keep the kernel from setting the
+  // size meanwhile. With the writeback cache the kernel never asks for the size again, so such a
+  // write must not make the file longer without the kernel's knowledge.
+
+  /// Covers setting the size, up to just before the reply. (waits) While it lives, nobody tells the
+  /// kernel of a size.
+  class SizeChange {
+   public:
+    SizeChange(WriteOpens& opens, uint64_t ino)
+        : opens_(opens), ino_(ino), held_(opens.size_stays(ino)) {
+      opens_.count_size_change(ino_, true);
+    }
+    ~SizeChange() { opens_.count_size_change(ino_, false); }
+    SizeChange(const SizeChange&) = delete;
+    SizeChange& operator=(const SizeChange&) = delete;
+
+   private:
+    WriteOpens& opens_;
+    const uint64_t ino_;
+    const std::unique_lock<std::mutex> held_;
+  };
+  /// For telling the kernel of the size. (waits)
+  std::unique_lock<std::mutex> size_stays(uint64_t ino) {
+    return std::unique_lock(size_mutexes_[ino % size_mutexes_.size()]);
+  }
+  /// Names a moment. 0: the size is being set.
+  uint64_t size_moment(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found == shard.inodes.end()) return 1;
+    return found->second.sizes_being_set > 0 ? 0 : 1 + found->second.sizes_set;
+  }
+  /// True if the size was being set at `moment`, or has been set since. A write that makes the file
+  /// longer on purpose never meets that: the kernel keeps its inode locked.
+  bool size_was_set_since(uint64_t ino, uint64_t moment) {
+    return moment == 0 || size_moment(ino) != moment;
+  }
+  /// A direct write has made the file longer. Returns false if that needs no care: the size was not
+  /// set since the file was opened for writing.
+  bool grew(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found == shard.inodes.end() || found->second.sizes_set == 0) return false;
+    return found->second.grew = true;
+  }
+  /// True if grew() has returned true since the file was opened for writing.
+  bool has_grown(uint64_t ino) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    return found != shard.inodes.end() && found->second.grew;
+  }
+
+  /// The kernel has these bytes in its cache: it reads them, or writes them back. Call it before
+  /// the content is read or written.
   void cached(uint64_t ino, uint64_t offset, uint64_t size) {
     Shard& shard = shard_of(ino);
     std::lock_guard lock(shard.mutex);
@@ -82,7 +138,7 @@ class WriteOpens {
     state.cached_from = std::min(state.cached_from, offset);
     state.cached_to = std::max(state.cached_to, offset + size);
   }
-  /// True if the kernel may have read any of these bytes into its cache since the file was opened
+  /// True if the kernel may have got any of these bytes into its cache since the file was opened
   /// for writing. Call it when the new content is in place: later reads get that.
   bool may_be_cached(uint64_t ino, uint64_t offset, uint64_t size) {
     Shard& shard = shard_of(ino);
@@ -95,17 +151,33 @@ class WriteOpens {
  private:
   struct State {
     uint32_t count = 0;
-    bool has_new_blocks = false;
+    bool has_new_blocks = false, grew = false;
+    uint64_t sizes_set = 0;
+    uint32_t sizes_being_set = 0;
     uint64_t cached_from = UINT64_MAX, cached_to = 0;  // contains all ranges given to cached()
   };
   struct Shard {
     std::mutex mutex;
     std::unordered_map<uint64_t, State> inodes;  // guarded by mutex
   };
+  void count_size_change(uint64_t ino, bool begins) {
+    Shard& shard = shard_of(ino);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.inodes.find(ino);
+    if (found == shard.inodes.end()) return;
+    State& state = found->second;
+    if (begins) {
+      ++state.sizes_set;
+      ++state.sizes_being_set;
+    } else if (state.sizes_being_set > 0) {
+      --state.sizes_being_set;
+    }
+  }
   Shard& shard_of(uint64_t ino) { return shards_[ino % shards_.size()]; }
 
   std::array<Shard, 16> shards_;
   std::atomic<uint64_t> count_{0};
+  std::array<std::mutex, 64> size_mutexes_;  // by inode; taken before the mutex of a shard
 };
 
 }  // namespace moltfs::fs::fuse

@@ -234,7 +234,7 @@ class Mixer {
       for (int i = 0; i < 8; ++i) {
         const uint64_t from = random_.below(size);
         const uint64_t length = std::min<uint64_t>(size - from, 1 + random_.below(3000));
-        for (uint64_t k = 0; k < length; ++k) bytes[from + k] = static_cast<char>(number_ + k | 1);
+        for (uint64_t k = 0; k < length; ++k) bytes[from + k] = static_cast<char>((number_ + k) | 1);
       }
       if (random_.one_in(4)) check(msync(at, size, MS_SYNC), "msync");
     }
