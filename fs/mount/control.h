@@ -86,8 +86,8 @@ class Control {
 };
 
 /// One JSON object and a newline. "read_only_reason" is null unless an error made the volume
-/// read-only, "commit_waits_for" unless the last commit found no room on a device. Sizes are in bytes; "available_bytes" is free for programs now, "pinned_bytes" after
-/// the next commit.
+/// read-only, "commit_waits_for" unless the last commit found no room on a device. Sizes are in
+/// bytes; "available_bytes" is free for programs now, "pinned_bytes" after the next commit.
 std::string usage_json(Mount& mount);
 /// One JSON object and a newline. Each element of "devices" has counters since the mount, unless
 /// the device is missing, and in "storage" what it is whatever its name (alloc/device/storage.h).

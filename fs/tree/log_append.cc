@@ -66,9 +66,8 @@ Result<bool> Transactions::append_to_log() try {
   auto written = volume_.write_log(batches.writes, batches.flush_first);
   if (!written && written.error() == Errc::device_full) {
     std::lock_guard lock(mutex_);
-    for (ActiveLog* log : {log_.get(), next_log_.get()}) {
-      if (log != nullptr) log->broken = true;
-    }
+    if (log_) log_->broken = true;
+    if (next_log_) next_log_->broken = true;
     return false;
   }
   if (!written) return fail("an fsync", written.error());
@@ -105,6 +104,7 @@ Result<bool> Transactions::compose_batches(Access& access, Batches& batches) {
   for (ActiveLog* log : {log_.get(), next_log_.get()}) {
     if (log == nullptr) continue;
     if (log->broken || log->changed.overflowed()) return false;
+    if (log == next_log_.get() && !log->usable) return false;
     Part part{log, log->chain, {}, {}};
     TRY(auto content, log_content(access, *log, usage));
     part.batch.payload = encode(content);

@@ -26,18 +26,18 @@
 // *blocked*: obstacle() holds the reason, and the closed transaction stays as it is. The next
 // commit() begins with step 2 for it again. Each write() first calls commit() then, and returns
 // device_full if that fails; reads still work. Nothing that was acknowledged as durable is lost.
-// Any other error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason, every later
-// write() returns read_only, and every later commit() returns io_error with that reason, also to
-// callers that were already waiting. This state is permanent; reads still work. no_space in step 1
-// is returned to the caller; nothing has changed then.
+// Any other error of a member device in step 2 or 3 is *fatal*: fatal() then holds the reason,
+// every later write() returns read_only, and every later commit() returns io_error with that
+// reason, also to callers that were already waiting. This state is permanent; reads still work.
+// no_space in step 1 is returned to the caller; nothing has changed then.
 //
 // After a crash the volume holds the previous commit if the superblock was not yet durable, else
 // this one.
 //
 // sync() makes changes durable through the fsync log (log_content.h, alloc/disk/log_batch.h) if the
 // log can take them, else by a commit. A failed write or flush of the log is as fatal as a failed
-// commit; if a device is full, the chains end and a commit is tried instead. open() replays the log in memory after a crash; the commit that must follow makes the
-// replayed changes durable.
+// commit; if a device is full, the chains end and a commit is tried instead. open() replays the log
+// in memory after a crash; the commit that must follow makes the replayed changes durable.
 //
 // The cache holds nodes by address, bounded by Options::cache_bytes. Clean nodes are evicted
 // (second chance); dirty nodes stay until they are written. At the dirty limit a commit is started,

@@ -81,9 +81,9 @@ void require_recovered(World& world, const std::vector<DirState>& states,
   require_target_alone(world, open_member(world), "a", "b", found);
 }
 
-/// A block of data, of which there is one copy, is rotten for good. The replace must stop before the
-/// swap; when it is told to go on it must finish and name the file, and everything else must be on
-/// the target.
+/// A block of data, of which there is one copy, is rotten for good. The replace must stop before
+/// the swap; when it is told to go on it must finish and name the file, and everything else must be
+/// on the target.
 void require_one_file_lost(World& world, std::unique_ptr<fs::Mount> mount,
                            const replace::Status& stopped, const DirState& expected) {
   if (stopped.state != State::suspended) {
