@@ -3,8 +3,9 @@
 //
 //   exercise file DIR [options]    two files in DIR, every way to read and change their content
 //   exercise tree DIR [options]    a tree of files and directories in DIR
-//   exercise mixed DIR [options]   every kind of write on files that other processes change as well;
-//                                  no model
+//   exercise mixed DIR [options]   every kind of write on files that other processes change; no
+//                                  model
+//   exercise overtaken DIR [options]   sets sizes while direct writes are on their way; no model
 //   exercise verify-file DIR --journal FILE    after a crash: what was fsynced must be there
 //   exercise verify-tree DIR --journal FILE
 //
@@ -37,10 +38,11 @@ namespace {
 volatile sig_atomic_t stop_asked = 0;
 
 [[noreturn]] void usage() {
-  fprintf(stderr,
-          "usage: exercise file|tree|mixed|verify-file|verify-tree DIR [--seed S] [--ops N] "
-          "[--seconds N]\n       [--size BYTES] [--journal FILE] [--drop-caches] [--pollute] "
-          "[--exact-holes] [--verbose]\n");
+  fprintf(
+      stderr,
+      "usage: exercise file|tree|mixed|overtaken|verify-file|verify-tree DIR [--seed S] [--ops N] "
+      "[--seconds N]\n       [--size BYTES] [--journal FILE] [--drop-caches] [--pollute] "
+      "[--exact-holes] [--verbose]\n");
   exit(kBroken);
 }
 
@@ -144,6 +146,7 @@ int main(int argc, char** argv) {
   if (verb == "file") return exercise_file(settings);
   if (verb == "tree") return exercise_tree(settings);
   if (verb == "mixed") return exercise_mixed(settings);
+  if (verb == "overtaken") return exercise_overtaken(settings);
   if (settings.journal.empty()) usage();
   if (verb == "verify-file") return verify_file(settings);
   if (verb == "verify-tree") return verify_tree(settings);

@@ -36,6 +36,8 @@ int verify_file(const Settings& settings);
 int exercise_tree(const Settings& settings);
 /// Any number of processes on the same files.
 int exercise_mixed(const Settings& settings);
+/// Makes files whose size is set while asynchronous direct writes are on their way.
+int exercise_overtaken(const Settings& settings);
 int verify_tree(const Settings& settings);
 
 /// How far an exerciser was. Without a path nothing is kept.

@@ -234,7 +234,8 @@ class Mixer {
       for (int i = 0; i < 8; ++i) {
         const uint64_t from = random_.below(size);
         const uint64_t length = std::min<uint64_t>(size - from, 1 + random_.below(3000));
-        for (uint64_t k = 0; k < length; ++k) bytes[from + k] = static_cast<char>((number_ + k) | 1);
+        for (uint64_t k = 0; k < length; ++k)
+          bytes[from + k] = static_cast<char>((number_ + k) | 1);
       }
       if (random_.one_in(4)) check(msync(at, size, MS_SYNC), "msync");
     }
@@ -275,6 +276,32 @@ class Mixer {
 };
 
 }  // namespace
+
+int exercise_overtaken(const Settings& settings) {
+  constexpr uint64_t kWriteBytes = 1 << 20;
+  constexpr unsigned kWrites = 4;
+  Aio aio;
+  if (!aio.works()) give_up(kBroken, "io_setup");
+  Random random(settings.seed);
+  auto* memory = static_cast<char*>(std::aligned_alloc(kBlock, kWriteBytes));
+  if (memory == nullptr) give_up(kBroken, "memory");
+  std::memset(memory, 'A', kWriteBytes);
+  for (uint64_t i = 0; i < settings.operations && may_go_on(settings.seconds); ++i) {
+    const std::string path = settings.path + "/" + std::to_string(i);
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
+    if (fd < 0) give_up(kBroken, "open");
+    if (ftruncate(fd, kWrites * kWriteBytes) != 0) give_up(kBroken, "ftruncate");
+    unsigned queued = 0;
+    for (unsigned k = 0; k < kWrites; ++k) {
+      if (aio.write(fd, memory, kWriteBytes, k * kWriteBytes)) ++queued;
+    }
+    const auto size = static_cast<off_t>(random.below(kWrites * kWriteBytes));
+    if (ftruncate(fd, size) != 0) give_up(kBroken, "ftruncate");
+    aio.wait(queued);
+    close(fd);
+  }
+  return kRight;
+}
 
 int exercise_mixed(const Settings& settings) {
   struct sigaction action {};
