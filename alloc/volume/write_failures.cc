@@ -32,7 +32,7 @@ std::optional<Error> WriteFailures::news_for_all() {
   std::optional<Error> news;
   Moment latest = all_know_;
   for (const auto& [owner, failure] : failures_) {
-    if (failure.when <= latest) continue;
+    if (failure.told || failure.when <= latest) continue;
     latest = failure.when;
     news = failure.error;
   }

@@ -7,8 +7,8 @@
 //                                       unless nobody has been told of them yet
 //   a write of the inode fails          gets a moment, too
 //   fsync of the open file              is told if the failure is later than what it knows
-//   a sync of the whole filesystem      is told of everything that failed since the last one, and
-//                                       takes nothing from anybody else
+//   a sync of the whole filesystem      is told of what failed since the last one and nobody was told
+//                                       of, and takes nothing from anybody else
 #pragma once
 
 #include <atomic>
@@ -36,7 +36,7 @@ class WriteFailures {
   void add(uint64_t owner, const Error& error);
   /// The last failure of `owner`, if the open file `file` has not been told of it.
   std::optional<Error> news(uint64_t owner, Moment file);
-  /// A failure of any owner since the last call.
+  /// A failure of any owner since the last call that no open file has been told of.
   std::optional<Error> news_for_all();
 
  private:

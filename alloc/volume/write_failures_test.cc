@@ -29,9 +29,12 @@ TEST_CASE("each open file is told once, whoever else was told before") {
   CHECK(failures.news(kFile, 0));
   CHECK(!failures.news(kFile, 0));
   failures.add(kFile, kLost);  // a second failure is news again
+  CHECK(failures.news_for_all());
   CHECK(failures.news(kFile, second));
   CHECK(failures.news(kFile, first));
-  CHECK(failures.news_for_all());
+  failures.add(kOther, kLost);
+  CHECK(failures.news(kOther, elsewhere));
+  CHECK(!failures.news_for_all());  // somebody knows
 }
 
 TEST_CASE("who opens a file later is told only if nobody has been told") {
