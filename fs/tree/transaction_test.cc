@@ -688,12 +688,8 @@ TEST_CASE("tasks that insert, erase, read and commit at once do not disturb each
 TEST_CASE("an operation that runs out of memory before it changes anything is an answer") {
   TestTrees t(64 * kMiB);
   REQUIRE(t.put(1, "one"));
-<<<<<<< HEAD
   const auto failed =
       t.transactions->write(Budget{}, [](Txn&) -> Result<void> { throw std::bad_alloc(); });
-=======
-  const auto failed = t.txns->write(Budget{}, [](Txn&) -> Result<void> { throw std::bad_alloc(); });
->>>>>>> 6bb5a72 (tree: a blocked commit that swaps takes no batch of the log; comments wrapped)
   REQUIRE_FALSE(failed);
   CHECK(failed.error() == Errc::out_of_memory);
   CHECK_FALSE(t.transactions->fatal());
