@@ -748,7 +748,7 @@ TEST_CASE(
     "a crash after unreadable blocks were met: the cursor has passed them, they are not lost") {
   Damage m;
   m.engine.reset();
-  m.options.commit_bytes = MiB;
+  m.options.commit_bytes = kMiB;
   m.engine = std::make_unique<Engine>(*m.volume, *m.host, *m.background, m.options);
   m.fail_reads();
   Gate gate;

@@ -496,7 +496,7 @@ TEST_CASE(
   }
   SECTION("a device that is full: nothing is lost, the buffer keeps it") {
     std::atomic<bool> full{true};
-    bench.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    disks.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       if (full && request.op == IoOp::write) return Error(Errc::device_full);
       return ok();
     });

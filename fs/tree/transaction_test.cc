@@ -263,7 +263,7 @@ TEST_CASE("a device that is full at any write of a commit: nothing is lost, and 
       REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
     } else {
       REQUIRE(t.put(1, "there is room"));  // without anybody asking for a commit
-      new_state[key_of(1)] = "there is room";
+      new_state[test_key(1)] = "there is room";
       REQUIRE(!t.transactions->obstacle());
       t.commit();
       t.reopen();
