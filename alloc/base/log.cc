@@ -9,6 +9,7 @@
 
 #include "alloc/base/standard_streams.h"
 #include "alloc/base/syslog_socket.h"
+#include "alloc/base/utf8.h"
 
 namespace moltfs {
 namespace {
@@ -59,7 +60,8 @@ void log_to_syslog() {
   });
 }
 
-void log_line(LogLevel level, const std::string& text) {
+void log_line(LogLevel level, const std::string& message) {
+  const std::string text = printable(message);
   std::shared_ptr<const Sink> sink;
   {
     std::lock_guard lock(slot().mutex);

@@ -53,6 +53,16 @@ TEST_CASE("lines of every level go to standard error") {
   CHECK(ended.error_output == "moltfs: 1 of two\nmoltfs: careful\nmoltfs: 100% wrong\n");
 }
 
+TEST_CASE("no line holds what a terminal would obey") {
+  const Ended ended = in_child([] { log_info("{}: damaged", "\x1b[31m\ncaf\xe9"); });
+  CHECK(ended.error_output == "moltfs: \\x1b[31m\\x0acaf\\xe9: damaged\n");
+  std::string seen;
+  set_log_sink([&](LogLevel, const std::string& text) { seen = text; });
+  log_info("a\rb");
+  set_log_sink({});
+  CHECK(seen == "a\\x0db");
+}
+
 TEST_CASE("a sink gets all lines until it is removed") {
   std::vector<std::pair<LogLevel, std::string>> lines;
   set_log_sink([&](LogLevel level, const std::string& text) { lines.emplace_back(level, text); });

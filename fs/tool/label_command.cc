@@ -72,7 +72,11 @@ int label_command(int argc, char** argv) {
     if (!shown) return fail("label", shown.error());
     // A script gets the label byte by byte. A terminal must not obey it.
     const bool is_terminal = isatty(STDOUT_FILENO) == 1;
-    print("{}\n", is_terminal ? printable(shown.value()) : shown.value());
+    if (is_terminal) {
+      print("{}\n", printable(shown.value()));
+    } else {
+      write_bytes(shown.value() + "\n");
+    }
     return kExitOk;
   });
 }

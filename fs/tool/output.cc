@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "alloc/base/error.h"
 #include "alloc/base/standard_streams.h"
+#include "alloc/base/utf8.h"
 
 namespace moltfs::fs::tool {
 namespace {
@@ -32,6 +34,18 @@ void failed_with(int err, bool of_product) {
   }
 }
 
+/// Line by line: a newline within a name has been escaped before (printable()).
+std::string shown(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    out += printable(line);
+    if (line.size() < text.size()) out += '\n';
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+  return out;
+}
+
 void write_to_output(std::string_view text, bool of_product) {
   if (fwrite(text.data(), 1, text.size(), stdout) != text.size()) failed_with(errno, of_product);
 }
@@ -49,17 +63,21 @@ void begin_output() {
 }
 
 void write_output(std::string_view text) {
+  write_bytes(shown(text));
+}
+
+void write_bytes(std::string_view bytes) {
   has_product = true;
-  write_to_output(text, true);
+  write_to_output(bytes, true);
 }
 
 void write_note(std::string_view text) {
-  write_to_output(text, false);
+  write_to_output(shown(text), false);
 }
 
 void write_error(std::string_view text) {
   fflush(stdout);  // in the order in which it was printed
-  write_to_standard_error(text);
+  write_to_standard_error(shown(text));
 }
 
 bool output_has_failed() {

@@ -2,6 +2,11 @@
 // What the commands print. The exit code of a command holds whatever happens to its output: if an
 // error message cannot be written, it is lost and nothing else; if the product of a command cannot
 // be written, finish_output() makes the command fail.
+//
+// What is printed may come from an image, from names, or from the daemon of somebody else: control
+// characters other than newlines, and bytes that are not UTF-8, are escaped (alloc/base/utf8.h). That
+// is done here, for all commands; JSON has no such characters. A text that may hold newlines of its
+// own goes through printable() first.
 #pragma once
 
 #include <fmt/format.h>
@@ -18,6 +23,8 @@ void begin_output();
 
 /// Writes `text`, the product of a command, to standard output.
 void write_output(std::string_view text);
+/// The same without escaping: for scripts that want each byte.
+void write_bytes(std::string_view bytes);
 /// Writes `text`, about what a command has done, to standard output. The command does not fail if
 /// that fails.
 void write_note(std::string_view text);

@@ -8,6 +8,8 @@
 
 #include <string>
 
+#include "alloc/base/utf8.h"
+
 namespace moltfs::fs::tool {
 
 TerminalLine::TerminalLine(FILE* file) : file_(file), is_terminal_(isatty(fileno(file)) == 1) {}
@@ -19,7 +21,7 @@ unsigned TerminalLine::columns() const {
 
 void TerminalLine::draw(std::string_view text) {
   if (!is_terminal_) return;
-  const std::string line = fmt::format("\r\033[K{}", text.substr(0, columns() - 1));
+  const std::string line = fmt::format("\r\033[K{}", printable(text).substr(0, columns() - 1));
   fputs(line.c_str(), file_);
   fflush(file_);
   is_drawn_ = true;
