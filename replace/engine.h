@@ -87,6 +87,8 @@ class Engine final : public alloc::CommitHook {
     std::string source;  ///< devid, path or uuid
     std::string target;  ///< path
     bool force = false;  ///< overwrite a foreign signature
+    /// Opens the target; null: the volume's.
+    alloc::DeviceOpener* opener = nullptr;
   };
   /// Returns when armed; the copy goes on in the background. Errors, each with a sentence and
   /// nothing changed: bad_target (too small, already a member, the source itself), device_in_use,

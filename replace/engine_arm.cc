@@ -28,7 +28,7 @@ Result<void> Engine::arm_new(const StartRequest& request) {
   CheckedTarget checked;
   auto check = [&]() -> Result<void> {
     TRY(auto source, find_source(volume_, request.source));
-    TRY(checked, check_target(volume_, source, request.target, request.force));
+    TRY(checked, check_target(volume_, source, request));
     Status& facts = candidate.facts;
     facts.state = State::armed;
     facts.source = std::move(source);

@@ -189,12 +189,20 @@ Result<void> check_size(const Volume& volume, const DeviceEntry& source, const s
 }
 
 Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
-                                   const std::string& path, bool force) {
+                                   const Engine::StartRequest& request) {
+  const std::string& path = request.target;
   CheckedTarget checked;
-  TRY(check_no_member(volume, source, path, path));
-  auto opened = volume.opener().open(path, {});
+  // What a path means to a caller, only the request's opener knows.
+  const bool is_ours = request.opener == nullptr;
+  if (is_ours) {
+    TRY(check_no_member(volume, source, path, path));
+  }
+  auto opened = (is_ours ? volume.opener() : *request.opener).open(path, {});
   if (!opened) {
     const Error& error = opened.error();
+    if (error == Errc::device_in_use) {
+      TRY(check_no_member(volume, source, path, path));  // says by whom
+    }
     if (error.detail) return error;
     return Error(error.code, fmt::format("{}: {}", path, error.message()));
   }
@@ -211,7 +219,7 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
   std::string holds = ours;
   if (holds.empty() && found && *found != "moltfs") holds = *found;
   if (holds.empty()) return checked;
-  if (!force) {
+  if (!request.force) {
     return Error(Errc::foreign_signature,
                  fmt::format("{}: holds {}; --force overwrites it", path, holds));
   }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Single requests to an engine.
+// Single requests to an engine, and an opener without descriptors.
 #include "alloc/device/device.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
 
 namespace moltfs::alloc {
 namespace {
@@ -26,6 +29,13 @@ Result<void> IoEngine::flush(Device& device) {
 
 Result<void> IoEngine::discard(Device& device, uint64_t offset, uint64_t length) {
   return run_one(*this, IoRequest::make_discard(&device, offset, length));
+}
+
+Result<std::shared_ptr<Device>> DeviceOpener::adopt(std::vector<int> descriptors,
+                                                    const std::string& path, const Options&) {
+  for (const int descriptor : descriptors) close(descriptor);
+  return Error(Errc::not_supported,
+               fmt::format("{}: devices are not opened by descriptors here", path));
 }
 
 }  // namespace moltfs::alloc

@@ -80,6 +80,9 @@ class IoEngine {
   /// does not lie inside the device).
   virtual void run(std::span<IoRequest> requests) = 0;
   virtual std::string_view name() const = 0;  ///< "io_uring" or "threads", for the log
+  /// Takes from the kernel now what the engine would take later. Afterwards it works in a process
+  /// that the kernel gives no more.
+  virtual void finish_setup() {}
 
   // One request each. Errors: as for run().
   Result<void> read(Device& device, uint64_t offset, Bytes into);
@@ -103,6 +106,11 @@ class DeviceOpener {
   /// device_read_only, access_denied, not_supported (sectors larger than kBlockSize), busy (the
   /// path was replaced meanwhile), invalid_argument (a directory, a character device, ...).
   virtual Result<std::shared_ptr<Device>> open(const std::string& path, const Options& options) = 0;
+  /// The device that another process has opened with these options: `descriptors` are those of
+  /// descriptors_of() there, owned from now on, also after an error. `path` is for messages and
+  /// records. Errors: as for open; not_supported where there are no descriptors.
+  virtual Result<std::shared_ptr<Device>> adopt(std::vector<int> descriptors,
+                                                const std::string& path, const Options& options);
   virtual IoEngine& engine() = 0;
   /// The name of the filesystem or partition table on the device ("ext4", "btrfs", "swap", "gpt",
   /// ...); "moltfs" for our own; nothing if there is none.

@@ -18,6 +18,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "alloc/base/assert.h"
 #include "alloc/device/holder.h"
 #include "alloc/device/memory_limit.h"
 
@@ -41,9 +42,12 @@ const char* kind_of(mode_t mode) {
 bool kernel_can_discard(dev_t block_device) {
   const auto base = fmt::format("/sys/dev/block/{}:{}", major(block_device), minor(block_device));
   for (const char* queue : {"/queue", "/../queue"}) {  // a partition has its disk's queue
+    errno = 0;
     std::ifstream file(base + queue + "/discard_max_bytes");
     uint64_t bytes = 0;
     if (file >> bytes) return bytes > 0;
+    if (errno == EACCES || errno == EPERM)
+      return true;  // not known: the first discard will show it
   }
   return false;
 }
@@ -71,21 +75,40 @@ Result<std::shared_ptr<FileDevice>> FileDevice::open(const std::string& path,
                                                      const DeviceOpener::Options& options) {
   std::shared_ptr<FileDevice> device(new FileDevice(absolute(path), options.read_only));
   TRY(device->open_fd(options));
-  if (device->is_block_device_) {
-    TRY(device->measure_block_device());
-  } else {
-    if (options.exclusive) {
+  if (options.exclusive) {
+    if (!device->is_block_device_) {
       TRY(device->lock_image_file());
     }
-    TRY(device->measure_image_file());
-  }
-  if (options.exclusive) {
     TRY(device->claims_, claim_layers(device->identity_, device->path_, device->read_only_));
   }
-  if (device->direct_io_) {
-    TRY(device->check_direct_io());
-  }
+  TRY(device->measure());
   return device;
+}
+
+Result<std::shared_ptr<FileDevice>> FileDevice::adopt(std::vector<int> descriptors,
+                                                      const std::string& path,
+                                                      const DeviceOpener::Options& options) {
+  ASSERT(!descriptors.empty());
+  std::shared_ptr<FileDevice> device(new FileDevice(absolute(path), options.read_only));
+  device->fd_ = descriptors.front();
+  for (size_t i = 1; i < descriptors.size(); ++i) {
+    device->claims_.emplace_back(descriptors[i]);
+  }
+  TRY(device->identity_, identify(device->fd_, device->path_));
+  TRY(device->take_kind());
+  const int flags = fcntl(device->fd_, F_GETFL);
+  device->direct_io_ = flags >= 0 && (flags & O_DIRECT) != 0;
+  TRY(device->measure());
+  return device;
+}
+
+Result<void> FileDevice::measure() {
+  if (is_block_device_) {
+    TRY(measure_block_device());
+  } else {
+    TRY(measure_image_file());
+  }
+  return direct_io_ ? check_direct_io() : ok();
 }
 
 /// The error for `err`, with a sentence that names the path.
@@ -109,15 +132,8 @@ Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
   // What it is, is known before it is opened: opening some kinds (pipes, tapes) has side effects.
   TRY(const auto name, open_path(path_));
   TRY(identity_, identify(name.get(), path_));
-  if (!S_ISBLK(identity_.mode) && !S_ISREG(identity_.mode)) {
-    return Error(Errc::invalid_argument,
-                 fmt::format("{}: is {}, not a block device or an image file", path_,
-                             kind_of(identity_.mode)));
-  }
+  TRY(take_kind());
   TRY(check_outside(identity_, path_));
-  is_block_device_ = S_ISBLK(identity_.mode);
-  block_number_ = identity_.id.device;
-
   const int exclusive = is_block_device_ && options.exclusive ? O_EXCL : 0;
   const int flags = (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | exclusive;
   direct_io_ = options.direct_io;
@@ -132,6 +148,18 @@ Result<void> FileDevice::open_fd(const DeviceOpener::Options& options) {
   if (opened.id != identity_.id) {
     return Error(Errc::busy, fmt::format("{}: changed while it was opened", path_));
   }
+  return ok();
+}
+
+/// Error: invalid_argument if it is neither a block device nor an image file.
+Result<void> FileDevice::take_kind() {
+  if (!S_ISBLK(identity_.mode) && !S_ISREG(identity_.mode)) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("{}: is {}, not a block device or an image file", path_,
+                             kind_of(identity_.mode)));
+  }
+  is_block_device_ = S_ISBLK(identity_.mode);
+  block_number_ = identity_.id.device;
   return ok();
 }
 

@@ -19,6 +19,10 @@ class FileDevice final : public Device {
   /// Opens and locks the device and finds its size. Errors: see DeviceOpener::open.
   static Result<std::shared_ptr<FileDevice>> open(const std::string& path,
                                                   const DeviceOpener::Options& options);
+  /// See DeviceOpener::adopt.
+  static Result<std::shared_ptr<FileDevice>> adopt(std::vector<int> descriptors,
+                                                   const std::string& path,
+                                                   const DeviceOpener::Options& options);
   ~FileDevice() override;
   FileDevice(const FileDevice&) = delete;
   FileDevice& operator=(const FileDevice&) = delete;
@@ -30,6 +34,7 @@ class FileDevice final : public Device {
   bool can_discard() const override { return can_discard_.load(std::memory_order_relaxed); }
 
   int fd() const { return fd_; }
+  const Claims& claims() const { return claims_; }
   const Identity& identity() const { return identity_; }
   bool is_block_device() const { return is_block_device_; }
   bool direct_io() const { return direct_io_; }
@@ -41,6 +46,8 @@ class FileDevice final : public Device {
  private:
   FileDevice(std::string path, bool read_only) : path_(std::move(path)), read_only_(read_only) {}
   Result<void> open_fd(const DeviceOpener::Options& options);
+  Result<void> take_kind();
+  Result<void> measure();
   Result<void> measure_block_device();
   Result<void> measure_image_file();
   Result<void> lock_image_file();

@@ -23,17 +23,17 @@ Error probe_error(const std::string& path, int err) {
 /// A libblkid probe of one device.
 class Probe {
  public:
-  enum class Access { read, write };
-
   Probe() = default;
   ~Probe() {
     if (probe_ != nullptr) blkid_free_probe(probe_);
-    if (fd_ >= 0) close(fd_);
+    if (flags_ >= 0) fcntl(fd_, F_SETFL, flags_);
   }
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
 
-  Result<void> open(int fd, const std::string& path, Access access);
+  /// While the probe exists, `fd` has no direct I/O, because libblkid does not align its reads. It
+  /// is not opened a second time: the process may not have the right to.
+  Result<void> open(int fd, const std::string& path);
 
   /// The next signature: its name; nothing if there is no further one. Unlike blkid_do_safeprobe
   /// this does not report a device with signatures of several filesystems as empty.
@@ -46,15 +46,15 @@ class Probe {
 
   std::string path_;
   int fd_ = -1;
+  int flags_ = -1;  // of fd_ before
   blkid_probe probe_ = nullptr;
 };
 
-Result<void> Probe::open(int fd, const std::string& path, Access access) {
+Result<void> Probe::open(int fd, const std::string& path) {
   path_ = path;
-  // libblkid does not align its reads as direct I/O requires: it gets a descriptor without it.
-  const int flags = (access == Access::write ? O_RDWR : O_RDONLY) | O_CLOEXEC;
-  fd_ = ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), flags);
-  if (fd_ < 0) return probe_error(path_, errno);
+  fd_ = fd;
+  flags_ = fcntl(fd_, F_GETFL);
+  if (flags_ < 0 || fcntl(fd_, F_SETFL, flags_ & ~O_DIRECT) != 0) return probe_error(path_, errno);
   probe_ = blkid_new_probe();
   if (probe_ == nullptr) return probe_error(path_, ENOMEM);
   errno = 0;
@@ -109,7 +109,7 @@ Result<std::optional<std::string>> own_signature(IoEngine& engine, Device& devic
 
 Result<std::optional<std::string>> foreign_signature(int fd, const std::string& path) {
   Probe probe;
-  TRY(probe.open(fd, path, Probe::Access::read));
+  TRY(probe.open(fd, path));
   return probe.next();
 }
 
@@ -117,7 +117,7 @@ Result<void> erase_foreign_signatures(int fd, const std::string& path) {
   // Far more than a device can hold after its head and tail were wiped (wipe.cc).
   constexpr unsigned kMaxSignatures = 1000;
   Probe probe;
-  TRY(probe.open(fd, path, Probe::Access::write));
+  TRY(probe.open(fd, path));
   std::string last;
   for (unsigned i = 0; i < kMaxSignatures; ++i) {
     TRY(const auto found, probe.next());

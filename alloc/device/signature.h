@@ -14,7 +14,8 @@ Result<std::optional<std::string>> own_signature(IoEngine& engine, Device& devic
 
 /// What libblkid finds on the block device or image file open at `fd`: the name of a filesystem,
 /// RAID member, swap area or partition table. A damaged one counts too. `path` is for messages.
-/// Errors: the device cannot be read.
+/// Meanwhile nothing else may use `fd`, which loses direct I/O for that time. Errors: the device
+/// cannot be read.
 Result<std::optional<std::string>> foreign_signature(int fd, const std::string& path);
 
 /// Overwrites the magic numbers of all that foreign_signature finds, one after the other, until

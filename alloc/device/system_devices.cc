@@ -50,6 +50,12 @@ class SystemDevices final : public DeviceOpener {
     return std::shared_ptr<Device>(std::move(device));
   }
 
+  Result<std::shared_ptr<Device>> adopt(std::vector<int> descriptors, const std::string& path,
+                                        const Options& options) override {
+    TRY(auto device, FileDevice::adopt(std::move(descriptors), path, options));
+    return std::shared_ptr<Device>(std::move(device));
+  }
+
   IoEngine& engine() override {
     std::lock_guard lock(mutex_);
     if (engine_ == nullptr) engine_ = choose_engine(runtime_);
@@ -95,6 +101,14 @@ std::vector<std::string> SystemDevices::candidates() {
 }
 
 }  // namespace
+
+std::vector<int> descriptors_of(const Device& device) {
+  const auto* const file = dynamic_cast<const FileDevice*>(&device);
+  if (file == nullptr) return {};
+  std::vector<int> descriptors = {file->fd()};
+  for (const Descriptor& claim : file->claims()) descriptors.push_back(claim.get());
+  return descriptors;
+}
 
 std::unique_ptr<DeviceOpener> make_system_devices(Runtime& runtime) {
   return std::make_unique<SystemDevices>(runtime);

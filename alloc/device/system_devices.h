@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "alloc/device/device.h"
 
@@ -12,5 +13,9 @@ namespace moltfs::alloc {
 /// program can fork before: io_uring if the kernel allows it, otherwise threads. A log line says
 /// which. The environment variable MOLTFS_IO_ENGINE=io_uring|threads asks for one of them.
 std::unique_ptr<DeviceOpener> make_system_devices(Runtime& runtime);
+
+/// The descriptors of an open device: its own, then those that keep others away from it. They stay
+/// the device's. Empty for devices that are not of this machine (simulated ones).
+std::vector<int> descriptors_of(const Device& device);
 
 }  // namespace moltfs::alloc

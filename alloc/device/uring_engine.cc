@@ -18,6 +18,9 @@ std::unique_ptr<moltfs::alloc::IoEngine> moltfs::alloc::make_uring_engine() {
 #else
 
 #include <liburing.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -36,6 +39,7 @@ namespace {
 constexpr unsigned kQueueDepth = 128;
 /// io_uring has 32 bits for a length. Longer requests are transferred in parts.
 constexpr size_t kTransferBytesMax = size_t{1} << 30;
+constexpr std::array<uint8_t, 3> kOperations = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC};
 /// Unused rings that are kept.
 constexpr size_t kIdleRingsMax = 32;
 
@@ -44,12 +48,18 @@ class Ring {
   /// Null if the kernel refuses; errno says why.
   static std::unique_ptr<Ring> make() {
     std::unique_ptr<Ring> ring(new Ring);
-    const int failed = io_uring_queue_init(kQueueDepth, &ring->ring_, 0);
+    int failed = io_uring_queue_init(kQueueDepth, &ring->ring_, IORING_SETUP_R_DISABLED);
+    if (failed == -EINVAL) failed = io_uring_queue_init(kQueueDepth, &ring->ring_, 0);
     if (failed < 0) {
       errno = -failed;
       return nullptr;
     }
     ring->open_ = true;
+    if (!ring->has_operations()) {
+      errno = EOPNOTSUPP;
+      return nullptr;
+    }
+    if ((ring->ring_.flags & IORING_SETUP_R_DISABLED) != 0) ring->restrict_and_enable();
     return ring;
   }
   ~Ring() {
@@ -57,17 +67,6 @@ class Ring {
   }
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
-
-  bool has_operations() {
-    io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
-    if (probe == nullptr) return false;
-    bool all = true;
-    for (const int op : {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC}) {
-      all = all && io_uring_opcode_supported(probe, op);
-    }
-    io_uring_free_probe(probe);
-    return all;
-  }
 
   /// Carries out all requests. False: the ring is broken and must not be used again.
   bool run(std::span<IoRequest> requests);
@@ -80,6 +79,28 @@ class Ring {
 
   Ring() {
     for (unsigned i = 0; i < kQueueDepth; ++i) free_slots_.push_back(kQueueDepth - 1 - i);
+  }
+  /// From then on the ring can read, write and sync, and nothing else: a filter of system calls
+  /// does not see what a ring is asked to do.
+  void restrict_and_enable() {
+    std::array<io_uring_restriction, 3> allowed{};
+    for (size_t i = 0; i < allowed.size(); ++i) {
+      allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
+      allowed[i].sqe_op = kOperations[i];
+    }
+    // liburing declares functions for these; in some versions the library lacks them.
+    const int fd = ring_.ring_fd;
+    syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, allowed.data(),
+            allowed.size());
+    syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  }
+  bool has_operations() {
+    io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
+    if (probe == nullptr) return false;
+    bool all = true;
+    for (const uint8_t op : kOperations) all = all && io_uring_opcode_supported(probe, op);
+    io_uring_free_probe(probe);
+    return all;
   }
   void prepare(unsigned slot_index);
   void take_completions();
@@ -213,6 +234,19 @@ class UringEngine final : public IoEngine {
 
   std::string_view name() const override { return "io_uring"; }
 
+  void finish_setup() override {
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    const size_t wanted = std::min<rlim_t>(kIdleRingsMax, files.rlim_cur / 16);
+    std::vector<std::unique_ptr<Ring> > rings;
+    while (rings.size() < wanted) {
+      auto ring = Ring::make();
+      if (ring == nullptr) break;
+      rings.push_back(std::move(ring));
+    }
+    for (auto& ring : rings) give_back(std::move(ring));
+  }
+
   void run(std::span<IoRequest> requests) override {
     std::unique_ptr<Ring> ring = requests.size() > 1 ? take_ring() : nullptr;
     if (ring == nullptr) {  // a single request, or another ring cannot be made
@@ -249,10 +283,6 @@ class UringEngine final : public IoEngine {
 std::unique_ptr<IoEngine> make_uring_engine() {
   auto ring = Ring::make();
   if (ring == nullptr) return nullptr;
-  if (!ring->has_operations()) {
-    errno = EOPNOTSUPP;
-    return nullptr;
-  }
   return std::make_unique<UringEngine>(std::move(ring));
 }
 
