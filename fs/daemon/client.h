@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How the command line talks to the daemon of a mount: through xattrs of the root, which lead to
-// the control interface (fs/mount/control.h).
+// How the command line talks to the daemon of a mount: by an ioctl of the root, or for long answers
+// through its xattrs. Both lead to the control interface (fs/mount/control.h).
 #pragma once
 
 #include <cstdint>
@@ -27,10 +27,15 @@ class Client {
   /// Gives a command to an endpoint. Errors: as get, and those of the command with the daemon's
   /// sentence.
   Result<void> set(std::string_view endpoint, std::string_view text) const;
+  /// Gives the command "start ...", with the target at `path` opened by this process: its rights
+  /// and its mount namespace count. Errors: as set, and those of opening a device.
+  Result<void> start_replace(std::string_view text, const std::string& path) const;
 
  private:
   explicit Client(std::string mountpoint) : mountpoint_(std::move(mountpoint)) {}
-  Error error_of(int err, std::string_view endpoint) const;
+  Result<std::string> call(bool is_set, std::string_view endpoint, std::string_view text,
+                           int socket) const;
+  Error error_of(int err, const std::string& sentence) const;
 
   std::string mountpoint_;
 };

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +27,7 @@
 #include "alloc/device/memory_limit.h"
 #include "alloc/device/mountinfo.h"
 #include "alloc/device/system_devices.h"
+#include "fs/daemon/broker_process.h"
 #include "fs/daemon/client.h"
 #include "fs/daemon/daemonize.h"
 #include "fs/daemon/end_report.h"
@@ -34,6 +37,7 @@
 #include "fs/daemon/other_moltfs.h"
 #include "fs/daemon/page_cache.h"
 #include "fs/daemon/remount.h"
+#include "fs/daemon/sandbox.h"
 #include "fs/daemon/second_mount.h"
 #include "fs/daemon/unmount.h"
 #include "fs/daemon/utab.h"
@@ -85,20 +89,32 @@ bool is_mounted(const std::vector<std::string>& devices) {
   });
 }
 
+/// Whether this process has CAP_SYS_ADMIN.
+bool is_administrator() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  const bool known = syscall(SYS_capget, &header, data) == 0;
+  return known && (data[0].effective & (1U << CAP_SYS_ADMIN)) != 0;
+}
+
 class Daemon {
  public:
   explicit Daemon(const MountRequest& request)
-      : request_(request), opener_(alloc::make_system_devices(runtime_)) {}
+      : request_(request), devices_(alloc::make_system_devices(runtime_), broker_) {}
 
   Result<void> start() {
     TRY(check_mountpoint(request_.mountpoint));
     TRY(check_mtab());
     TRY(mount_, open_volume());
+    broker_.start(mount_->volume().superblock().volume);
     fuse::Server::Options options;
     options.mountpoint = request_.mountpoint;
     options.options = kernel_option_list(request_, geteuid() == 0);
     options.base_threads = request_.threads;
-    options.owner = getuid();
+    options.control.level = request_.control;
+    options.control.owner = getuid();
+    options.control.owner_may_command = !is_administrator();
+    options.control.broker = &broker_;
     options.idle_polling = request_.idle_polling;
     TRY(server_, fuse::Server::mount(*mount_, options));
     is_mounted_ = true;
@@ -109,6 +125,7 @@ class Daemon {
     if (const auto entry = find_moltfs(request_.mountpoint)) {
       device_number_ = entry.value().device_number;
       alloc::set_served_filesystem(device_number_, devices_of_moltfs);
+      broker_.mounted(device_number_, request_.mountpoint);
     }
     if (request_.readahead_bytes != 0) set_readahead(device_number_, request_.readahead_bytes);
     TRY(const auto statistics, mount_->filesystem().statistics());
@@ -118,9 +135,23 @@ class Daemon {
     return ok();
   }
 
-  void announce() const {
+  /// Enters the sandbox. The daemon opens nothing itself from then on.
+  void confine() {
+    if (!request_.sandbox) return;
+    if (!broker_.is_running()) return log_warning("no sandbox: it needs the broker");
+    devices_.engine().finish_setup();
+    devices_.confine();
+    logs_by_broker_ = !request_.foreground;
+    if (logs_by_broker_) {
+      set_log_sink([this](LogLevel level, const std::string& text) { broker_.log(level, text); });
+    }
+    const auto missing = enter_sandbox();
+    if (!missing.empty()) log_info("the sandbox lacks: {}", fmt::join(missing, ", "));
+  }
+
+  void announce() {
     log_info("{} is mounted on {} ({} input/output)", request_.devices.front(), request_.mountpoint,
-             opener_->engine().name());
+             devices_.engine().name());
   }
 
   /// Returns when the kernel has ended the connection. On a stop signal, commits and unmounts
@@ -141,12 +172,13 @@ class Daemon {
     watchdog_.dismiss();
     auto closed = mount_->close();
     mount_.reset();
-    remove_from_utab_if_unmounted(request_.mountpoint);
+    if (!broker_.forget_mount()) remove_from_utab_if_unmounted(request_.mountpoint);
     return closed;
   }
 
   /// For a daemon that could not start: nothing stays mounted.
   ~Daemon() {
+    if (logs_by_broker_) set_log_sink({});
     if (!is_mounted_ || !server_) return;
     UnmountOptions lazily;
     lazily.lazy = true;
@@ -161,7 +193,7 @@ class Daemon {
   Result<std::unique_ptr<Mount>> open_volume() {
     const auto deadline = runtime_.now() + kWaitForDevices;
     for (;;) {
-      auto opened = Mount::open(runtime_, *opener_, request_.devices, request_.mount);
+      auto opened = Mount::open(runtime_, devices_, request_.devices, request_.mount);
       if (opened || opened.error() != Errc::device_in_use) return opened;
       if (runtime_.now() >= deadline || is_mounted(request_.devices)) return opened;
       runtime_.sleep(kBetweenTries);
@@ -182,7 +214,10 @@ class Daemon {
   Result<void> commit_before_stop() {
     const auto deadline = runtime_.now() + kRetryCommit;
     for (;;) {
-      const auto written = write_back_cache(request_.mountpoint);
+      auto written = broker_.write_back();
+      if (!written && written.error() == Errc::not_supported) {
+        written = write_back_cache(request_.mountpoint);
+      }
       if (!written) log_warning("syncfs {}", written.error().message());
       auto committed = mount_->filesystem().commit();
       if (committed || committed.error() != Errc::no_space || runtime_.now() >= deadline) {
@@ -192,27 +227,14 @@ class Daemon {
     }
   }
 
-  /// Unmounts all places where the volume is mounted: it may have been moved or bound elsewhere.
+  /// Unmounts all places where the volume is mounted. The receive threads serve meanwhile; this
+  /// thread serves nothing, so it may use the mount.
   void unmount_everywhere() {
-    bool in_use = false;
-    const auto all = moltfs_mounts();
-    for (const alloc::MountinfoEntry& entry : all) {
-      if (entry.device_number != device_number_) continue;
-      if (unmount_without_waiting(entry.mountpoint, {})) {
-        remove_from_utab(entry.mountpoint);
-        continue;
-      }
-      in_use = true;
-      // The receive threads serve meanwhile; this thread serves nothing, so it may use the mount.
-      const auto written = write_back_cache(entry.mountpoint);
-      if (!written) log_warning("syncfs {}", written.error().message());
-      UnmountOptions lazily;
-      lazily.lazy = true;
-      const auto detached = unmount_without_waiting(entry.mountpoint, lazily);
-      if (!detached) log_warning("{}", detached.error().message());
-      remove_from_utab(entry.mountpoint);
-    }
-    if (in_use) return;  // the kernel keeps the connection for the open files
+    auto asked = broker_.unmount();
+    const UnmountedEverywhere result =
+        asked ? std::move(asked.value()) : daemon::unmount_everywhere(device_number_);
+    for (const std::string& warning : result.warnings) log_warning("{}", warning);
+    if (result.in_use) return;  // the kernel keeps the connection for the open files
     pollfd ended{server_->ended_fd(), POLLIN, 0};
     while (poll(&ended, 1, kEndAfterUnmountMs) < 0 && errno == EINTR) {
     }
@@ -220,10 +242,11 @@ class Daemon {
 
   const MountRequest& request_;
   RealRuntime runtime_;
-  std::unique_ptr<alloc::DeviceOpener> opener_;
+  BrokerProcess broker_;
+  ConfinedDevices devices_;
   std::unique_ptr<Mount> mount_;
   std::unique_ptr<fuse::Server> server_;
-  bool is_mounted_ = false;
+  bool is_mounted_ = false, logs_by_broker_ = false;
   std::string device_number_;
   Watchdog watchdog_;
 };
@@ -281,7 +304,7 @@ int serve(const MountRequest& request, int signals, EndReport& end_report, Daemo
     return again && again.value() ? 0 : start_failed(started.error());
   }
   enter_in_utab(request);
-  daemonizer.ready();
+  daemonizer.ready([&] { daemon.confine(); });
   daemon.announce();
   const auto committed = daemon.wait(signals);
   end_report.connection_ended();

@@ -65,11 +65,12 @@ std::optional<int> Daemonizer::fork_unless(bool foreground) {
   return std::nullopt;
 }
 
-void Daemonizer::ready() {
-  if (!forked_) return;
+void Daemonizer::ready(const std::function<void()>& confine) {
+  if (!forked_) return confine();
   setsid();
   log_to_syslog();
   release_standard_descriptors();
+  confine();
   const char byte = 1;
   if (write(pipe_, &byte, 1) != 1)
     log_warning("the mount command has ended before the mount was ready");

@@ -3,6 +3,7 @@
 // or with the daemon's exit code if the mount fails.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 namespace moltfs::fs::daemon {
@@ -14,8 +15,9 @@ class Daemonizer {
   /// command. In the child, and in the foreground, returns nothing: the caller becomes the daemon.
   std::optional<int> fork_unless(bool foreground);
   /// To be called when the mount is ready: leaves terminal and session, sends messages to syslog,
-  /// and lets the parent return 0.
-  void ready();
+  /// calls `confine`, after which nothing can be opened any more, and lets the parent return 0. In
+  /// the foreground it only calls `confine`.
+  void ready(const std::function<void()>& confine);
 
  private:
   bool forked_ = false;

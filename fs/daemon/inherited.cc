@@ -64,8 +64,8 @@ void adapt_to_limits() {
     pthread_attr_destroy(&attributes);
   }
   struct rlimit address_space {};
-  const bool is_limited = getrlimit(RLIMIT_AS, &address_space) == 0 &&
-                          address_space.rlim_cur != RLIM_INFINITY;
+  const bool is_limited =
+      getrlimit(RLIMIT_AS, &address_space) == 0 && address_space.rlim_cur != RLIM_INFINITY;
   if (is_limited) mallopt(M_ARENA_MAX, 2);  // each reserves 64 MiB of addresses
 }
 

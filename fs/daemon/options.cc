@@ -112,9 +112,24 @@ Result<void> set_readahead_size(const Given& given, MountRequest& request) {
   return ok();
 }
 
-Result<void> set_idle_polling(const Given& given, MountRequest& request) {
+template <bool MountRequest::*Member>
+Result<void> set_switch(const Given& given, MountRequest& request) {
   if (given.value != "on" && given.value != "off") return bad_value(given.word, "on or off");
-  request.idle_polling = given.value == "on";
+  request.*Member = given.value == "on";
+  return ok();
+}
+
+Result<void> set_control(const Given& given, MountRequest& request) {
+  using Level = Control::Level;
+  if (given.value == "off") {
+    request.control = Level::off;
+  } else if (given.value == "status") {
+    request.control = Level::status;
+  } else if (given.value == "full") {
+    request.control = Level::full;
+  } else {
+    return bad_value(given.word, "off, status or full");
+  }
   return ok();
 }
 
@@ -201,10 +216,16 @@ const std::vector<Row>& rows() {
       {{{"readahead", value, set_readahead_size, "SIZE"}},
        "The kernel's read-ahead for this mount, up to 64M; 0 leaves the kernel's default. For root "
        "only. Default 1M."},
-      {{{"idlepoll", value, set_idle_polling, "on|off"}},
+      {{{"idlepoll", value, set_switch<&MountRequest::idle_polling>, "on|off"}},
        "Under load (32 requests in 10 ms) keeps idle CPUs out of deep sleep. This lowers latency, "
        "costs power, and concerns the whole machine. For root only, on up to 16 CPUs. Default "
        "`on`."},
+      {{{"control", value, set_control, "off|status|full"}},
+       "Commands to the mounted volume. `off`: none; `.moltfs` and the attributes `user.moltfs.*` "
+       "do not exist. `status`: reading only. Default `full`."},
+      {{{"sandbox", value, set_switch<&MountRequest::sandbox>, "on|off"}},
+       "Once it serves, the daemon gives up its capabilities and can open nothing any more "
+       "(seccomp, Landlock). Default `off`."},
       {{{"foreground", flag, set_flag<&MountRequest::foreground>}},
        "Stay in the foreground; messages go to standard error."},
       {{{"remount", flag, set_flag<&MountRequest::remount>}},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "alloc/base/error.h"
+#include "fs/mount/control.h"
 #include "fs/mount/mount.h"
 
 namespace moltfs::fs::daemon {
@@ -22,6 +23,8 @@ struct MountRequest {
   unsigned threads = 0;                ///< that wait for requests; 0: by the number of CPUs
   uint64_t readahead_bytes = 1 << 20;  ///< of the kernel for this mount; 0: the kernel's default
   bool idle_polling = true;            ///< the option idlepoll
+  Control::Level control = Control::Level::full;
+  bool sandbox = false;  ///< the option sandbox
   bool remount = false;
   bool nofail = false;                      ///< a device that does not exist is not an error
   std::vector<std::string> policy_words;    ///< the words that were applied to mount.policy

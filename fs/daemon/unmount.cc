@@ -147,23 +147,36 @@ Result<std::string> identity_of(const std::string& mountpoint) {
   return client.get("pid");
 }
 
+/// True if this user may not command, or the control is off.
+bool is_refusal(const Error& error) {
+  return error == Errc::not_permitted || error == Errc::access_denied ||
+         error == Errc::not_supported || error == Errc::read_only;
+}
+
+/// The endpoint "usage"; nothing if this user may not ask.
+Result<std::optional<Json>> usage_if_allowed(const Client& client) {
+  auto usage = client.get_json("usage");
+  if (usage) return std::optional(std::move(usage.value()));
+  if (is_refusal(usage.error())) return std::optional<Json>();
+  return usage.error();
+}
+
+/// Who may unmount may not always command. Then the kernel's errno is all that is known.
 Result<std::string> commit(const std::string& mountpoint) {
   TRY(const auto client, Client::open(mountpoint));
-  TRY(const auto before, client.get_json("usage"));
+  TRY(const auto before, usage_if_allowed(client));
   if (const auto written = write_back_cache(mountpoint); !written) {
+    if (!before) return written.error();
     // The error may be one of an earlier write-back, which its writers were told of. The kernel has
     // an errno only; the daemon knows more.
     TRY(const auto after, client.get_json("usage"));
     const std::string reason = after.text("read_only_reason");
     if (!reason.empty()) return Error(written.error().code, reason);
-    if (after.number(kFailedWrites) != before.number(kFailedWrites)) return written.error();
+    if (after.number(kFailedWrites) != before->number(kFailedWrites)) return written.error();
   }
   const auto done = client.set("sync", "1");
   if (done) return std::string();
-  // Who may unmount may not always command; on a read-only mount no xattr can be set.
-  const bool was_refused = done.error() == Errc::not_permitted ||
-                           done.error() == Errc::access_denied || done.error() == Errc::read_only;
-  if (!was_refused) return done.error();
+  if (!is_refusal(done.error())) return done.error();
   TRY(commit_received(mountpoint));
   return std::string();
 }
@@ -277,6 +290,27 @@ Result<void> unmount(const std::string& path, const UnmountOptions& options) {
   remove_from_utab(mountpoint);
   if (options.lazy || is_mounted(entry.device_number)) return committed;
   return wait_for_end(entry, watch, !options.force);
+}
+
+UnmountedEverywhere unmount_everywhere(const std::string& device_number) {
+  UnmountedEverywhere result;
+  const auto all = moltfs_mounts();
+  for (const alloc::MountinfoEntry& entry : all) {
+    if (entry.device_number != device_number) continue;
+    if (unmount_without_waiting(entry.mountpoint, {})) {
+      remove_from_utab(entry.mountpoint);
+      continue;
+    }
+    result.in_use = true;
+    const auto written = write_back_cache(entry.mountpoint);
+    if (!written) result.warnings.push_back("syncfs " + written.error().message());
+    UnmountOptions lazily;
+    lazily.lazy = true;
+    const auto detached = unmount_without_waiting(entry.mountpoint, lazily);
+    if (!detached) result.warnings.push_back(detached.error().message());
+    remove_from_utab(entry.mountpoint);
+  }
+  return result;
 }
 
 }  // namespace moltfs::fs::daemon

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "alloc/base/error.h"
 
@@ -24,5 +25,14 @@ Result<void> unmount_without_waiting(const std::string& mountpoint, const Unmoun
 /// standard error. Errors besides those of find_moltfs and unmount_without_waiting: those of the
 /// commits, with a sentence.
 Result<void> unmount(const std::string& path, const UnmountOptions& options);
+
+struct UnmountedEverywhere {
+  bool in_use = false;  ///< files are open: the kernel keeps the connection for them
+  std::vector<std::string> warnings;
+};
+/// Unmounts the filesystem with this device number ("0:57") from all places where it is mounted: it
+/// may have been moved or bound elsewhere. If files are open, their data is written back first, and
+/// then the mount is detached. REQUIRES: the daemon serves meanwhile.
+UnmountedEverywhere unmount_everywhere(const std::string& device_number);
 
 }  // namespace moltfs::fs::daemon

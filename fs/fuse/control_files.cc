@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // MNT/.moltfs and its files, one for each entry of Control::endpoints(), all with direct I/O. A read
 // from the start of a file makes a new answer; reads further on continue the same answer. A write
-// is one whole command. Only the user who mounted and root may use them.
+// is one whole command. With -o control=off they do not exist.
+#include <fcntl.h>
+
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -37,7 +39,8 @@ struct stat control_stat(const FuseContext& context, fuse_ino_t ino) {
   s.st_uid = context.control.owner();
   s.st_blksize = kBlockSize;
   if (const auto* endpoint = endpoint_of(ino)) {
-    s.st_mode = S_IFREG | (endpoint->settable ? 0600 : 0400);
+    const bool is_writable = endpoint->settable && context.control.level() == Control::Level::full;
+    s.st_mode = S_IFREG | (is_writable ? 0600 : 0400);
     s.st_nlink = 1;
   } else {
     s.st_mode = S_IFDIR | 0500;
@@ -69,8 +72,11 @@ void control_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
              endpoint != nullptr && parent == kControlDirectoryInode) {
     found = kFirstFileInode + static_cast<fuse_ino_t>(endpoint - Control::endpoints().data());
   }
-  if (found == 0) return void(fuse_reply_err(req, ENOENT));
-  const fuse_entry_param entry = control_entry(fuse_context_of(req), found);
+  const FuseContext& context = fuse_context_of(req);
+  if (found == 0 || context.control.level() == Control::Level::off) {
+    return void(fuse_reply_err(req, ENOENT));
+  }
+  const fuse_entry_param entry = control_entry(context, found);
   fuse_reply_entry(req, &entry);
 }
 
@@ -160,7 +166,7 @@ void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fus
   std::string part;
   if (offset == 0) {
     const auto text =
-        fuse_context_of(req).control.get(endpoint_of(ino)->topic, fuse_req_ctx(req)->uid);
+        fuse_context_of(req).control.get(endpoint_of(ino)->topic, calling_process_of(req));
     if (!text) return reply_error(req, text.error());
     std::string answer = text.value();
     if (!answer.empty() && answer.back() != '\n') answer += '\n';
@@ -176,9 +182,11 @@ void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fus
 }
 
 void control_write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t,
-                   fuse_file_info*) {
+                   fuse_file_info* fi) {
+  // Asynchronous direct I/O: the caller does not wait in the kernel (fs/mount/broker.h).
+  if ((fi->flags & O_DIRECT) != 0) return void(fuse_reply_err(req, EINVAL));
   const auto result = fuse_context_of(req).control.set(endpoint_of(ino)->topic, {data, size},
-                                                       fuse_req_ctx(req)->uid);
+                                                       calling_process_of(req));
   if (!result) return reply_error(req, result.error());
   fuse_reply_write(req, size);
 }

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,12 +19,30 @@ timespec to_timespec(const Time& time) {
   return t;
 }
 
+/// The supplementary groups of the caller; nothing if they cannot be found out.
+std::optional<std::vector<gid_t>> groups_of(fuse_req_t req) {
+  // libfuse reads /proc, which the sandbox does not allow.
+  if (Broker* const broker = fuse_context_of(req).control.broker()) {
+    const auto asked = broker->groups_of(calling_process_of(req));
+    return asked ? std::optional(asked.value()) : std::nullopt;
+  }
+  std::vector<gid_t> groups(64);
+  int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
+  if (count > static_cast<int>(groups.size())) {
+    groups.resize(static_cast<size_t>(count));
+    count = fuse_req_getgroups(req, count, groups.data());
+  }
+  if (count < 0) return std::nullopt;
+  groups.resize(std::min(groups.size(), static_cast<size_t>(count)));
+  return groups;
+}
+
 }  // namespace
 
-FuseContext::FuseContext(Mount& mount, uint32_t owner)
+FuseContext::FuseContext(Mount& mount, const Control::Options& control_options)
     : filesystem(mount.filesystem()),
       volume(mount.volume()),
-      control(mount, owner),
+      control(mount, control_options),
       low_space(filesystem, write_opens, kernel_cache),
       deferred(filesystem.runtime()) {
   add_name_operations(file_operations);
@@ -41,21 +60,20 @@ Caller caller_of(fuse_req_t req) {
   return {context->uid, context->gid, static_cast<uint32_t>(context->umask)};
 }
 
+CallingProcess calling_process_of(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {context->uid, context->pid};
+}
+
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino) {
   const auto attributes = filesystem_of(req).attributes(InodeNumber(ino));
   if (!attributes) return false;
   const Attributes& a = attributes.value();
   const fuse_ctx* context = fuse_req_ctx(req);
   if ((a.mode & (S_ISGID | S_IXGRP)) != S_ISGID || context->gid == a.gid) return false;
-  std::vector<gid_t> groups(64);
-  int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
-  if (count > static_cast<int>(groups.size())) {
-    groups.resize(static_cast<size_t>(count));
-    count = fuse_req_getgroups(req, count, groups.data());
-  }
-  if (count < 0) return true;  // a process that we cannot see may not keep the bit
-  groups.resize(std::min(groups.size(), static_cast<size_t>(count)));
-  return std::find(groups.begin(), groups.end(), a.gid) == groups.end();
+  const auto groups = groups_of(req);
+  // A process that we cannot see may not keep the bit.
+  return !groups || std::find(groups->begin(), groups->end(), a.gid) == groups->end();
 }
 
 struct stat to_stat(const Attributes& a) {

@@ -44,8 +44,7 @@ struct RawOperations {
 
 /// What every operation needs; the user data of the session.
 struct FuseContext {
-  /// `owner`: the user who mounted.
-  FuseContext(Mount& mount, uint32_t owner);
+  FuseContext(Mount& mount, const Control::Options& control_options);
 
   Filesystem& filesystem;
   alloc::Volume& volume;
@@ -85,6 +84,7 @@ inline Filesystem& filesystem_of(fuse_req_t req) {
   return fuse_context_of(req).filesystem;
 }
 Caller caller_of(fuse_req_t req);
+CallingProcess calling_process_of(fuse_req_t req);
 /// True if the file is set-gid without being executable by its group, and the caller is not in that
 /// group. Then whatever clears set-id bits clears this one, too.
 bool is_outside_group(fuse_req_t req, fuse_ino_t ino);

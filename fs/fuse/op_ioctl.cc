@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// ioctls: the flags of chattr(1), the inode's generation, the volume's label, trimming. The kernel
-// passes on what it does not answer itself, with as many bytes in and out as the command's number
-// says. It has checked whether the caller may set flags. Unknown commands fail with ENOTTY.
+// ioctls: the flags of chattr(1), the inode's generation, the volume's label, trimming, and the
+// commands of the program moltfs. The kernel passes on what it does not answer itself, with as many
+// bytes in and out as the command's number says. It has checked whether the caller may set flags.
+// Unknown commands fail with ENOTTY.
 #include <linux/fs.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "alloc/volume/trim.h"
 #include "fs/fuse/fuse_context.h"
 #include "fs/fuse/wire.h"
+#include "fs/mount/control_call.h"
 
 namespace moltfs::fs::fuse {
 namespace {
@@ -117,9 +119,8 @@ void trim(const Call& call) {
   FuseContext& context = fuse_context_of(call.req);
   const auto in = call.argument<fstrim_range>();
   if (!in) return void(fuse_reply_err(call.req, EINVAL));
-  if (!context.control.may_command(fuse_req_ctx(call.req)->uid)) {
-    return void(fuse_reply_err(call.req, EPERM));
-  }
+  const auto allowed = context.control.check_may_command(calling_process_of(call.req));
+  if (!allowed) return reply_error(call.req, allowed.error());
   announce_blocking();
   const auto trimmed = alloc::trim(context.volume, {in->start, in->len, in->minlen});
   if (!trimmed) return reply_error(call.req, trimmed.error());
@@ -129,7 +130,7 @@ void trim(const Call& call) {
 
 void get_label(const Call& call) {
   Control& control = fuse_context_of(call.req).control;
-  const auto label = control.get(Control::Topic::label, fuse_req_ctx(call.req)->uid);
+  const auto label = control.get(Control::Topic::label, calling_process_of(call.req));
   if (!label) return reply_error(call.req, label.error());
   char out[FSLABEL_MAX] = {};
   std::memcpy(out, label.value().data(), std::min(label.value().size(), sizeof out - 1));
@@ -141,9 +142,38 @@ void set_label(const Call& call) {
   const size_t length = strnlen(text, call.in.size());
   if (length == call.in.size()) return void(fuse_reply_err(call.req, EINVAL));
   const auto set = fuse_context_of(call.req).control.set(Control::Topic::label, {text, length},
-                                                         fuse_req_ctx(call.req)->uid);
+                                                         calling_process_of(call.req));
   if (!set) return reply_error(call.req, set.error());
   fuse_reply_ioctl(call.req, 0, nullptr, 0);
+}
+
+/// A command of the program moltfs (fs/mount/control_call.h).
+void control_call(const Call& call) {
+  auto in = call.argument<ControlCall>();
+  if (call.ino != FUSE_ROOT_ID) return void(fuse_reply_err(call.req, ENOTTY));
+  if (!in || in->text_bytes > sizeof in->text) return void(fuse_reply_err(call.req, EINVAL));
+  leave_out_of_load();
+  const std::string_view name(in->endpoint, strnlen(in->endpoint, sizeof in->endpoint));
+  const Control::Endpoint* const endpoint = Control::find(name);
+  if (endpoint == nullptr) return void(fuse_reply_err(call.req, EINVAL));
+  Control& control = fuse_context_of(call.req).control;
+  const CallingProcess caller = calling_process_of(call.req);
+  std::string text;
+  int err = 0;
+  if (in->is_set != 0) {
+    const auto set = control.set(endpoint->topic, {in->text, in->text_bytes}, caller,
+                                 Control::Door::ioctl, in->socket);
+    if (!set) text = set.error().message(), err = set.error().to_errno();
+  } else {
+    const auto answer = control.get(endpoint->topic, caller);
+    text = answer ? answer.value() : answer.error().message();
+    err = answer ? 0 : answer.error().to_errno();
+    if (answer && text.size() > sizeof in->text) err = ERANGE;
+  }
+  ControlCall out{};
+  out.text_bytes = static_cast<uint32_t>(std::min(text.size(), sizeof out.text));
+  std::memcpy(out.text, text.data(), out.text_bytes);
+  fuse_reply_ioctl(call.req, -err, &out, std::min(sizeof out, call.out_bytes));
 }
 
 void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info*, unsigned,
@@ -168,6 +198,8 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_in
       return get_version(call);
     case FITRIM:
       return trim(call);
+    case kControlCall:
+      return control_call(call);
     case FS_IOC_GETFSLABEL:
       return get_label(call);
     case FS_IOC_SETFSLABEL:

@@ -29,7 +29,8 @@ void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   FuseContext& context = fuse_context_of(req);
   if (const auto* endpoint = endpoint_of(ino, name)) {
     leave_out_of_load();
-    const auto text = context.control.get(endpoint->topic, fuse_req_ctx(req)->uid);
+    if (context.control.level() == Control::Level::off) return void(fuse_reply_err(req, ENODATA));
+    const auto text = context.control.get(endpoint->topic, calling_process_of(req));
     if (!text) return reply_error(req, text.error());
     // A caller asks for the length first, and the text may grow until it asks for the text.
     const size_t slack = size == 0 ? 256 : 0;
@@ -46,7 +47,7 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
   if (const auto* endpoint = endpoint_of(ino, name)) {
     leave_out_of_load();
     return reply_done(req,
-                      context.control.set(endpoint->topic, {value, size}, fuse_req_ctx(req)->uid));
+                      context.control.set(endpoint->topic, {value, size}, calling_process_of(req)));
   }
   constexpr int kBoth = XATTR_CREATE | XATTR_REPLACE;
   const XattrMode mode = (flags & kBoth) == kBoth  ? XattrMode::neither

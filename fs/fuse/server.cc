@@ -144,7 +144,7 @@ void set_replied(bool replied) {
 class Server::Impl {
  public:
   Impl(Mount& mount, const Options& options)
-      : options_(options), load_(mount.request_load()), context_(mount, options.owner) {}
+      : options_(options), load_(mount.request_load()), context_(mount, options.control) {}
   ~Impl() { shut_down(); }
 
   Result<void> mount() {

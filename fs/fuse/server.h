@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "alloc/base/error.h"
+#include "fs/mount/control.h"
 #include "fs/mount/mount.h"
 
 namespace moltfs::fs::fuse {
@@ -22,7 +23,7 @@ class Server {
     std::string options;        ///< for the kernel and libfuse, as after "-o"
     unsigned base_threads = 0;  ///< 0: by the number of CPUs
     unsigned max_threads = 16;
-    uint32_t owner = 0;        ///< the user who mounts
+    Control::Options control;
     bool idle_polling = true;  ///< -o idlepoll (cpu_latency.h)
   };
 

@@ -13,17 +13,54 @@
 #include "alloc/disk/volume_settings.h"
 #include "fs/mount/failed_writes.h"
 #include "fs/mount/process_identity.h"
-#include "replace/command.h"
 
 namespace moltfs::fs {
 
+namespace {
+
+/// Opens the target of one command by the broker, everything else as the volume does.
+class TargetOpener final : public alloc::DeviceOpener {
+ public:
+  TargetOpener(alloc::DeviceOpener& opener, Broker& broker, const CallingProcess& caller,
+               int socket)
+      : opener_(opener), broker_(broker), caller_(caller), socket_(socket) {}
+
+  Result<std::shared_ptr<alloc::Device>> open(const std::string& path,
+                                              const Options& options) override {
+    TRY(auto descriptors, socket_ >= 0 ? broker_.take_target(caller_, socket_, path)
+                                       : broker_.open_blank(caller_, path));
+    return opener_.adopt(std::move(descriptors), path, options);
+  }
+  alloc::IoEngine& engine() override { return opener_.engine(); }
+  Result<std::optional<std::string>> signature(alloc::Device& device) override {
+    return opener_.signature(device);
+  }
+  std::vector<std::string> candidates() override { return opener_.candidates(); }
+
+ private:
+  alloc::DeviceOpener& opener_;
+  Broker& broker_;
+  const CallingProcess caller_;
+  const int socket_;
+};
+
+Error control_is_off() {
+  return Error(Errc::not_supported,
+               "the control of this mount is off: it was mounted with -o control=off");
+}
+
+}  // namespace
+
+Control::Control(Mount& mount, const Options& options)
+    : mount_(mount), options_(options), identity_(process_identity()) {}
+
 const std::vector<Control::Endpoint>& Control::endpoints() {
   static const std::vector<Endpoint> all = {
-      {Topic::replace, "replace", false, true}, {Topic::message, "message", false, false},
-      {Topic::usage, "usage", true, false},     {Topic::devices, "devices", true, false},
-      {Topic::label, "label", true, true},      {Topic::sync, "sync", false, true},
-      {Topic::pid, "pid", true, false},         {Topic::options, "options", true, true},
-      {Topic::errors, "errors", false, false},
+      {Topic::replace, "replace", true}, {Topic::message, "message"},
+      {Topic::usage, "usage"},           {Topic::devices, "devices"},
+      {Topic::label, "label", true},     {Topic::sync, "sync", true},
+      {Topic::pid, "pid", false, true},  {Topic::options, "options", true},
+      {Topic::errors, "errors"},
   };
   return all;
 }
@@ -35,15 +72,23 @@ const Control::Endpoint* Control::find(std::string_view name) {
   return found == all.end() ? nullptr : &*found;
 }
 
-Result<std::string> Control::get(Topic topic, uint32_t uid) {
-  const Endpoint& endpoint = endpoints()[static_cast<size_t>(topic)];
-  if (!endpoint.readable_by_all && !may_command(uid)) return Errc::not_permitted;
+Result<void> Control::check_may_command(const CallingProcess& caller) {
+  if (options_.owner_may_command && caller.uid == options_.owner) return ok();
+  if (options_.broker != nullptr) return options_.broker->check_admin(caller);
+  return Error(Errc::not_permitted, "only the user who mounted may do that");
+}
+
+Result<std::string> Control::get(Topic topic, const CallingProcess& caller) {
+  if (!endpoints()[static_cast<size_t>(topic)].readable_by_all) {
+    if (options_.level == Level::off) return control_is_off();
+    TRY(check_may_command(caller));
+  }
   switch (topic) {
     case Topic::replace:
       return replace::to_json(mount_.replace().status());
     case Topic::message: {
       std::lock_guard lock(mutex_);
-      const auto found = messages_.find(uid);
+      const auto found = messages_.find(caller.uid);
       return found == messages_.end() ? std::string() : found->second;
     }
     case Topic::usage:
@@ -55,7 +100,7 @@ Result<std::string> Control::get(Topic topic, uint32_t uid) {
     case Topic::sync:
       return std::string();
     case Topic::pid:
-      return process_identity();
+      return identity_;
     case Topic::options:
       return to_words(mount_.filesystem().policy());
     case Topic::errors:
@@ -64,23 +109,34 @@ Result<std::string> Control::get(Topic topic, uint32_t uid) {
   return Errc::no_attribute;
 }
 
-Result<void> Control::set(Topic topic, std::string_view text, uint32_t uid) {
+Result<void> Control::set(Topic topic, std::string_view text, const CallingProcess& caller,
+                          Door door, int socket) {
+  if (options_.level == Level::off) return control_is_off();
+  TRY(check_may_command(caller));
   const Endpoint& endpoint = endpoints()[static_cast<size_t>(topic)];
-  if (!may_command(uid) || !endpoint.settable) return Errc::not_permitted;
-  auto result = carry_out(topic, text);
+  auto result = [&]() -> Result<void> {
+    if (!endpoint.settable) {
+      return Error(Errc::not_permitted, fmt::format("\"{}\" can only be read", endpoint.name));
+    }
+    if (options_.level == Level::status) {
+      return Error(Errc::not_supported,
+                   "commands to this mount are off: it was mounted with -o control=status");
+    }
+    return carry_out(topic, text, caller, door, socket);
+  }();
   std::lock_guard lock(mutex_);
-  messages_[uid] = result ? std::string() : result.error().message();
+  messages_[caller.uid] = result ? std::string() : result.error().message();
   return result;
 }
 
-Result<void> Control::carry_out(Topic topic, std::string_view text) {
+Result<void> Control::carry_out(Topic topic, std::string_view text, const CallingProcess& caller,
+                                Door door, int socket) {
   switch (topic) {
     case Topic::replace: {
       // The command may name a path on this mount, and waits until that request is served.
       announce_blocking();
       TRY(auto command, replace::parse_command(text));
-      TRY(replace::execute(mount_.replace(), command));
-      return ok();
+      return replace(std::move(command), caller, door, socket);
     }
     case Topic::sync:
       return mount_.filesystem().commit();
@@ -91,6 +147,27 @@ Result<void> Control::carry_out(Topic topic, std::string_view text) {
     default:
       return Errc::not_permitted;
   }
+}
+
+Result<void> Control::replace(replace::Command command, const CallingProcess& caller, Door door,
+                              int socket) {
+  using Verb = replace::Command::Verb;
+  if (command.verb != Verb::start || options_.broker == nullptr) {
+    TRY(replace::execute(mount_.replace(), command));
+    return ok();
+  }
+  if (door == Door::name && command.start.force) {
+    return Error(Errc::not_permitted,
+                 "--force is only accepted from the command line: moltfs replace start --force");
+  }
+  if (door == Door::ioctl && socket < 0) {
+    return Error(Errc::bad_command, "the call brings no target");
+  }
+  TargetOpener opener(mount_.volume().opener(), *options_.broker, caller,
+                      door == Door::ioctl ? socket : -1);
+  command.start.opener = &opener;
+  TRY(replace::execute(mount_.replace(), command));
+  return ok();
 }
 
 Result<void> Control::set_label(std::string_view text) {

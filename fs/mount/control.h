@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The control interface of a mounted volume. It is reachable as xattrs of the root (getfattr,
-// setfattr, the moltfs program) and as files in the hidden directory MNT/.moltfs; both lead here.
-// This file knows no libfuse.
+// The control interface of a mounted volume. It is reachable by an ioctl of the root
+// (fs/mount/control_call.h; the program moltfs), as xattrs of the root (getfattr, setfattr), and as
+// files in the hidden directory MNT/.moltfs. All lead here. This file knows no libfuse.
 //
 //   xattr of the root     file              get                              set
 //   --------------------  ----------------  -------------------------------  ----------------------
@@ -18,9 +18,13 @@
 // Setting carries out a command. If it fails, its errno is returned at once; `message` is then the
 // sentence about the last failed command of the asking user, else it is empty.
 //
-// Only root and the user who mounted may use the interface. Everybody may read usage, devices,
-// label, pid and options. The xattrs and the directory appear in no listing, so programs that copy
-// files never find them.
+// Who may use it: who has CAP_SYS_ADMIN in the mount's user namespace, as filesystems of the kernel
+// ask, and the ordinary user who mounted. All others may only read `pid`, which tells no more than
+// ps(1), so that everybody who may unmount can wait for the daemon.
+//
+// A target that is named by an xattr or a control file must be blank or retired, because a program
+// that only copies files may write there: what a command destroys must have been named by somebody
+// who runs moltfs. Such a target is opened as the caller (fs/mount/broker.h).
 #pragma once
 
 #include <cstdint>
@@ -31,7 +35,9 @@
 #include <vector>
 
 #include "alloc/base/error.h"
+#include "fs/mount/broker.h"
 #include "fs/mount/mount.h"
+#include "replace/command.h"
 
 namespace moltfs::fs {
 
@@ -56,31 +62,54 @@ class Control {
   struct Endpoint {
     Topic topic;
     std::string_view name;
-    bool readable_by_all = false;
     bool settable = false;
+    bool readable_by_all = false;
   };
+  /// -o control=off|status|full: nothing (and neither the xattrs nor the directory exist), reading
+  /// only, everything. `pid` can always be asked for by the ioctl.
+  enum class Level : uint8_t { off, status, full };
+
+  struct Options {
+    Level level = Level::full;
+    uint32_t owner = 0;  ///< the user who mounted
+    /// He may give commands. False if he mounted as an administrator: then only those may.
+    bool owner_may_command = false;
+    Broker* broker = nullptr;  ///< null: nobody else may, and targets come from the volume's opener
+  };
+
+  /// How a command came.
+  enum class Door : uint8_t { ioctl, name };
+
   /// In the order of Topic.
   static const std::vector<Endpoint>& endpoints();
   /// The endpoint `name`, without prefix or directory; null if there is none.
   static const Endpoint* find(std::string_view name);
 
-  /// `owner`: the user who mounted.
-  Control(Mount& mount, uint32_t owner) : mount_(mount), owner_(owner) {}
-  uint32_t owner() const { return owner_; }
-  bool may_command(uint32_t uid) const { return uid == 0 || uid == owner_; }
+  Control(Mount& mount, const Options& options);
+  uint32_t owner() const { return options_.owner; }
+  Level level() const { return options_.level; }
+  Broker* broker() const { return options_.broker; }
+  /// Error: not_permitted, with a sentence.
+  Result<void> check_may_command(const CallingProcess& caller);
 
-  /// Error: not_permitted.
-  Result<std::string> get(Topic topic, uint32_t uid);
-  /// Carries out `text`. Errors: not_permitted, and those of the command; with a sentence.
-  Result<void> set(Topic topic, std::string_view text, uint32_t uid);
+  /// Errors: not_permitted; not_supported if the control is off; with a sentence.
+  Result<std::string> get(Topic topic, const CallingProcess& caller);
+  /// Carries out `text`. `socket`: with the target, for Door::ioctl; else -1. Errors: as get, and
+  /// those of the command; with a sentence.
+  Result<void> set(Topic topic, std::string_view text, const CallingProcess& caller,
+                   Door door = Door::name, int socket = -1);
 
  private:
-  Result<void> carry_out(Topic topic, std::string_view text);
+  Result<void> carry_out(Topic topic, std::string_view text, const CallingProcess& caller,
+                         Door door, int socket);
+  Result<void> replace(replace::Command command, const CallingProcess& caller, Door door,
+                       int socket);
   Result<void> set_label(std::string_view text);
   Result<void> set_options(std::string_view text);
 
   Mount& mount_;
-  const uint32_t owner_;
+  const Options options_;
+  const std::string identity_;  // of this process
   std::mutex mutex_;
   std::map<uint32_t, std::string> messages_;  // by user (root, the owner); guarded by mutex_
 };

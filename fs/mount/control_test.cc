@@ -28,6 +28,30 @@ struct MountedVolume {
   }
 };
 
+constexpr CallingProcess kAdministrator{0, 10}, kWeakRoot{0, 11}, kStranger{77, 12};
+
+/// Knows one administrator, and no target that can be used.
+struct FakeBroker final : Broker {
+  std::string calls;
+
+  Result<void> check_admin(const CallingProcess& caller) override {
+    if (caller.pid == kAdministrator.pid) return ok();
+    return Error(Errc::not_permitted, "not an administrator");
+  }
+  Result<std::vector<uint32_t>> groups_of(const CallingProcess&) override {
+    return std::vector<uint32_t>();
+  }
+  Result<std::vector<int>> open_blank(const CallingProcess&, const std::string& path) override {
+    calls += "blank " + path + ";";
+    return Error(Errc::foreign_signature, "not blank");
+  }
+  Result<std::vector<int>> take_target(const CallingProcess&, int number,
+                                       const std::string&) override {
+    calls += "take " + std::to_string(number) + ";";
+    return Errc::access_denied;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("endpoints are in the order of their topics, each found by its name") {
@@ -41,13 +65,83 @@ TEST_CASE("endpoints are in the order of their topics, each found by its name") 
   CHECK(Control::find("replace2") == nullptr);
 }
 
-TEST_CASE("only endpoints with commands can be set, and not everybody may read the status") {
+TEST_CASE("only endpoints with commands can be set, and everybody may read the pid alone") {
   CHECK(Control::find("replace")->settable);
-  CHECK_FALSE(Control::find("replace")->readable_by_all);
   CHECK_FALSE(Control::find("message")->settable);
   CHECK_FALSE(Control::find("usage")->settable);
-  CHECK(Control::find("pid")->readable_by_all);
   CHECK(Control::find("options")->settable);
+  for (const Control::Endpoint& endpoint : Control::endpoints()) {
+    CHECK(endpoint.readable_by_all == (endpoint.name == "pid"));
+  }
+}
+
+TEST_CASE("an administrator may command, root without that right and other users may not") {
+  MountedVolume volume("old");
+  FakeBroker broker;
+  Control control(*volume.mount, {.owner = 0, .broker = &broker});
+  for (const Control::Endpoint& endpoint : Control::endpoints()) {
+    INFO(endpoint.name);
+    CHECK(control.get(endpoint.topic, kAdministrator));
+    CHECK(control.get(endpoint.topic, kWeakRoot).has_value() == (endpoint.name == "pid"));
+    CHECK(control.get(endpoint.topic, kStranger).has_value() == (endpoint.name == "pid"));
+    CHECK(control.set(endpoint.topic, "x", kWeakRoot).error() == Errc::not_permitted);
+  }
+  CHECK(control.set(Control::Topic::label, "new", kAdministrator));
+  CHECK(control.set(Control::Topic::label, "other", kWeakRoot).error() == Errc::not_permitted);
+  CHECK(control.get(Control::Topic::label, kAdministrator).value() == "new");
+}
+
+TEST_CASE("an ordinary user who mounted may command without being an administrator") {
+  MountedVolume volume("old");
+  FakeBroker broker;
+  Control control(*volume.mount, {.owner = 1000, .owner_may_command = true, .broker = &broker});
+  CHECK(control.set(Control::Topic::label, "his", {1000, 0}));
+  CHECK(control.set(Control::Topic::label, "of another", {1001, 0}).error() == Errc::not_permitted);
+  CHECK(control.get(Control::Topic::label, {1000, 0}).value() == "his");
+}
+
+TEST_CASE("control=status allows reading only, control=off nothing but the pid") {
+  MountedVolume volume("old");
+  FakeBroker broker;
+  Control status(*volume.mount, {.level = Control::Level::status, .broker = &broker});
+  CHECK(status.get(Control::Topic::label, kAdministrator).value() == "old");
+  for (const char* command : {"cancel", "start 1 mem:b", "start --force 1 mem:b"}) {
+    const auto refused = status.set(Control::Topic::replace, command, kAdministrator);
+    REQUIRE(!refused);
+    CHECK(refused.error() == Errc::not_supported);
+    CHECK(refused.error().message().find("control=status") != std::string::npos);
+  }
+  Control off(*volume.mount, {.level = Control::Level::off, .broker = &broker});
+  CHECK(off.get(Control::Topic::pid, kStranger));
+  CHECK(off.get(Control::Topic::label, kAdministrator).error() == Errc::not_supported);
+  const auto refused = off.set(Control::Topic::sync, "1", kAdministrator);
+  REQUIRE(!refused);
+  CHECK(refused.error().message().find("control=off") != std::string::npos);
+}
+
+TEST_CASE("--force is taken from the call alone; a name leads to the broker's check for blanks") {
+  using Door = Control::Door;
+  MountedVolume volume("a");
+  FakeBroker broker;
+  Control control(*volume.mount, {.broker = &broker});
+  const auto start = [&](const char* text, Door door, int socket) {
+    const auto set = control.set(Control::Topic::replace, text, kAdministrator, door, socket);
+    REQUIRE(!set);
+    return set.error();
+  };
+  const Error forced = start("start --force 1 mem:b", Door::name, -1);
+  CHECK(forced == Errc::not_permitted);
+  CHECK(forced.message().find("command line") != std::string::npos);
+  CHECK(broker.calls.empty());
+  CHECK(start("start 1 mem:b", Door::name, -1) == Errc::foreign_signature);
+  CHECK(broker.calls == "blank mem:b;");
+  // By a name nobody brings a socket, whatever number is given.
+  CHECK(start("start 1 mem:b", Door::name, 5) == Errc::foreign_signature);
+  CHECK(broker.calls == "blank mem:b;blank mem:b;");
+  broker.calls.clear();
+  CHECK(start("start --force 1 mem:b", Door::ioctl, 7) == Errc::access_denied);
+  CHECK(broker.calls == "take 7;");
+  CHECK(start("start 1 mem:b", Door::ioctl, -1) == Errc::bad_command);
 }
 
 TEST_CASE("a label that is the word null is a label") {
@@ -76,11 +170,11 @@ TEST_CASE("labels and paths that are not UTF-8 give valid JSON") {
 
 TEST_CASE("a label is set by its endpoint, and one with control characters is refused") {
   MountedVolume volume("old");
-  Control control(*volume.mount, 1000);
-  REQUIRE(control.set(Control::Topic::label, "new label\n", 1000));
-  CHECK(control.get(Control::Topic::label, 77).value() == "new label");
-  CHECK(!control.set(Control::Topic::label, "a\tb", 0));
-  CHECK(!control.get(Control::Topic::message, 0).value().empty());
-  CHECK(control.set(Control::Topic::label, "other", 77).error() == Errc::not_permitted);
-  CHECK(control.get(Control::Topic::label, 77).value() == "new label");
+  FakeBroker broker;
+  Control control(*volume.mount, {.broker = &broker});
+  REQUIRE(control.set(Control::Topic::label, "new label\n", kAdministrator));
+  CHECK(control.get(Control::Topic::label, kAdministrator).value() == "new label");
+  CHECK(!control.set(Control::Topic::label, "a\tb", kAdministrator));
+  CHECK(!control.get(Control::Topic::message, kAdministrator).value().empty());
+  CHECK(control.get(Control::Topic::label, kAdministrator).value() == "new label");
 }

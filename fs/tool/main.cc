@@ -9,6 +9,7 @@
 
 #include "alloc/base/log.h"
 #include "alloc/base/utf8.h"
+#include "fs/daemon/broker_server.h"
 #include "fs/daemon/inherited.h"
 #include "fs/daemon/watchdog.h"
 #include "fs/tool/output.h"
@@ -42,8 +43,8 @@ constexpr Command kCommands[] = {
     {"dump", dump_command, "print what is on the devices"},
 };
 
-/// Names of links to the program, by which other programs call it. By the last one, the daemon
-/// does.
+/// Names of links to the program, by which other programs call it. By the last two, the
+/// daemon does.
 constexpr Command kNames[] = {
     {"mkfs.moltfs", mkfs_command, ""},
     {"fsck.moltfs", fsck_command, ""},
@@ -52,6 +53,7 @@ constexpr Command kNames[] = {
     {"umount.moltfs", umount_helper, ""},
     {"umount.fuse.moltfs", umount_helper, ""},
     {"moltfs-watchdog", daemon::guard_connection, ""},
+    {"moltfs-broker", daemon::run_broker, ""},
 };
 
 template <size_t N>

@@ -148,7 +148,10 @@ int tell(const std::string& mountpoint, replace::Command command, bool wait) {
     const auto resolved = resolve_names(client.value(), command.start);
     if (!resolved) return fail(kReplace, resolved.error());
   }
-  const auto done = client.value().set("replace", replace::format_command(command));
+  const std::string text = replace::format_command(command);
+  const auto done = command.verb == replace::Command::Verb::start
+                        ? client.value().start_replace(text, command.start.target)
+                        : client.value().set("replace", text);
   if (!done) return fail(kReplace, done.error());
   if (wait) return follow(client.value());
   return kExitOk;

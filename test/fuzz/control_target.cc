@@ -65,11 +65,14 @@ void fuzz_control(Choices& choices) {
     control.reset();
     mounted.reset();
     mounted = std::make_unique<Mounted>();
-    control = std::make_unique<Control>(mounted->mount(), 1000);
+    Control::Options options;
+    options.owner = 1000;
+    options.owner_may_command = true;
+    control = std::make_unique<Control>(mounted->mount(), options);
   }
   const auto topic = static_cast<Control::Topic>(choices.below(Control::endpoints().size()));
   static constexpr uint32_t kUsers[] = {0, 1000, 1001, ~uint32_t{0}};
-  const uint32_t user = kUsers[choices.below(std::size(kUsers))];
+  const fs::CallingProcess user{kUsers[choices.below(std::size(kUsers))], 1};
   if (choices.one_in(3)) {
     (void)control->get(topic, user);
   } else {

@@ -26,7 +26,7 @@ class Kernel {
   Kernel()
       : fd_(::memfd_create("replies", MFD_CLOEXEC)),
         others_fd_(::open("/dev/null", O_WRONLY | O_CLOEXEC)),
-        context_(mounted_.mount(), 1000),
+        context_(mounted_.mount(), {.owner = 1000, .owner_may_command = true}),
         buffer_(kMaxWriteBytes) {
     auto session = make_session(context_, "fsname=fuzz");
     if (!session) fail("no session: " + session.error().message());
