@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "alloc/space/space.h"
@@ -46,6 +47,8 @@ class Txn : public Access {
   using Access::Access;
 
   alloc::NodeReservation reservation_;
+  // Leaves with prepared erasures, and how many. Of one attempt to run the section.
+  std::vector<std::pair<const Node*, unsigned>> erasures_;
 };
 
 }  // namespace moltfs::fs

@@ -83,6 +83,7 @@ Result<void> Transactions::drive_write(const Budget& budget,
     const uint64_t nodes_before = state_->dirty.size();
     const uint64_t changes_before = state_->changes;
     bool has_run = false;
+    txn.erasures_.clear();
     try {
       has_run = section(txn);
     } catch (const std::bad_alloc&) {

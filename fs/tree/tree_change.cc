@@ -3,7 +3,10 @@
 //
 // All nodes on the path to a prepared key are in memory. They stay in memory until the critical
 // section ends, whatever else is changed: new nodes are in memory, and merges involve only nodes
-// in memory.
+// in memory. A leaf that becomes empty is removed, and a neighbour takes over its keys: where the
+// prepared erasures may empty a leaf, both neighbours are in memory, too.
+#include <algorithm>
+
 #include "alloc/base/assert.h"
 #include "fs/tree/access.h"
 #include "fs/tree/cursor.h"
@@ -241,6 +244,14 @@ void Change::replace_root_by_only_child() {
   }
 }
 
+/// Error: node_missing, if a neighbour of the leaf of `cursor` is not in memory.
+Result<void> require_neighbours(const Cursor& cursor) {
+  Cursor before = cursor, after = cursor;
+  TRY(before.to_previous_leaf());
+  TRY(after.to_next_leaf());
+  return ok();
+}
+
 /// Error: node_missing, if erasing `key` (`cursor` is at its leaf) has to merge nodes and no
 /// sibling is in memory.
 Result<void> require_siblings(Cursor& cursor, const Key& key) {
@@ -270,7 +281,16 @@ Result<void> Tree::prepare(Txn& txn, const Key& key, Intent intent) const {
   ASSERT(key != Key::max());
   Cursor cursor(txn.state_, id_, txn.missing_);
   TRY(cursor.descend(key));
-  if (intent == Intent::erase) return require_siblings(cursor, key);
+  if (intent == Intent::erase) {
+    const Node& leaf = cursor.leaf();
+    auto found = std::find_if(txn.erasures_.begin(), txn.erasures_.end(),
+                              [&](const auto& entry) { return entry.first == &leaf; });
+    if (found == txn.erasures_.end()) found = txn.erasures_.insert(found, {&leaf, 0});
+    if (++found->second >= leaf.count()) {
+      TRY(require_neighbours(cursor));
+    }
+    return require_siblings(cursor, key);
+  }
   // A tree of this height has more items than any device holds, if its nodes are not made up. The
   // changes of one critical section are far fewer than the entries that are still free then.
   const Node& root = cursor.node(0);

@@ -195,6 +195,47 @@ TEST_CASE("many prepared keys can be changed in one critical section") {
   for (uint64_t n : batch) REQUIRE(t.get(n).value()->size() == kMaxItemBytes);
 }
 
+TEST_CASE("keys prepared in leaves that become empty can be changed") {
+  constexpr uint64_t kItems = 2000;  // a few in each leaf; several inner nodes
+  TestTrees t;
+  TestTrees::Model model;
+  const std::string large(kMaxItemBytes, 'l');
+  for (uint64_t n = 0; n < kItems; ++n) {
+    REQUIRE(t.put(n * 10, large));
+    model[test_key(n * 10)] = large;
+  }
+  t.commit();
+  std::mt19937_64 random(8);
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    const uint64_t count = 1 + random() % 13;
+    const uint64_t first = random() % (kItems - count);
+    t.reopen();  // nothing is in memory
+    auto done = t.transactions->write({40}, [&](Txn& txn) -> Result<void> {
+      std::vector<Key> there;
+      for (uint64_t n = first; n < first + count; ++n) {
+        TRY(t.tree().prepare(txn, test_key(n * 10 + 5), Tree::Intent::put));
+        TRY(t.tree().prepare(txn, test_key(n * 10), Tree::Intent::erase));
+        TRY(const auto found, t.tree().find(txn, test_key(n * 10)));
+        if (found) there.push_back(test_key(n * 10));
+      }
+      for (const Key& key : there) t.tree().erase(txn, key);
+      for (uint64_t n = first; n < first + count; ++n) {
+        t.tree().put(txn, test_key(n * 10 + 5), bytes_of(large));
+      }
+      return ok();
+    });
+    REQUIRE(done);
+    for (uint64_t n = first; n < first + count; ++n) {
+      model.erase(test_key(n * 10));
+      model[test_key(n * 10 + 5)] = large;
+    }
+    t.commit();
+  }
+  REQUIRE(t.content() == model);
+  t.shape();
+}
+
 TEST_CASE("scan visits a range, in order, until told to stop") {
   TestTrees t;
   for (uint64_t n = 0; n < 3000; ++n) REQUIRE(t.put(n, value_for(n)));
