@@ -255,7 +255,7 @@ TEST_CASE_METHOD(Fixture, "an image file that shrinks while it is open gives err
   CHECK(device->counters().read_bytes == kBlockSize);
 }
 
-TEST_CASE_METHOD(Fixture, "a full host filesystem is an I/O error, never no_space") {
+TEST_CASE_METHOD(Fixture, "a full host filesystem is device_full, never no_space") {
   const std::string mount_point = directory.path() + "/mnt";
   std::filesystem::create_directory(mount_point);
   if (mount("none", mount_point.c_str(), "tmpfs", 0, "size=1m") != 0) {
@@ -280,7 +280,7 @@ TEST_CASE_METHOD(Fixture, "a full host filesystem is an I/O error, never no_spac
     CHECK(device.value()->counters().write_errors == 1);
   }
   CHECK(umount2(mount_point.c_str(), MNT_DETACH) == 0);
-  CHECK(code == Errc::io_error);
+  CHECK(code == Errc::device_full);
   CHECK(message.find("No space left on device") != std::string::npos);
 }
 
