@@ -21,14 +21,6 @@ void SessionCache::forget_blocks(uint64_t ino) {
       session_, ino, static_cast<off_t>(round_down(kMaxFileBytes, kBlockSize)), &nothing, {});
 }
 
-// Storing a byte at the end is the only notification that makes the size grow. Its page is not
-// marked as read by that.
-void SessionCache::extend(uint64_t ino, uint64_t size, std::byte last) {
-  fuse_bufvec byte = FUSE_BUFVEC_INIT(1);
-  byte.buf[0].mem = &last;
-  fuse_lowlevel_notify_store(session_, ino, static_cast<off_t>(size - 1), &byte, {});
-}
-
 void SessionCache::write_back(uint64_t ino) {
   fuse_lowlevel_notify_inval_inode(session_, ino, 0, 0);
 }

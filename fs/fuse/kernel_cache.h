@@ -24,9 +24,6 @@ class KernelCache {
   /// Makes the kernel drop its pages of a part of the file. `size` > 0. Never call it on a receive
   /// thread: it waits for pages that the kernel is reading.
   virtual void drop(uint64_t ino, uint64_t offset, size_t size) = 0;
-  /// The file has at least `size` bytes, and `last` is the last of these. `size` > 0. Never call it
-  /// on a receive thread.
-  virtual void extend(uint64_t ino, uint64_t size, std::byte last) = 0;
 };
 
 /// The kernel's side of a libfuse session.
@@ -39,7 +36,6 @@ class SessionCache final : public KernelCache {
   void forget_blocks(uint64_t ino) override;
   void write_back(uint64_t ino) override;
   void drop(uint64_t ino, uint64_t offset, size_t size) override;
-  void extend(uint64_t ino, uint64_t size, std::byte last) override;
 
  private:
   fuse_session* session_ = nullptr;

@@ -39,23 +39,8 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (fuse_reply_open(req, fi) != 0) released(context, ino, flags);
 }
 
-/// Tells the kernel if the file is longer than it knows (write_opens.h). On the deferred thread.
-void tell_size(FuseContext& context, fuse_ino_t ino) {
-  const auto size_stays = context.write_opens.size_stays(ino);
-  const auto attributes = context.filesystem.attributes(InodeNumber(ino));
-  if (!attributes || attributes.value().size == 0) return;
-  const uint64_t size = attributes.value().size;
-  AlignedBuffer last(kBlockSize);
-  const auto read = context.filesystem.read(InodeNumber(ino), size - 1, last.span().first(1));
-  if (read && read.value() == 1) context.kernel_cache.extend(ino, size, *last.data());
-}
-
 void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   FuseContext& context = fuse_context_of(req);
-  // Once more: when it was told first, the kernel may not have had the reply to setting the size.
-  if (opens_for_writing(fi->flags) && context.write_opens.has_grown(ino)) {
-    context.deferred.post([ino, &context] { tell_size(context, ino); });
-  }
   released(context, ino, fi->flags);
   context.volume.write_failures().closed(open_file_of(fi->fh));
   fuse_reply_err(req, 0);
@@ -87,26 +72,18 @@ void read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
 /// Replies to a direct write. The kernel drops its pages before it sends the write, and again
 /// after the reply if it waits for that. After asynchronous direct I/O it does not, and pages that
 /// it got into its cache meanwhile (it read them, or wrote them back) would stay, with old content.
-/// So they are dropped before the reply. See also tell_size().
-/// `grew`: the write may have made the file longer without the kernel's knowledge.
-void reply_direct_write(fuse_req_t req, fuse_ino_t ino, uint64_t offset, size_t size, bool grew) {
+/// So they are dropped before the reply.
+void reply_direct_write(fuse_req_t req, fuse_ino_t ino, uint64_t offset, size_t size) {
   FuseContext& context = fuse_context_of(req);
   const auto drop_and_reply = [=, &context] {
-    if (grew) tell_size(context, ino);
     context.kernel_cache.drop(ino, offset, size);
     fuse_reply_write(req, size);
   };
-  if ((grew || context.write_opens.may_be_cached(ino, offset, size)) &&
+  if (context.write_opens.may_be_cached(ino, offset, size) &&
       context.deferred.post(drop_and_reply)) {
     return;
   }
   fuse_reply_write(req, size);
-}
-
-bool ends_at_end(FuseContext& context, fuse_ino_t ino, uint64_t end) {
-  if (!context.write_opens.size_was_set_since(ino, 1)) return false;
-  const auto attributes = context.filesystem.attributes(InodeNumber(ino));
-  return attributes && attributes.value().size == end;
 }
 
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
@@ -133,9 +110,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   context.low_space.end_store(taken.value());
   if (!written) return reply_error(req, written.error());
   if (is_direct(kernel_flags)) {
-    const bool grew = ends_at_end(context, ino, static_cast<uint64_t>(offset) + size) &&
-                      context.write_opens.grew(ino);
-    return reply_direct_write(req, ino, static_cast<uint64_t>(offset), size, grew);
+    return reply_direct_write(req, ino, static_cast<uint64_t>(offset), size);
   }
   fuse_reply_write(req, size);
 }

@@ -76,12 +76,10 @@ class WriteOpens {
   // size meanwhile. With the writeback cache the kernel never asks for the size again, so such a
   // write must not make the file longer without the kernel's knowledge.
 
-  /// Covers setting the size, up to just before the reply. (waits) While it lives, nobody tells the
-  /// kernel of a size.
+  /// Covers setting the size, up to just before the reply.
   class SizeChange {
    public:
-    SizeChange(WriteOpens& opens, uint64_t ino)
-        : opens_(opens), ino_(ino), held_(opens.size_stays(ino)) {
+    SizeChange(WriteOpens& opens, uint64_t ino) : opens_(opens), ino_(ino) {
       opens_.count_size_change(ino_, true);
     }
     ~SizeChange() { opens_.count_size_change(ino_, false); }
@@ -91,12 +89,7 @@ class WriteOpens {
    private:
     WriteOpens& opens_;
     const uint64_t ino_;
-    const std::unique_lock<std::mutex> held_;
   };
-  /// For telling the kernel of the size. (waits)
-  std::unique_lock<std::mutex> size_stays(uint64_t ino) {
-    return std::unique_lock(size_mutexes_[ino % size_mutexes_.size()]);
-  }
   /// Names a moment. 0: the size is being set.
   uint64_t size_moment(uint64_t ino) {
     Shard& shard = shard_of(ino);
@@ -110,23 +103,6 @@ class WriteOpens {
   bool size_was_set_since(uint64_t ino, uint64_t moment) {
     return moment == 0 || size_moment(ino) != moment;
   }
-  /// A direct write has made the file longer. Returns false if that needs no care: the size was not
-  /// set since the file was opened for writing.
-  bool grew(uint64_t ino) {
-    Shard& shard = shard_of(ino);
-    std::lock_guard lock(shard.mutex);
-    const auto found = shard.inodes.find(ino);
-    if (found == shard.inodes.end() || found->second.sizes_set == 0) return false;
-    return found->second.grew = true;
-  }
-  /// True if grew() has returned true since the file was opened for writing.
-  bool has_grown(uint64_t ino) {
-    Shard& shard = shard_of(ino);
-    std::lock_guard lock(shard.mutex);
-    const auto found = shard.inodes.find(ino);
-    return found != shard.inodes.end() && found->second.grew;
-  }
-
   /// The kernel has these bytes in its cache: it reads them, or writes them back. Call it before
   /// the content is read or written.
   void cached(uint64_t ino, uint64_t offset, uint64_t size) {
@@ -151,7 +127,7 @@ class WriteOpens {
  private:
   struct State {
     uint32_t count = 0;
-    bool has_new_blocks = false, grew = false;
+    bool has_new_blocks = false;
     uint64_t sizes_set = 0;
     uint32_t sizes_being_set = 0;
     uint64_t cached_from = UINT64_MAX, cached_to = 0;  // contains all ranges given to cached()
@@ -177,7 +153,6 @@ class WriteOpens {
 
   std::array<Shard, 16> shards_;
   std::atomic<uint64_t> count_{0};
-  std::array<std::mutex, 64> size_mutexes_;  // by inode; taken before the mutex of a shard
 };
 
 }  // namespace moltfs::fs::fuse

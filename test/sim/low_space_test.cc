@@ -61,7 +61,6 @@ class Kernel final : public fs::fuse::KernelCache {
   }
   void forget_blocks(uint64_t) override {}
   void drop(uint64_t, uint64_t, size_t) override {}
-  void extend(uint64_t, uint64_t, std::byte) override {}  // no asynchronous writes here
   void write_back(uint64_t ino) override {
     while (!inodes_[ino].dirty.empty() || inodes_[ino].writing > 0) {
       if (!write_some(ino)) runtime_.sleep(std::chrono::microseconds(100));
