@@ -121,9 +121,15 @@ void give_up(int code, const std::string& what) {
 }
 
 void give_up_if_gone(const Settings& settings) {
-  struct statfs state {};
-  if (statfs(settings.path.c_str(), &state) == 0) return;
-  if (errno == ENOTCONN || errno == ECONNABORTED || errno == ENOENT) give_up(kGone, "gone");
+  // A daemon that is being killed may fail requests for a moment before the kernel sees its end.
+  for (int tries = 0; tries < 20; ++tries) {
+    struct statfs state {};
+    if (statfs(settings.path.c_str(), &state) != 0 &&
+        (errno == ENOTCONN || errno == ECONNABORTED || errno == ENOENT)) {
+      give_up(kGone, "gone");
+    }
+    usleep(50'000);
+  }
 }
 
 bool may_go_on(double seconds) {
