@@ -121,13 +121,14 @@ void give_up(int code, const std::string& what) {
 }
 
 void give_up_if_gone(const Settings& settings) {
-  // A daemon that is being killed may fail requests for a moment before the kernel sees its end.
+  struct statfs state {};
+  if (statfs(settings.path.c_str(), &state) == 0) return;
+  if (errno == ENOTCONN || errno == ECONNABORTED || errno == ENOENT) give_up(kGone, "gone");
+}
+
+void give_up_if_ending(const Settings& settings) {
   for (int tries = 0; tries < 20; ++tries) {
-    struct statfs state {};
-    if (statfs(settings.path.c_str(), &state) != 0 &&
-        (errno == ENOTCONN || errno == ECONNABORTED || errno == ENOENT)) {
-      give_up(kGone, "gone");
-    }
+    give_up_if_gone(settings);
     usleep(50'000);
   }
 }

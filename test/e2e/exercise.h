@@ -63,6 +63,9 @@ class Journal {
 [[noreturn]] void give_up(int code, const std::string& what);
 /// Exits with kGone if the filesystem is not there any more: an error then proves nothing.
 void give_up_if_gone(const Settings& settings);
+/// The same within the next second: a daemon that is being killed may fail a call before the kernel
+/// sees its end. For calls that failed, not for wrong content.
+void give_up_if_ending(const Settings& settings);
 /// True as long as no signal asked to stop and `seconds` have not passed since the first call.
 bool may_go_on(double seconds);
 

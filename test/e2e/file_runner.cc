@@ -142,7 +142,9 @@ void FileRunner::wrong(const std::string& what) {
 }
 
 void FileRunner::failed(const std::string& call) {
-  wrong(call + ": " + strerror(errno));
+  const std::string what = call + ": " + strerror(errno);
+  give_up_if_ending(settings_);
+  wrong(what);
 }
 
 void FileRunner::expect_count(ssize_t got, uint64_t want, const char* call) {

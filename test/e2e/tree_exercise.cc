@@ -60,7 +60,9 @@ void Tree::wrong(const std::string& what) {
 }
 
 void Tree::failed(const char* call) {
-  wrong(std::string(call) + ": " + strerror(errno));
+  const std::string what = std::string(call) + ": " + strerror(errno);
+  give_up_if_ending(settings_);
+  wrong(what);
 }
 
 void Tree::make() {
