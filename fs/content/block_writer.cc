@@ -72,25 +72,36 @@ Result<void> add_allocated(Inode& inode, uint64_t change) {
 
 namespace {
 
-/// Before a write in place: the extent must be what its record says, in a data chunk, and overlap no
-/// other one. Else the write would destroy what belongs to others.
+/// Before a write in place to `part` of the file: each extent there must be what its record says, in
+/// a data chunk, and overlap no other one. Else the write would destroy what belongs to others.
+/// It reads the extents anew: since the plan was made, a write to other blocks of the same extent
+/// may have split it.
 Result<void> require_sole_owner(Access& access, const FilesystemContext& context, InodeNumber ino,
-                                const Extent& extent) {
+                                const Extent& part) {
+  const auto not_its_own = [&] {
+    return Error(Errc::bad_item, fmt::format("inode {}: its extent at address {} is not its own",
+                                             ino.value, part.logical.value));
+  };
   const Tree& tree = context.extent_tree();
-  TRY(with_record(access, tree, ino, extent, extent.file_offset, extent.file_end()));
   const auto map = context.transactions.volume().mapper().current();
-  const alloc::Chunk* chunk = map->chunk_of(extent.range());
-  bool sole = chunk != nullptr && chunk->kind == alloc::ChunkKind::data;
-  // Records that begin earlier are shorter than kMaxExtentBytes.
-  const uint64_t before = std::min(extent.logical.value, kMaxExtentBytes);
-  const LogicalRange around{extent.logical - before, before + extent.length};
-  TRY(visit_records(access, tree, around, [&](const ExtentRecord& record) {
-    sole = sole && (record.start == extent.logical || record.end() <= extent.logical);
-    return sole;
-  }));
-  if (sole) return ok();
-  return Error(Errc::bad_item, fmt::format("inode {}: its extent at address {} is not its own",
-                                           ino.value, extent.logical.value));
+  const uint64_t end = part.file_end();
+  TRY(const auto extents,
+      extents_in(access, context.fs_tree(), ino, part.file_offset, end, part.length / kBlockSize));
+  for (const Extent& extent : extents) {
+    TRY(with_record(access, tree, ino, extent, extent.file_offset, extent.file_end()));
+    const alloc::Chunk* chunk = map->chunk_of(extent.range());
+    if (chunk == nullptr || chunk->kind != alloc::ChunkKind::data) return not_its_own();
+    bool sole = true;
+    // Records that begin earlier are shorter than kMaxExtentBytes.
+    const uint64_t before = std::min(extent.logical.value, kMaxExtentBytes);
+    const LogicalRange around{extent.logical - before, before + extent.length};
+    TRY(visit_records(access, tree, around, [&](const ExtentRecord& record) {
+      sole = record.start == extent.logical || record.end() <= extent.logical;
+      return sole;
+    }));
+    if (!sole) return not_its_own();
+  }
+  return ok();
 }
 
 }  // namespace
@@ -150,8 +161,8 @@ Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExte
       added.extent.unwritten = false;
       add_fresh(reached, added.extent.file_offset);
       reached = added.extent.file_end();
+      reused.push_back(added.extent);
       extents_.push_back(std::move(added));
-      reused.push_back(old);
     };
     const uint64_t known_end =
         known.range.first <= first ? std::clamp(known.range.end, first, end) : first;
@@ -163,8 +174,8 @@ Result<void> BlockWriter::plan(std::span<const BlockSpan> spans, const RangeExte
   }
   if (reused.empty()) return ok();
   auto checked = context_.transactions.read([&](Access& access) -> Result<bool> {
-    for (const Extent& extent : reused) {
-      TRY(require_sole_owner(access, context_, ino_, extent));
+    for (const Extent& part : reused) {
+      TRY(require_sole_owner(access, context_, ino_, part));
     }
     return true;
   });

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <numeric>
 #include <set>
 
 #include "alloc/base/log.h"
@@ -634,5 +635,34 @@ TEST_CASE("writes that make a file longer are stored side by side") {
   CHECK(met);
   CHECK(world.size_of(ino) == kParts * kPart);
   for (unsigned i = 0; i < kParts; ++i) CHECK(world.read(ino, i * kPart, kPart) == parts[i]);
+  world.check_extents({ino});
+}
+
+TEST_CASE("writers side by side fill one preallocated extent in place") {
+  TestFiles world;
+  const InodeNumber ino = world.make_file("preallocated");
+  constexpr uint64_t kBlocks = 512;
+  constexpr int kWriters = 4;
+  REQUIRE(world.filesystem->allocate(ino, AllocateMode::allocate, 0, kBlocks * kBlockSize, false));
+  const uint64_t allocated = world.allocated_of(ino);
+  std::vector<uint64_t> order(kBlocks);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937_64(3));
+  std::vector<std::unique_ptr<Task>> tasks;
+  std::atomic<int> failed{0};
+  for (int t = 0; t < kWriters; ++t) {
+    tasks.push_back(world.runtime.spawn("writer", [&, t] {
+      for (size_t i = static_cast<size_t>(t); i < kBlocks; i += kWriters) {
+        const auto block = pattern(kBlockSize, static_cast<int>(order[i]));
+        if (!world.filesystem->write(ino, order[i] * kBlockSize, block, {})) ++failed;
+      }
+    }));
+  }
+  for (auto& task : tasks) task->join();
+  CHECK(failed == 0);
+  CHECK(world.allocated_of(ino) == allocated);
+  for (uint64_t i = 0; i < kBlocks; ++i) {
+    CHECK(world.read(ino, i * kBlockSize, kBlockSize) == pattern(kBlockSize, static_cast<int>(i)));
+  }
   world.check_extents({ino});
 }
