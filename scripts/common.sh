@@ -10,26 +10,26 @@ root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }
 
-# As root, or through sudo.
+# Runs a command as root, if necessary through sudo.
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# What building needs, what running needs.
+# Packages needed for building, and for running.
 build_packages=(g++ cmake ninja-build pkg-config libfuse3-dev libboost1.81-dev libfmt-dev
   libxxhash-dev liburing-dev libcli11-dev libblkid-dev)
 run_packages=(fuse3 util-linux coreutils)
 test_packages=(catch2 libboost-context1.81-dev attr acl e2fsprogs btrfs-progs rsync git sqlite3
   python3 fio procps spin gcc patch make postmark dbench qemu-utils stress-ng zstd
   xfsprogs clang-format-14 clang-tidy-14)
-# Peers of scripts/bench; it does without those that a machine cannot have.
+# Peers of scripts/bench; those that cannot be installed are skipped.
 bench_packages=(python3 util-linux tar)
 peer_packages=(e2fsprogs btrfs-progs fuse2fs zfs-fuse qemu-system-common qemu-utils)
 
 # Debian releases after 12 carry other versions of Boost.
 package_available() { apt-cache show "$1" >/dev/null 2>&1; }
 
-# Installs what of its arguments is missing. Asks nothing.
+# Installs those of the given packages that are missing, without questions.
 need_packages() {
   local missing=() package
   for package in "$@"; do
@@ -72,7 +72,7 @@ build() {
   }
 }
 
-# --- A private directory, and everything undone at the end, even after Ctrl-C.
+# --- A private directory; everything is undone at the end, also after Ctrl-C.
 # cleanup_mount, cleanup_loop, cleanup_process remember what is to be undone.
 cleanup_mounts=() cleanup_loops=() cleanup_processes=() cleanup_dirs=()
 
@@ -92,8 +92,8 @@ trap 'exit 143' TERM HUP
 
 is_mounted() { findmnt -rn -M "$1" >/dev/null 2>&1; }
 
-# The processes that serve a mount point: daemons end by themselves after the unmount; one that does
-# not within ten seconds is killed.
+# The processes that serve a mount point. Daemons end by themselves after the unmount; after ten seconds
+# they are killed.
 unmount_quietly() {
   local mount_point=$1 pid
   pid=$(daemon_pid "$mount_point")
@@ -108,7 +108,7 @@ unmount_quietly() {
   kill -9 "$pid" 2>/dev/null
 }
 
-# daemon_pid MOUNTPOINT: of the moltfs process that serves it, by its command line.
+# daemon_pid MOUNTPOINT: prints the moltfs process that serves it, found by its command line.
 daemon_pid() {
   local file words
   for file in /proc/[0-9]*/cmdline; do

@@ -7,7 +7,7 @@ exercise=${workload%/*}/exercise
 seed=${EXERCISE_SEED:-1}
 exercisers=()   # "KIND JOURNAL PID"
 
-# _exercise KIND OPS [OPTION...]: one more, until OPS operations are done or _stop_exercise.
+# _exercise KIND OPS [OPTION...]: starts one more exerciser; it ends after OPS operations, or by _stop_exercise.
 _exercise() {
   local kind=$1 ops=${EXERCISE_OPS:-$2} journal
   shift 2
@@ -19,7 +19,7 @@ _exercise() {
   load_pids+=($!)
   seed=$((seed + 1))
 }
-# Waits for all; says what went wrong. `kill` ends them before.
+# Waits for all exercisers and prints what went wrong. With `kill` they are ended first.
 _end_exercise() {   # [TERM|KILL]
   local item kind journal pid status wrong=0
   for item in "${exercisers[@]}"; do
@@ -35,7 +35,7 @@ _end_exercise() {   # [TERM|KILL]
   load_pids=()
   [ $wrong = 0 ] || _fail "$wrong exercisers failed; their seeds are above"
 }
-# After a crash and a new mount.
+# To be called after a crash and a new mount.
 _verify_exercise() {
   local item kind journal pid
   for item in "${exercisers[@]}"; do
@@ -45,8 +45,8 @@ _verify_exercise() {
   done
   exercisers=()
 }
-# _replace_until_done A B: replaces one by the other, there and back, as long as exercisers run;
-# the last one's name is in `current`.
+# _replace_until_done A B: replaces A by B and B by A, as long as exercisers run. The current device
+# is in `current`.
 _replace_until_done() {
   local other=$2 item running=yes
   current=$1

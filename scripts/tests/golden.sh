@@ -9,7 +9,7 @@ _unpack() {
   zstd -qdc --long=27 "$golden/$1.tar.zst" | tar -C "$dir" --sparse -xf - || _fail "cannot unpack $1"
   manifest=$golden/$1.json
 }
-# _compare WHEN: what is mounted with the manifest; prints what differs.
+# _compare WHEN: compares the mounted files with the manifest; prints differences.
 _compare() { printf '%s: ' "$1"; python3 -B "$golden/manifest.py" check "$SCRATCH_MNT" "$manifest"; }
 # _use: writes new files and removes old ones.
 _use() {
@@ -18,11 +18,11 @@ _use() {
   _hashes "$SCRATCH_MNT/new" >"$dir/new"
   rm -rf "$SCRATCH_MNT/many"
 }
-# _compare_new: what _use wrote.
+# _compare_new: compares what _use wrote.
 _compare_new() { _hashes "$SCRATCH_MNT/new" | diff - "$dir/new" && echo "new files: the same after a remount"; }
 
-# _try DEVICE...: the volume has no errors, reads back as made by a read-only and by a writable mount,
-# and can be used.
+# _try DEVICE...: checks the volume, compares it with the manifest in a read-only and in a writable
+# mount, and uses it.
 _try() {
   local options=noatime device
   for device in "${@:2}"; do options+=,device=$device; done
