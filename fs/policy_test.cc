@@ -13,7 +13,7 @@ Policy after(std::initializer_list<std::string_view> words) {
   return policy;
 }
 
-TEST_CASE("words of the policy") {
+TEST_CASE("a policy is parsed from words") {
   CHECK(after({"noatime"}).atime == Policy::Atime::never);
   CHECK(after({"noatime", "strictatime"}).atime == Policy::Atime::strict);
   CHECK(after({"strictatime", "relatime"}) == Policy{});
@@ -30,7 +30,7 @@ TEST_CASE("words of the policy") {
   CHECK(policy == Policy{});
 }
 
-TEST_CASE("a policy in words") {
+TEST_CASE("a policy is printed as words") {
   CHECK(to_words({}) == "relatime");
   CHECK(to_words(after({"noatime", "nodiratime", "dirsync", "sync"})) ==
         "noatime,nodiratime,dirsync,sync");

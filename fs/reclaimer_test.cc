@@ -60,7 +60,7 @@ TEST_CASE("an unlinked file lives as long as it is held") {
   CHECK(available(fs) >= before - (1 << 20));
 }
 
-TEST_CASE("orphans that a crash left are removed at the next mount") {
+TEST_CASE("orphans left by a crash are removed at the next mount") {
   TestFilesystem fs;
   const uint64_t before = available(fs);
   std::vector<InodeNumber> inos;
@@ -122,7 +122,7 @@ TEST_CASE("space of removed files serves the next writer at once") {
   }
 }
 
-TEST_CASE("numbers used again after a crash are other inodes") {
+TEST_CASE("inode numbers reused after a crash have another generation") {
   TestFilesystem fs;
   must(fs->sync());
   const Attributes lost = test::make(fs, kRootInode, "a", S_IFREG | 0644);

@@ -46,8 +46,8 @@ Result<void> check_unused(Machine& machine, dev_t disk, const Identity& what,
                           const std::string& path) {
   const auto whole = open_exclusively(disk, path);
   if (whole) return ok();
-  // Who uses the whole disk keeps all partitions from being opened, and who uses a partition, the
-  // whole disk. One partition that can be opened tells them apart.
+  // A user of the whole disk keeps all partitions from being opened; a user of a partition keeps the
+  // whole disk from being opened. One partition that can be opened distinguishes the two.
   bool only_partitions_are_used = false;
   std::optional<Error> used;
   for (const dev_t partition : Machine::partitions_of(disk)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Keeping others away from a device, whatever they call it. Used only inside this folder.
+// Claiming a device against other users, under any of its names. Used only inside this folder.
 //
 // A block device is claimed by O_EXCL, an image file by a lock (F_OFD_SETLK). Both say something
 // about one name only: a loop device and its file, or two loop devices on one file, would be claimed

@@ -68,7 +68,7 @@ int transfer(const IoRequest& request) {
                                                    : pwrite(fd, data, length, offset);
     if (moved < 0 && errno == EINTR) continue;
     if (moved < 0) return errno;
-    if (moved == 0) return EIO;  // somebody has truncated the file
+    if (moved == 0) return EIO;  // the file was truncated
     done += static_cast<size_t>(moved);
   }
   return 0;

@@ -59,7 +59,7 @@ TEST_CASE("a file has many names") {
   CHECK(same(by_descriptor, base + "/hard"));
 }
 
-TEST_CASE("what is no device has no layers; what is absent is an error that begins with the path") {
+TEST_CASE("a path that is not a device has no layers; an absent path is an error that names it") {
   const ScratchDirectory directory;
   CHECK(identify(directory.path()).value().layers.empty());
   CHECK(identify("/dev/null").value().layers.empty());
@@ -97,7 +97,7 @@ TEST_CASE("loop devices are their file, also when it has another name or none") 
   CHECK(same(one->path(), two->path()));
 }
 
-TEST_CASE("one storage is claimed once, whatever it is called") {
+TEST_CASE("one storage can be claimed once only, under any name") {
   RealRuntime runtime;
   const auto opener = make_system_devices(runtime);
   const ScratchDirectory directory;
@@ -179,7 +179,7 @@ TEST_CASE("a path is walked as the kernel walks it") {
   }
 }
 
-TEST_CASE("a walk looks up no name on the filesystem that it must not enter") {
+TEST_CASE("a walk looks up nothing on the filesystem that it must not enter") {
   struct stat of_proc, of_root;
   REQUIRE(stat("/proc", &of_proc) == 0);
   REQUIRE(stat("/", &of_root) == 0);

@@ -104,7 +104,7 @@ TEST_CASE("devices of the device mapper overlap with what is below them, not wit
   CHECK_FALSE(machine.same(block(32), block(31)));
 }
 
-TEST_CASE("what stands on a filesystem") {
+TEST_CASE("devices whose data lies on a filesystem are found") {
   constexpr dev_t root = 1, served = 2, on_loop = 10, other = 3, upper = 4;
   FakeMachine machine;
   machine.loops[10] = {file(served, 100)};
@@ -134,7 +134,7 @@ TEST_CASE("a mount that is told by the path of a loop device counts as well") {
   CHECK_FALSE(stands_on(machine, layers_of(machine, file(77, 100), 3), 2));
 }
 
-TEST_CASE("circles end") {
+TEST_CASE("circles of devices do not loop for ever") {
   FakeMachine machine;
   machine.loops[10] = {block(11)};
   machine.loops[11] = {block(10)};

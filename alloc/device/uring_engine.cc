@@ -152,7 +152,7 @@ void Ring::complete(unsigned slot_index, int result) {
   } else if (slot.request->op == IoOp::flush) {
     release(slot_index, 0);
   } else if (result == 0) {
-    release(slot_index, EIO);  // somebody has truncated the file
+    release(slot_index, EIO);  // the file was truncated
   } else {
     slot.moved += static_cast<unsigned>(result);
     if (slot.moved == slot.request->length) {

@@ -14,7 +14,7 @@ const Error kLost(Errc::io_error);
 
 }  // namespace
 
-TEST_CASE("each open file is told once, whoever else was told before") {
+TEST_CASE("each open file gets the error once, independent of the others") {
   WriteFailures failures;
   const auto first = failures.opened(), second = failures.opened(), elsewhere = failures.opened();
   CHECK(!failures.news(kFile, first));
@@ -37,7 +37,7 @@ TEST_CASE("each open file is told once, whoever else was told before") {
   CHECK(!failures.news_for_all());  // somebody knows
 }
 
-TEST_CASE("who opens a file later is told only if nobody has been told") {
+TEST_CASE("a file opened later gets the error only if no descriptor has got it") {
   WriteFailures failures;
   failures.add(kFile, kLost);
   const auto later = failures.opened();

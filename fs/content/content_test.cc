@@ -69,7 +69,7 @@ void interrupt_truncate(TestFiles& world, InodeNumber ino, uint64_t size, Orphan
 
 }  // namespace
 
-TEST_CASE("small files are inline, and leave that state when they outgrow it") {
+TEST_CASE("small files are inline until they become too large") {
   TestFiles world;
   const InodeNumber ino = world.make_file("a");
   world.write(ino, 0, pattern(1000, 1));
@@ -259,7 +259,7 @@ TEST_CASE("a full volume: the file stays as it was, and all space comes back") {
   CHECK(world.read(keep, 0, 200'000) == pattern(100'000, 1));
 }
 
-TEST_CASE("filled and emptied a hundred times a volume keeps its capacity") {
+TEST_CASE("a volume filled and emptied a hundred times keeps its capacity") {
   TestFiles world;
   const std::vector<std::byte> block(kBlockSize, std::byte{7});
   std::vector<uint64_t> filled;

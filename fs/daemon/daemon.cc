@@ -287,7 +287,7 @@ int start_failed(const Error& error) {
   return kFailed;
 }
 
-/// Warnings and errors until the daemon is ready: it must not wait for who reads them.
+/// Warnings and errors until the daemon is ready. It must not wait for the reader of its output.
 void offer_warnings(LogLevel level, const std::string& text) {
   if (level > LogLevel::warning) return;
   offer_to_standard_error(fmt::format("moltfs: {}\n", printable(text)));

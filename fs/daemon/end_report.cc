@@ -23,7 +23,7 @@ namespace {
 constexpr int kQueue = 64;
 constexpr std::string_view kLineEnded = "ended", kLineDone = "done", kLineFailed = "failed: ";
 
-/// What the command is told may name devices: it is for root and the user who mounted.
+/// The reason may name devices: only root and the user who mounted get it.
 bool may_know(int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;

@@ -10,7 +10,7 @@ namespace {
 
 using Event = EndWatch::Event;
 
-TEST_CASE("a command that waits is told of the end of the connection and of the last commit") {
+TEST_CASE("a waiting command learns of the end of the connection and of the last commit") {
   auto report = std::make_unique<EndReport>();
   REQUIRE(!report->name().empty());
   auto watch = EndWatch::connect(report->name());
@@ -31,7 +31,7 @@ TEST_CASE("a command that waits is told of the end of the connection and of the 
   CHECK(other->failure() == "");
 }
 
-TEST_CASE("a failed last commit is told with its reason, on one line") {
+TEST_CASE("a failed last commit is reported with its reason, on one line") {
   auto report = std::make_unique<EndReport>();
   auto watch = EndWatch::connect(report->name());
   REQUIRE(watch);
@@ -43,7 +43,7 @@ TEST_CASE("a failed last commit is told with its reason, on one line") {
   CHECK(watch->failure() == "no room on the host");
 }
 
-TEST_CASE("a daemon that is killed tells nothing") {
+TEST_CASE("a killed daemon reports nothing") {
   auto report = std::make_unique<EndReport>();
   auto watch = EndWatch::connect(report->name());
   REQUIRE(watch);
@@ -52,7 +52,7 @@ TEST_CASE("a daemon that is killed tells nothing") {
   CHECK_FALSE(watch->failure());
 }
 
-TEST_CASE("where nobody listens there is nothing to wait for") {
+TEST_CASE("without a listening daemon a command does not wait") {
   CHECK_FALSE(EndWatch::connect(""));
   CHECK_FALSE(EndWatch::connect("no such name"));
   CHECK_FALSE(EndWatch::connect(std::string(200, 'x')));

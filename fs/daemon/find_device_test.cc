@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Finding devices by label and uuid; what udev is told.
+// Finding devices by label and uuid; the properties for udev.
 #include "fs/daemon/find_device.h"
 
 #include "alloc/disk/superblock.h"
@@ -85,7 +85,7 @@ TEST_CASE("of several members the newest is found; targets and replaced devices 
   CHECK(udev_properties(machine.devices, "mem:b").error() == Errc::bad_superblock);
 }
 
-TEST_CASE("udev is told type, uuids and label of a member") {
+TEST_CASE("udev gets type, uuids and label of a member") {
   Machine machine;
   const std::string uuid = machine.make({"mem:a"}, "my home");
   const auto text = udev_properties(machine.devices, "mem:a").value();

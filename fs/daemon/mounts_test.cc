@@ -24,7 +24,7 @@ TEST_CASE("a mount of another filesystem is refused, and the message names it") 
   CHECK(!find_moltfs("/nowhere/at/all"));
 }
 
-TEST_CASE("a process is held by its number and start time, and its end is noticed") {
+TEST_CASE("a process is identified by number and start time, and its end is noticed") {
   const pid_t child = fork();
   if (child == 0) {
     pause();

@@ -186,8 +186,8 @@ using Question = Result<std::string> (*)(const std::string& mountpoint);
 /// Asks about a mount, if necessary in a process of its own.
 class Asker {
  public:
-  /// `may_hang`: the process is left behind after kAnswerMs: where a daemon hangs, so does everybody
-  /// who asks it.
+  /// `may_hang`: the process is left behind after kAnswerMs, because a question to a daemon that hangs
+  /// never returns.
   Asker(const alloc::MountinfoEntry& entry, bool may_hang)
       : mountpoint_(entry.mountpoint), may_hang_(may_hang), options_("," + entry.options + ",") {
     // Not even root may look into a mount that its user keeps to himself.

@@ -38,7 +38,7 @@ int mount_fusectl() {
 }
 
 /// Opens the file that aborts the connection. It is opened in advance, because then it stays that
-/// of this connection, whatever is mounted later; -1 on failure.
+/// of this connection, also if something else is mounted there later; -1 on failure.
 int open_abort_file(const std::string& connection) {
   const std::string name = connection + "/abort";
   const int file = open(("/sys/fs/fuse/connections/" + name).c_str(), O_WRONLY | O_CLOEXEC);

@@ -58,7 +58,7 @@ constexpr int32_t kAny = CpuLatencyRequest::kAnyLatency;
 
 }  // namespace
 
-TEST_CASE("while requests are many CPUs are kept out of deep sleep, and not longer") {
+TEST_CASE("CPUs are kept out of deep sleep while there are many requests, and no longer") {
   FakeDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 0);
@@ -68,7 +68,7 @@ TEST_CASE("while requests are many CPUs are kept out of deep sleep, and not long
   CHECK(device.wait_for(4) == std::vector<int32_t>{0, kAny, 0, kAny});
 }
 
-TEST_CASE("as long as requests are many the latency request stands") {
+TEST_CASE("the latency request is kept while there are many requests") {
   FakeDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 2);
@@ -99,7 +99,7 @@ TEST_CASE("the end of the server ends the latency request") {
   CHECK(device.requests().size() == count);
 }
 
-TEST_CASE("single requests ask for nothing") {
+TEST_CASE("single FUSE requests make no latency request") {
   FakeDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 0);
@@ -110,7 +110,7 @@ TEST_CASE("single requests ask for nothing") {
   CHECK(device.requests().empty());
 }
 
-TEST_CASE("where nobody may ask, or there are too many CPUs, nothing is asked") {
+TEST_CASE("without permission, or with too many CPUs, there is no latency request") {
   Programs programs;
   CpuLatencyRequest absent(programs.load, "/nowhere/at-all", 0);
   FakeDevice device;

@@ -188,7 +188,7 @@ TEST_CASE("several threads handle many requests that come at once") {
   CHECK(threads.size() >= 2);
 }
 
-TEST_CASE("what is handled counts as load, unless the handler says that it does not") {
+TEST_CASE("handled requests count as load, unless the handler says that they do not") {
   FakeDevice device;
   std::atomic<int> handled{0};
   std::atomic<bool> counts{false};
@@ -206,7 +206,7 @@ TEST_CASE("what is handled counts as load, unless the handler says that it does 
   CHECK(eventually([&] { return device.load.programs_are_at_work(); }));
 }
 
-TEST_CASE("stop ends threads that wait, that are parked and that work") {
+TEST_CASE("stop ends waiting, parked and working threads") {
   FakeDevice device;
   std::atomic<int> handled{0};
   Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load, [&](std::span<std::byte>) {

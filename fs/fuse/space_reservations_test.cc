@@ -57,7 +57,7 @@ TEST_CASE("a write of the longest length fits into its reservation wherever it b
   CHECK(blocks <= kBytes);
 }
 
-TEST_CASE("bytes that come end the reservations of their file") {
+TEST_CASE("bytes that are written back end the reservations of their file") {
   SpaceReservations space;
   REQUIRE(space.reserve(kFile, kWriter, UINT64_MAX, kStart));
   REQUIRE(space.reserve(kOther, kWriter, UINT64_MAX, kStart));
@@ -77,7 +77,7 @@ TEST_CASE("bytes count as reserved until their request has ended") {
   CHECK(space.reserved_bytes() == kBytes - 4096);
 }
 
-TEST_CASE("while something is unknown, bytes that come end no reservation") {
+TEST_CASE("while some bytes are unknown, a write-back of bytes ends no reservation") {
   SpaceReservations space;
   space.begin(2 * kBytes, kStart);
   REQUIRE(space.reserve(kFile, kStalled, UINT64_MAX, kStored));
@@ -143,7 +143,7 @@ TEST_CASE("a file that is closed keeps no reservation") {
   REQUIRE(space.reserve(kOther, kWriter, UINT64_MAX, kStart));
   space.closed(kFile);
   CHECK(space.reserved_bytes() == kBytes);
-  // In the middle of a write-back, too; and nobody is storing any more.
+  // Also in the middle of a write-back. After that no write is storing.
   const auto begun = space.begin_write_back({}, kStart);
   CHECK_FALSE(begun.is_complete);
   space.closed(kOther);

@@ -40,7 +40,7 @@ const std::vector<Acl::Entry> kShared = {{Tag::user_obj, 7, kNoId},
                                          {Tag::mask, 7, kNoId},
                                          {Tag::other, 0, kNoId}};
 
-TEST_CASE("what is no access control list is refused") {
+TEST_CASE("bytes that are not an ACL are refused") {
   CHECK(code_of(Acl::parse({})) == Errc::invalid_argument);
   CHECK(code_of(Acl::parse(encode({}, 1))) == Errc::not_supported);
   auto cut = minimal(7, 5, 5);
@@ -68,7 +68,7 @@ TEST_CASE("what is no access control list is refused") {
   CHECK(Acl::parse(encode({user, group, mask, other})));
 }
 
-TEST_CASE("a list comes back as it was given") {
+TEST_CASE("an ACL is read as it was set") {
   const auto bytes = encode(kShared);
   const Acl acl = must(Acl::parse(bytes));
   CHECK(acl.entries() == kShared);
@@ -77,7 +77,7 @@ TEST_CASE("a list comes back as it was given") {
   CHECK(must(Acl::parse(encode({}))).empty());
 }
 
-TEST_CASE("a mode and a list are two views") {
+TEST_CASE("mode and access ACL agree") {
   Acl acl = must(Acl::parse(encode(kShared)));
   CHECK(acl.mode_bits() == 0770);  // the mask, not the owning group
   acl.set_mode_bits(0641);
@@ -92,7 +92,7 @@ TEST_CASE("a mode and a list are two views") {
   CHECK(plain.mode_bits() == 0644);
 }
 
-TEST_CASE("a default list makes the mode of what is new") {
+TEST_CASE("a default ACL sets the mode of new files") {
   // As Linux does it: setfacl -d -m g:1000:rwx,o::- on a directory of mode 0750.
   Acl file = must(Acl::parse(encode(kShared)));
   CHECK(file.inherit(S_IFREG | 0666) == (S_IFREG | 0660));
@@ -108,7 +108,7 @@ TEST_CASE("a default list makes the mode of what is new") {
   CHECK(plain.inherit(S_IFREG | 0666) == (S_IFREG | 0640));
 }
 
-TEST_CASE("files inherit lists instead of the umask") {
+TEST_CASE("files inherit an ACL, and the umask is not applied") {
   TestFilesystem fs;
   const Attributes top = test::make(fs, kRootInode, "top", S_IFDIR | 0750, {1, 2, 022});
   CHECK(top.mode == (S_IFDIR | 0750u));
@@ -138,7 +138,7 @@ TEST_CASE("files inherit lists instead of the umask") {
   CHECK(must(fs->list_xattrs(plain.ino)).empty());
 }
 
-TEST_CASE("setting a list sets the mode, and chmod changes the list") {
+TEST_CASE("setting an ACL sets the mode, and chmod changes the ACL") {
   TestFilesystem fs;
   const InodeNumber ino = test::make(fs, kRootInode, "file", S_IFREG | 04644).ino;
   must(fs->set_xattr(ino, kAccessAclName, encode(kShared), XattrMode::any));
@@ -159,7 +159,7 @@ TEST_CASE("setting a list sets the mode, and chmod changes the list") {
   CHECK(fs.count_items(ItemType::xattr) == 0);
 }
 
-TEST_CASE("lists that do not belong somewhere are refused") {
+TEST_CASE("ACLs of symlinks, default ACLs of files, invalid and too long ACLs are refused") {
   TestFilesystem fs;
   const InodeNumber file = test::make(fs, kRootInode, "file", S_IFREG | 0644).ino;
   const Attributes link = must(fs->symlink(kRootInode, "link", "x", {}));

@@ -17,7 +17,7 @@ class RecordingSink final : public OrphanSink {
   std::vector<InodeNumber> orphans;
 };
 
-TEST_CASE("an orphan is passed on with its last reference") {
+TEST_CASE("an orphan is reclaimed after its last reference") {
   RecordingSink sink;
   InodeTable table(sink);
   table.take(kIno);
@@ -35,14 +35,14 @@ TEST_CASE("an orphan is passed on with its last reference") {
   CHECK(sink.orphans == std::vector{kIno});
 }
 
-TEST_CASE("an orphan without references is passed on at once") {
+TEST_CASE("an orphan without references is reclaimed at once") {
   RecordingSink sink;
   InodeTable table(sink);
   table.make_orphan(kIno);
   CHECK(sink.orphans == std::vector{kIno});
 }
 
-TEST_CASE("an adopted inode stays") {
+TEST_CASE("an inode that got a name again is not reclaimed") {
   RecordingSink sink;
   InodeTable table(sink);
   table.take(kIno);

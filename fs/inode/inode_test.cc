@@ -37,7 +37,7 @@ bool decodes(const InodeOnDisk& disk) {
   return decoded.has_value();
 }
 
-TEST_CASE("inodes come back as they were stored") {
+TEST_CASE("inodes are decoded as they were encoded") {
   std::vector<Inode> inodes(4, sample());
   inodes[1].mode = S_IFDIR | 0755;
   inodes[1].parent = kRootInode;
@@ -55,7 +55,7 @@ TEST_CASE("inodes come back as they were stored") {
   }
 }
 
-TEST_CASE("what cannot be an inode is refused") {
+TEST_CASE("invalid inodes are refused") {
   const InodeOnDisk good = encode_inode(sample());
   REQUIRE(decodes(good));
   const auto refused = [&](auto change) {

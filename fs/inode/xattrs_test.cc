@@ -27,7 +27,7 @@ std::vector<std::byte> pattern(size_t size, unsigned seed) {
   return bytes;
 }
 
-TEST_CASE("values of all sizes come back, also after a remount") {
+TEST_CASE("values of all sizes are read as they were set, also after a remount") {
   TestFilesystem fs;
   const InodeNumber ino = test::make(fs, kRootInode, "file", S_IFREG | 0644).ino;
   const std::string name = "user.value";
@@ -55,7 +55,7 @@ TEST_CASE("values of all sizes come back, also after a remount") {
   CHECK(fs.count_items(ItemType::xattr) == 0);
 }
 
-TEST_CASE("many attributes against a model") {
+TEST_CASE("many attributes agree with a model") {
   TestFilesystem fs;
   const InodeNumber ino = test::make(fs, kRootInode, "dir", S_IFDIR | 0755).ino;
   std::map<std::string, std::vector<std::byte>> model;
@@ -175,7 +175,7 @@ TEST_CASE("changes by others take set-id bits and capabilities away") {
   CHECK_FALSE(has_capability(cut));
 }
 
-TEST_CASE("damaged attributes are errors, not accidents") {
+TEST_CASE("damaged attributes give errors") {
   const Key key = xattr_key(InodeNumber{300}, 0x10000);
   CHECK(code_of(decode_xattr(key, {})) == Errc::bad_item);
   XattrOnDisk disk;

@@ -130,7 +130,7 @@ TEST_CASE("names with equal hashes") {
   compare();
 }
 
-TEST_CASE("cookies are positive and start behind the dots") {
+TEST_CASE("cookies are positive and come after those of . and ..") {
   for (const char* name : {"a", "b", "something longer", "\xff\xfe"}) {
     for (uint64_t seed : {0ull, 1ull, 77ull}) {
       const uint64_t offset = entry_offset(name, seed);
@@ -142,7 +142,7 @@ TEST_CASE("cookies are positive and start behind the dots") {
   }
 }
 
-TEST_CASE("names that cannot be") {
+TEST_CASE("invalid names are refused") {
   TestFilesystem fs;
   const auto make = [&](std::string_view name) {
     return code_of(fs->make(kRootInode, name, S_IFREG | 0644, 0, kRoot));
@@ -212,7 +212,7 @@ TEST_CASE("symlinks of all lengths") {
   CHECK(code_of(fs->read_symlink(kRootInode)) == Errc::invalid_argument);
 }
 
-TEST_CASE("set-gid directories hand down their group") {
+TEST_CASE("files in set-gid directories get their group") {
   TestFilesystem fs;
   const InodeNumber top = test::make(fs, kRootInode, "top", S_IFDIR | 02775, {1, 50}).ino;
   const Attributes file = test::make(fs, top, "file", S_IFREG | 0644, {2, 60});
@@ -238,7 +238,7 @@ TEST_CASE("link limits") {
   CHECK(code_of(fs->link(directory, kRootInode, "d2")) == Errc::not_permitted);
 }
 
-TEST_CASE("what rename refuses") {
+TEST_CASE("impossible renames are refused") {
   TestFilesystem fs;
   const InodeNumber a = test::make(fs, kRootInode, "a", S_IFDIR | 0755).ino;
   const InodeNumber b = test::make(fs, a, "b", S_IFDIR | 0755).ino;
@@ -262,7 +262,7 @@ TEST_CASE("what rename refuses") {
   CHECK(fs->path_of(b) == "/a/b");
 }
 
-TEST_CASE("a whiteout stays where the name was") {
+TEST_CASE("rename with WHITEOUT leaves a whiteout at the old name") {
   TestFilesystem fs;
   const InodeNumber ino = test::make(fs, kRootInode, "file", S_IFREG | 0644).ino;
   must(fs->rename(kRootInode, "file", kRootInode, "moved", RenameMode::whiteout, {3, 4}));
@@ -285,7 +285,7 @@ TEST_CASE("a removed directory takes no entries") {
   CHECK(code_of(fs->attributes(ino)) == Errc::not_found);
 }
 
-TEST_CASE("times move as POSIX has it") {
+TEST_CASE("times change as POSIX says") {
   TestFilesystem fs;
   const InodeNumber ino = test::make(fs, kRootInode, "file", S_IFREG | 0644).ino;
   SetAttributes old;
@@ -326,7 +326,7 @@ TEST_CASE("times move as POSIX has it") {
   CHECK(code_of(fs->set_attributes(ino, wrong)) == Errc::invalid_argument);
 }
 
-TEST_CASE("damaged entries are errors, not accidents") {
+TEST_CASE("damaged entries give errors") {
   const Key key = entry_key(InodeNumber{300}, 0x1000);
   const auto item = [](uint64_t ino, uint8_t type, uint8_t length, std::string_view name) {
     DirEntryOnDisk disk;

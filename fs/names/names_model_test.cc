@@ -347,14 +347,14 @@ class Walk {
   std::map<uint64_t, uint64_t> held_;  // references kept
 };
 
-TEST_CASE("names behave like the model") {
+TEST_CASE("names agree with the model") {
   for (unsigned seed = 1; seed <= 3; ++seed) {
     INFO("seed " << seed);
     Walk(seed, {}).run(4000);
   }
 }
 
-TEST_CASE("names whose hashes collide behave like the model") {
+TEST_CASE("names with equal hashes agree with the model") {
   Filesystem::Options options;
   options.name_hash_mask = 0x300;
   Walk(7, options).run(4000);
@@ -406,7 +406,7 @@ void disturb(TestFilesystem& fs, unsigned seed, const std::vector<InodeNumber>& 
   }
 }
 
-TEST_CASE("many tasks on the same names leave everything sound") {
+TEST_CASE("after many tasks changed the same names, check finds nothing") {
   TestFilesystem fs;
   std::vector<InodeNumber> directories{kRootInode};
   // Held, so that they stay known even when they lose their names.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The power is cut at every point of mkfs. What is left must be refused with a sentence, or be the
-// whole new volume, or be the whole older one as it was.
+// whole new volume, or be the whole older one, unchanged.
 #include <algorithm>
 #include <array>
 #include <unordered_set>

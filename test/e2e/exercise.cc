@@ -16,7 +16,7 @@
 //   --drop-caches    through /proc/sys/vm/drop_caches now and then (root; the whole machine)
 //   --pollute        stores after the end of the file through a mapping
 //   --exact-holes    SEEK_DATA must not find a block that was punched or never written
-//   --verbose        tells every operation
+//   --verbose        prints every operation
 //
 // Exit: 0 right, 1 wrong (told with the seed on standard error), 2 usage or a failed system call,
 // 3 the filesystem went away.

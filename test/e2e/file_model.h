@@ -31,12 +31,12 @@ class FileModel {
   void punch(uint64_t first, uint64_t end);
   void zero_range(uint64_t first, uint64_t end, bool keep_size);
   void allocate(uint64_t end, bool keep_size);
-  /// Copies like a write, but what is a hole may stay one.
+  /// Copies like a write, but holes may stay holes.
   void copy(uint64_t offset, std::string_view bytes);
 
-  /// All of it is durable.
+  /// The whole file is durable.
   void synced();
-  /// [first, end) is.
+  /// The range [first, end) is durable.
   void synced(uint64_t first, uint64_t end);
   /// Why a crash cannot have left `found`; empty if it can. REQUIRES: tracking.
   std::string fault_after_crash(std::string_view found) const;

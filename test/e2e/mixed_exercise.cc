@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Every kind of write at random on files that other processes change at the same time. There is no
-// model: what the files hold depends on who comes first. But what is read when all have ended must
-// be read after an unmount, too. The caller compares that.
+// Random writes of every kind to files that other processes change at the same time. There is no
+// model, because the content depends on the order of the processes. But what can be read when all
+// have ended must be the same after an unmount. The caller compares that.
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/falloc.h>
@@ -176,7 +176,7 @@ class Mixer {
  private:
   static constexpr uint64_t kMaxWrite = 64 * 1024;
 
-  /// Damage that a program would be told of. Refusals of the kernel are none.
+  /// True for errors that mean damage, not a refusal by the kernel.
   void check(long result, const char* what) {
     if (result >= 0) return;
     if (errno == EIO || errno == EUCLEAN) give_up(kWrong, what);
@@ -195,7 +195,7 @@ class Mixer {
     return aligned ? offset / kBlock * kBlock : offset;
   }
 
-  /// Bytes that nobody else writes, in slot `slot` of the memory.
+  /// Bytes that no other process writes, in slot `slot` of the memory.
   char* fresh_bytes(unsigned slot, uint64_t offset, uint64_t length) {
     char* at = memory_ + slot * kMaxWrite;
     const std::string bytes =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Choices from a seed, the same on every machine, and bytes that tell who wrote them.
+// Choices from a seed, the same on every machine, and bytes that identify their writer.
 #pragma once
 
 #include <cstdint>

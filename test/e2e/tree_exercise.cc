@@ -25,7 +25,7 @@ class Tree {
 
   void make();
   void run(const TreeOperation& op, const TreeModel& before);
-  /// Everything below the base against the model; `lenient`: but what was changed.
+  /// Compares everything below the base with the model; `lenient`: except what was changed.
   void compare(const TreeModel& model, bool lenient,
                const std::vector<std::pair<std::string, NodePtr>>& expected);
   [[noreturn]] void wrong(const std::string& what);
@@ -280,7 +280,7 @@ void Tree::compare(const TreeModel& model, bool lenient,
   }
 }
 
-/// Nodes of now, whatever becomes of them later.
+/// The nodes as they are now, unchanged by later operations.
 std::vector<std::pair<std::string, NodePtr>> snapshot(const TreeModel& model) {
   std::vector<std::pair<std::string, NodePtr>> nodes;
   for (const auto& [path, node] : model.all()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Programs' load for the end-to-end tests and the demo: writes files whose every byte can be told
-// from the file's number and position, checks them while it runs, and again afterwards.
+// The load for the end-to-end tests and the demo. Writes files whose bytes follow from the number of
+// the file and the position, and checks them while it runs and afterwards.
 //
 //   workload run MODE DIR JOURNAL [--seconds N] [--seed S] [--fsync-every N]
 //   workload verify MODE DIR JOURNAL [--after-crash]
@@ -9,12 +9,12 @@
 //       overwrite   blocks of fixed files at random, read back at random
 //       churn       creates, renames and deletes small files
 //
-// The journal lies outside the filesystem under test. A line is written before the operation it
-// tells of; a line "C" after an fsync of everything told before it has returned. After a clean end
-// the files must be exactly what the journal says; after a crash everything up to the last C must
-// be there, and what came later may be old or new, block by block, and nothing else.
+// The journal is outside the filesystem under test. A line is written before the operation that it
+// describes, and a line "C" after an fsync of everything before it. After a clean end the files must
+// be exactly what the journal says. After a crash everything up to the last C must be there; each
+// block that was changed later may be old or new.
 //
-// Exit: 0 right, 1 wrong bytes (said on standard error), 2 usage or an error of a system call.
+// Exit: 0 right, 1 wrong bytes (reported on standard error), 2 usage or an error of a system call.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -79,7 +79,7 @@ std::string stream(uint64_t file, uint64_t offset, size_t length) {
   return bytes;
 }
 
-/// A block that says which block of which file it is and the how-manieth version.
+/// A block with its file, its number and its version written into it.
 std::string stamped_block(uint64_t file, uint64_t block, uint64_t version) {
   std::string bytes(kBlock, '\0');
   auto* words = reinterpret_cast<uint64_t*>(bytes.data());
@@ -237,8 +237,8 @@ void verify_append(const Settings& settings) {
       wrong(path + ": size " + std::to_string(size) + ", expected " + std::to_string(least) +
             " to " + std::to_string(most));
     }
-    // After a crash, data that was never fsynced may be missing behind a size that was: only the
-    // part below `low` must be right.
+    // After a crash the size may be durable without the data that was not fsynced: only the part
+    // below `low` must be right.
     const uint64_t sure = settings.after_crash ? std::min(size, low[i]) : size;
     for (uint64_t at = 0; at < sure; at += 1 << 20) {
       const size_t length = std::min<uint64_t>(1 << 20, sure - at);

@@ -37,7 +37,7 @@ template <class... Args>
   throw Failure(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Errors that end a client and are no failure: the power is off.
+/// Errors that end a client without being a failure: the power is off.
 bool is_power_error(const Error& error) {
   return error.code == Errc::io_error || error.code == Errc::read_only ||
          error.code == Errc::device_gone || error.code == Errc::bad_node;
@@ -313,7 +313,7 @@ class Life {
     if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const auto deadline = runtime_.now() + std::chrono::hours(1);
     auto status = replace.wait([&] { return runtime_.now() > deadline; });
-    // Each time it names blocks that no copy has, and goes on without them when it is told.
+    // It stops because of blocks that no copy has; resume(true) accepts their loss.
     while (rot_ && status.state == State::suspended && status.errors.read_uncorrectable > 0) {
       ++result_.suspensions;
       ++disturbances_;

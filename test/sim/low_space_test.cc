@@ -30,8 +30,8 @@ using fs::fuse::WriteOpens;
 
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kPage = 4096;
-/// The kernel keeps to the first; LowSpace is told the second. Writers pass the kernel's limit by a
-/// little before they are made to wait (fs/daemon/page_cache.cc).
+/// The limit of the simulated kernel, and the one that LowSpace knows. Writers exceed the kernel's
+/// limit a little before they have to wait (fs/daemon/page_cache.cc).
 constexpr uint64_t kKernelLimit = 4 * kMiB, kLimit = 5 * kMiB;
 /// What write(2) copies before others run; the most pages in one request.
 constexpr uint64_t kPagesAtOnce = 16, kPagesOfRequest = fs::fuse::kMaxWriteBytes / kPage;
@@ -91,7 +91,7 @@ class Kernel final : public fs::fuse::KernelCache {
     store(ino, offset, length, answered + SpaceReservations::kStoringFor);
     return true;
   }
-  /// Through a mapping: nobody is asked.
+  /// Stores through a mapping: without asking the filesystem.
   void map_and_store(uint64_t ino, uint64_t offset, uint64_t length) {
     Inode& inode = inodes_[ino];
     inode.is_promised = false;
@@ -408,7 +408,7 @@ class FullLife {
 
 }  // namespace
 
-TEST_CASE("what write(2) accepted while space is low is stored") {
+TEST_CASE("writes that write(2) accepted while space is low are stored") {
   uint64_t refused = 0;
   for (uint64_t seed = 1; seed <= 100; ++seed) {
     const Outcome outcome = FullLife::run(seed);

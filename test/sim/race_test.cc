@@ -252,7 +252,7 @@ TEST_CASE("a hole is filled after the copier has made its list") {
   CHECK(Race::damage(Case::hole_behind_the_copier, false).empty());
 }
 
-TEST_CASE("the loop is over, the transaction is not") {
+TEST_CASE("the copier has ended, its transaction has not") {
   CHECK(Race::damage(Case::loop_over_transaction_not, true) == "C3");
   CHECK(Race::damage(Case::loop_over_transaction_not, false).empty());
 }
@@ -261,7 +261,7 @@ TEST_CASE("a chunk is removed under the copier") {
   CHECK(Race::damage(Case::chunk_goes_away, false) == "");
 }
 
-TEST_CASE("the same seed lives the same life") {
+TEST_CASE("the same seed gives the same life") {
   LifeOptions options;
   options.seed = 11;
   const LifeResult once = live(options), again = live(options);
@@ -272,7 +272,7 @@ TEST_CASE("the same seed lives the same life") {
   CHECK(live(options).trace != once.trace);
 }
 
-TEST_CASE("the same seed lives the same life on a device that rots") {
+TEST_CASE("the same seed gives the same life on a device that rots") {
   LifeOptions options;
   LifeResult once;
   for (options.seed = 1; options.seed < 50 && once.rotten == 0; ++options.seed) {

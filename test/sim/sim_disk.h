@@ -64,7 +64,7 @@ struct Disk {
   bool dead = false;            ///< every request fails
   double fail_probability = 0;  ///< each request, by itself
   bool fail_writes_only = false;
-  uint64_t fail_at = 0;  ///< the how-manieth request from now fails (0: none)
+  uint64_t fail_at = 0;  ///< counted from now, this request fails (0: none)
   uint64_t requests = 0;
 
   uint64_t written_bytes = 0;

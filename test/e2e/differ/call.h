@@ -44,9 +44,9 @@ class Dice {
   T pick(const T (&from)[N]) {
     return from[below(N)];
   }
-  /// Of something that may be there, by what was rolled before.
+  /// A path that may exist, because an earlier call was to make it.
   std::string path();
-  /// Of something that is to be made.
+  /// A path for something new.
   std::string new_path(bool is_directory = false);
   void expect_directory(const std::string& path) { directories_.push_back(path); }
   uint64_t mode();

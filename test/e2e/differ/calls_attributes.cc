@@ -152,7 +152,7 @@ Outcome run_stat(World& world, const Call& call) {
   const Look look = look_at(world, AT_FDCWD, world.full(call.path), call.number(0) != 0);
   Outcome outcome;
   for (const auto& [name, value] : look.facts) {
-    // These are looked at anyway, as facts that rules know.
+    // These are compared anyway, as facts that have rules.
     if (name != "links" && name != "atime") outcome.text += name + "=" + value + " ";
   }
   return outcome;

@@ -56,8 +56,8 @@ void roll_open_by_handle(Dice& dice, Call& call) {
   call.numbers = {dice.below(4), dice.pick(kFlags) | O_NONBLOCK | O_CLOEXEC};
 }
 
-/// The kernel closes a file of FUSE in its own time: a removed one can be opened for a moment after
-/// its last descriptor has gone. If it still can be when that moment is over, somebody has it open.
+/// The kernel releases a FUSE file some time after the last close. Until then a handle still opens a
+/// removed file. If it does so for longer, the file is open in some process.
 int open_settled(int mount_fd, file_handle* handle, int flags) {
   constexpr int kTries = 10;
   constexpr useconds_t kMomentMicroseconds = 20'000;

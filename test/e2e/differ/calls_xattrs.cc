@@ -48,7 +48,7 @@ std::string roll_acl(Dice& dice) {
   return bytes;
 }
 
-/// Version 2, nothing permitted but CAP_CHOWN; the kernel refuses what is no such value.
+/// Version 2, only CAP_CHOWN permitted. The kernel refuses other formats.
 std::string roll_capability(Dice& dice) {
   std::string bytes;
   append32(bytes, 0x02000000);

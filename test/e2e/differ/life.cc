@@ -105,13 +105,13 @@ class Watched {
   std::vector<Place> places_;
 };
 
-/// After a call, and after it has been compared: what it can leave different by rights must not
-/// show in calls that follow.
-///   - Whether setting an attribute to what it is already moves ctime, or removing an ACL that is
-///     not there, is each filesystem's own; relatime goes by it. Both have it move.
-///   - So is whether truncate(2) to the size that a file has moves mtime. Both have it move.
-///   - A chown to nobody that is refused has cost a file of FUSE its capability: the kernel removes
-///     it before it asks. Both lose it.
+/// Called after a call was compared. Removes differences that are allowed, so that they do not show
+/// in later calls:
+///   - Filesystems differ in whether setting an attribute to its old value, or removing an ACL that
+///     does not exist, changes ctime. Afterwards it has changed on both.
+///   - They differ in whether truncate(2) to the same size changes mtime. Likewise.
+///   - A refused chown(-1, -1) removes the capability of a FUSE file: the kernel removes it first.
+///     Afterwards both have lost it.
 void settle(const World& world, const Call& call) {
   const std::string_view kind = call.kind->name;
   const bool sets_attribute = kind == "setxattr" || kind == "removexattr";
@@ -226,7 +226,7 @@ std::optional<Finding> Lives::compare_trees(size_t at, const Call& call) {
   return compare(at, call, true, whole_tree(ours_), whole_tree(theirs_));
 }
 
-/// True if the last of `calls` shows that difference after the others, whatever those show.
+/// True if the last of `calls` shows that difference after the others; theirs do not count.
 bool Lives::still_shows(const std::vector<Call>& calls, const Finding& wanted) {
   begin();
   for (size_t i = 0; i + 1 < calls.size(); ++i) {

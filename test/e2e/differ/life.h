@@ -15,12 +15,12 @@ namespace differ {
 struct Finding {
   size_t at = 0;          ///< index of the call
   std::string text;       ///< the call, and each fact that differs
-  std::string signature;  ///< kind of call and names of the facts: the same trouble has the same
+  std::string signature;  ///< kind of call and names of the facts; equal for the same fault
 };
 
 class Lives {
  public:
-  /// `trace`: prints each call and what the kernel said.
+  /// `trace`: prints each call and its result.
   Lives(World& ours, World& theirs, Peer peer, bool trace)
       : ours_(ours), theirs_(theirs), peer_(peer), trace_(trace) {}
 

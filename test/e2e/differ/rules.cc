@@ -141,10 +141,10 @@ std::span<const Rule> rules() {
 bool is_left_out(const Call& call, Peer peer) {
   const std::string_view kind = call.kind->name;
   if (kind == "lseek" && (call.number(1) == SEEK_DATA || call.number(1) == SEEK_HOLE)) {
-    // A negative offset btrfs takes for 0, where others give ENXIO.
+    // btrfs takes a negative offset as 0, others give ENXIO.
     return peer == Peer::btrfs && static_cast<int64_t>(call.number(0)) < 0;
   }
-  // btrfs punches no hole where there is one, and then neither moves times nor clears set-id bits.
+  // If there is a hole already, btrfs neither changes times nor clears set-id bits.
   return peer == Peer::btrfs && kind == "fallocate" && (call.number(0) & FALLOC_FL_PUNCH_HOLE) != 0;
 }
 

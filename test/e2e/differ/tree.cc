@@ -30,7 +30,7 @@ std::string content_of(const std::string& path) {
       const auto want = std::min<size_t>(buffer.size(), static_cast<size_t>(end - at));
       const ssize_t got = pread(fd, buffer.data(), want, at);
       if (got <= 0) break;
-      // Zeros are no matter: what is a hole and what is data may differ.
+      // Zeros are skipped: the filesystems may differ in which zeros are holes.
       for (ssize_t i = 0; i < got; ++i) {
         if (buffer[static_cast<size_t>(i)] == 0) continue;
         const uint64_t offset = static_cast<uint64_t>(at + i);
