@@ -106,7 +106,21 @@ Result<void> take_rights(const CallerRights& rights) {
   return ok();
 }
 
-// ---- Jobs
+// ---- Jobs that only read /proc
+
+Result<JobResult> check_admin(const CallingProcess& caller) {
+  TRY(const auto rights, rights_of(caller));
+  if (rights.is_admin()) return JobResult{};
+  return Error(Errc::not_permitted,
+               "only root (CAP_SYS_ADMIN) and the ordinary user who mounted may do that");
+}
+
+Result<JobResult> groups(const CallingProcess& caller) {
+  TRY(const auto rights, rights_of(caller));
+  return JobResult{fmt::format("{}", fmt::join(rights.groups, " ")), {}, {}};
+}
+
+// ---- Jobs that open files, change the rights of their process, or take long
 
 class Jobs {
  public:
@@ -119,8 +133,6 @@ class Jobs {
   Result<JobResult> run(const BrokerRequest& request, const std::string& text) {
     const CallingProcess caller{request.uid, request.pid};
     switch (request.job) {
-      case BrokerJob::check_admin:
-        return check_admin(caller);
       case BrokerJob::open_blank:
         return open_blank(caller, text);
       case BrokerJob::take_target:
@@ -131,8 +143,6 @@ class Jobs {
         return candidates();
       case BrokerJob::unmount:
         return unmount();
-      case BrokerJob::groups:
-        return groups(caller);
       case BrokerJob::write_back: {
         TRY(write_back_cache(mountpoint_));
         return JobResult{};
@@ -140,6 +150,8 @@ class Jobs {
       case BrokerJob::forget_mount:
         remove_from_utab_if_unmounted(mountpoint_);
         return JobResult{};
+      case BrokerJob::check_admin:
+      case BrokerJob::groups:
       case BrokerJob::mounted:
       case BrokerJob::log:
         break;
@@ -148,18 +160,6 @@ class Jobs {
   }
 
  private:
-  Result<JobResult> check_admin(const CallingProcess& caller) {
-    TRY(const auto rights, rights_of(caller));
-    if (rights.is_admin()) return JobResult{};
-    return Error(Errc::not_permitted,
-                 "only root (CAP_SYS_ADMIN) and the ordinary user who mounted may do that");
-  }
-
-  Result<JobResult> groups(const CallingProcess& caller) {
-    TRY(const auto rights, rights_of(caller));
-    return JobResult{fmt::format("{}", fmt::join(rights.groups, " ")), {}, {}};
-  }
-
   Result<JobResult> open_blank(const CallingProcess& caller, const std::string& path) {
     if (!path.starts_with('/')) {
       return Error(Errc::bad_command, fmt::format("{}: the path must be absolute", path));
@@ -261,18 +261,21 @@ class Jobs {
   std::unique_ptr<alloc::DeviceOpener> opener_ = alloc::make_system_devices(runtime_);
 };
 
+void reply(const Result<JobResult>& found, int to) {
+  BrokerAnswer header;
+  if (!found) header.code = static_cast<uint32_t>(found.error().code);
+  const std::string bytes = packed(header, found ? found.value().text : found.error().message());
+  const std::string_view sent = std::string_view(bytes).substr(0, kMessageBytesMax);
+  send_message(to, sent, found ? found.value().descriptors : std::vector<int>());
+}
+
 /// In a process of its own.
 void carry_out(Jobs& jobs, const BrokerRequest& request, const std::string& text, int to) {
   signal(SIGCHLD, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  const auto found = jobs.run(request, text);
-  BrokerAnswer header;
-  if (!found) header.code = static_cast<uint32_t>(found.error().code);
-  const std::string bytes = packed(header, found ? found.value().text : found.error().message());
-  const std::string_view sent = std::string_view(bytes).substr(0, kMessageBytesMax);
-  send_message(to, sent, found ? found.value().descriptors : std::vector<int>());
+  reply(jobs.run(request, text), to);
 }
 
 }  // namespace
@@ -299,11 +302,20 @@ void serve_requests(int socket, const Uuid& volume) {
       } else if (request.job == BrokerJob::log) {
         log_line(std::clamp(static_cast<LogLevel>(request.number), LogLevel::error, LogLevel::info),
                  text);
-      } else if (message.descriptors.size() == 1 && fork() == 0) {
-        close(socket);
-        Jobs jobs(volume, mount);
-        carry_out(jobs, request, text, message.descriptors.front());
-        _exit(0);
+      } else if (message.descriptors.size() == 1) {
+        const int to = message.descriptors.front();
+        const CallingProcess caller{request.uid, request.pid};
+        // Each look at a status asks for these: a process for each would cost more than the status.
+        if (request.job == BrokerJob::check_admin) {
+          reply(check_admin(caller), to);
+        } else if (request.job == BrokerJob::groups) {
+          reply(groups(caller), to);
+        } else if (fork() == 0) {
+          close(socket);
+          Jobs jobs(volume, mount);
+          carry_out(jobs, request, text, to);
+          _exit(0);
+        }
       }
     }
     for (const int descriptor : message.descriptors) close(descriptor);
