@@ -57,7 +57,7 @@ class Json::Parser {
         return value.get_uint64();
       case boost::json::kind::double_: {
         Json number;
-        number.value_ = Real{value.get_double(), -1};
+        if (std::isfinite(value.get_double())) number.value_ = Real{value.get_double(), -1};
         return number;
       }
       case boost::json::kind::string:

@@ -61,7 +61,7 @@ class Json {
   // ---- Reading
 
   /// Nothing if `text` is not one JSON value in valid UTF-8 (RFC 8259), or is nested too deeply
-  /// (more than 32 levels).
+  /// (more than 32 levels). A number that is too large for a double is null.
   static std::optional<Json> parse(std::string_view text);
 
   // A path is a chain of keys: "errors.read" is member "read" of member "errors". The empty path is

@@ -74,6 +74,12 @@ TEST_CASE("numbers that are not finite become null, as JSON has none") {
   CHECK(Json::fixed(std::nan(""), 1).is_null());
   CHECK(Json::fixed(0, 1).compact() == "0.0");
   CHECK(Json::fixed(1e300, 0).compact().size() == 301);
+  for (const std::string text : {"1e9999", "[-1e9999]", R"({"a":1e999})"}) {
+    const auto parsed = Json::parse(text);
+    REQUIRE(parsed);
+    CHECK(Json::parse(parsed->compact()));
+    CHECK(parsed->compact().find("null") != std::string::npos);
+  }
 }
 
 TEST_CASE("what is written reads back with its types") {
