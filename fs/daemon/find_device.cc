@@ -116,8 +116,10 @@ Result<std::string> udev_properties(alloc::DeviceOpener& opener, const std::stri
 }
 
 std::string link_name(const std::string& text) {
-  std::string encoded(4 * text.size() + 1, '\0');
-  if (blkid_encode_string(text.c_str(), encoded.data(), encoded.size()) != 0) return text;
+  // A byte becomes four at most. libblkid wants three bytes of room after each of them, and fails
+  // for nothing else.
+  std::string encoded(4 * text.size() + 3, '\0');
+  if (blkid_encode_string(text.c_str(), encoded.data(), encoded.size()) != 0) return {};
   return encoded.c_str();
 }
 

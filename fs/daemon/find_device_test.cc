@@ -2,6 +2,8 @@
 // Finding devices by label and uuid; the properties for udev.
 #include "fs/daemon/find_device.h"
 
+#include <algorithm>
+
 #include "alloc/disk/superblock.h"
 #include "fs/mount/mount.h"
 #include "test/support/catch.h"
@@ -98,4 +100,20 @@ TEST_CASE("udev gets type, uuids and label of a member") {
   }
   machine.devices.add("mem:empty", 64 << 20);
   CHECK(udev_properties(machine.devices, "mem:empty").error() == Errc::bad_superblock);
+}
+
+TEST_CASE("udev gets one line for a label, whatever its bytes are") {
+  for (const std::string label : {"\n", "\n\n\r", "a\nID_FS_TYPE=ext4", "\x1b"}) {
+    Machine machine;
+    machine.make({"mem:a"}, "of mkfs");
+    auto super = machine.super("mem:a");
+    super.label = label;
+    machine.put("mem:a", super);
+    const auto text = udev_properties(machine.devices, "mem:a").value();
+    CHECK(std::count(text.begin(), text.end(), '\n') == 8);
+    for (const std::string line : {"\n\n", "\nID_FS_TYPE=ext4"}) {
+      CHECK(text.find(line) == std::string::npos);
+    }
+    CHECK(link_name(label).find_first_of("\n\r\x1b") == std::string::npos);
+  }
 }
