@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/endian/arithmetic.hpp>
+#include <type_traits>
 
 #include "alloc/base/assert.h"
 
@@ -15,6 +17,21 @@ namespace {
 constexpr PhysicalOffset kEverywhere{~uint64_t{0}};
 /// Each arming and each walk adds at most one, so half of the room is for the gaps.
 constexpr size_t kIntervalsBeforeArming = Coverage::kMaxIntervals / 2 - 2;
+
+/// As in replace/FORMAT.md.
+struct IntervalOnDisk {
+  boost::endian::little_uint64_t first, last;
+  boost::endian::little_uint8_t kind;  ///< 1: all, 0: up to an offset
+  boost::endian::little_uint64_t up_to;
+};
+static_assert(sizeof(IntervalOnDisk) == 25 && std::is_trivially_copyable_v<IntervalOnDisk>);
+
+struct HoleOnDisk {
+  boost::endian::little_uint64_t start, length;
+  boost::endian::little_uint32_t blocks;
+  boost::endian::little_uint8_t accepted;
+};
+static_assert(sizeof(HoleOnDisk) == 21 && std::is_trivially_copyable_v<HoleOnDisk>);
 
 Error bad(std::string text) {
   return Error(Errc::bad_item, "replace record: coverage: " + std::move(text));
@@ -194,10 +211,12 @@ void Coverage::encode(ByteWriter& writer) const {
   ASSERT(intervals_.size() <= kMaxIntervals);
   writer.u16(static_cast<uint16_t>(intervals_.size()));
   for (const Interval& interval : intervals_) {
-    writer.u64(interval.first.value);
-    writer.u64(interval.last.value);
-    writer.u8(interval.all ? 1 : 0);
-    writer.u64(interval.all ? 0 : interval.up_to.value);
+    IntervalOnDisk disk{};
+    disk.first = interval.first.value;
+    disk.last = interval.last.value;
+    disk.kind = interval.all ? 1 : 0;
+    disk.up_to = interval.all ? 0 : interval.up_to.value;
+    writer.object(disk);
   }
 }
 
@@ -206,17 +225,17 @@ Result<Coverage> Coverage::decode(ByteReader& reader) {
   if (count > kMaxIntervals) return bad(fmt::format("{} intervals are too many", count));
   Coverage coverage;
   for (unsigned i = 0; i < count; ++i) {
-    TRY(auto first, reader.u64());
-    TRY(auto last, reader.u64());
-    TRY(auto all, reader.u8());
-    TRY(auto up_to, reader.u64());
-    Interval interval{Generation(first), Generation(last), all == 1, PhysicalOffset(up_to)};
-    if (all > 1) return bad(fmt::format("interval {}: kind {} is unknown", i, all));
-    if (first > last) return bad(fmt::format("interval {}: ends before it begins", i));
+    TRY(const auto disk, reader.object<IntervalOnDisk>());
+    const unsigned kind = disk.kind;
+    const Interval interval{Generation(disk.first), Generation(disk.last), kind == 1,
+                            PhysicalOffset(disk.up_to)};
+    if (kind > 1) return bad(fmt::format("interval {}: kind {} is unknown", i, kind));
+    if (interval.first > interval.last)
+      return bad(fmt::format("interval {}: ends before it begins", i));
     if (interval.last == kOpenEnd && (!interval.all || i + 1 != count)) {
       return bad(fmt::format("interval {}: must not be open", i));
     }
-    if (interval.all && up_to != 0) return bad(fmt::format("interval {}: offset not zero", i));
+    if (interval.all && disk.up_to != 0) return bad(fmt::format("interval {}: offset not zero", i));
     if (i > 0 && interval.first <= coverage.intervals_.back().last) {
       return bad(fmt::format("interval {}: overlaps the one before", i));
     }
@@ -229,10 +248,12 @@ void Coverage::encode_holes(ByteWriter& writer) const {
   ASSERT(holes_.size() <= kMaxHoles);
   writer.u16(static_cast<uint16_t>(holes_.size()));
   for (const Hole& hole : holes_) {
-    writer.u64(hole.range.start.value);
-    writer.u64(hole.range.length);
-    writer.u32(static_cast<uint32_t>(std::min<uint64_t>(hole.blocks, UINT32_MAX)));
-    writer.u8(hole.accepted ? 1 : 0);
+    HoleOnDisk disk{};
+    disk.start = hole.range.start.value;
+    disk.length = hole.range.length;
+    disk.blocks = static_cast<uint32_t>(std::min<uint64_t>(hole.blocks, UINT32_MAX));
+    disk.accepted = hole.accepted ? 1 : 0;
+    writer.object(disk);
   }
 }
 
@@ -241,10 +262,9 @@ Result<void> Coverage::decode_holes(ByteReader& reader) {
   if (count == 0 || count > kMaxHoles) return bad(fmt::format("{} holes", count));
   PhysicalOffset end;
   for (unsigned i = 0; i < count; ++i) {
-    TRY(auto start, reader.u64());
-    TRY(auto length, reader.u64());
-    TRY(auto blocks, reader.u32());
-    TRY(auto accepted, reader.u8());
+    TRY(const auto disk, reader.object<HoleOnDisk>());
+    const uint64_t start = disk.start, length = disk.length, blocks = disk.blocks;
+    const unsigned accepted = disk.accepted;
     if (start % kBlockSize != 0 || length % kBlockSize != 0 || length == 0 ||
         length > UINT64_MAX - start || blocks == 0 || blocks > length / kBlockSize) {
       return bad(fmt::format("hole {}: {} bytes at {} with {} blocks", i, length, start, blocks));

@@ -49,6 +49,25 @@ void change_at_random(TestTrees& t, TestTrees::Model& model, std::mt19937_64& ra
   }
 }
 
+/// Trees whose last commit is `old_state`, and which have been changed to `new_state` since.
+struct ChangedTrees {
+  explicit ChangedTrees(std::mt19937_64& random) {
+    change_at_random(trees, old_state, random, 300);
+    trees.commit();
+    new_state = old_state;
+    change_at_random(trees, new_state, random, 300);
+  }
+  /// Requires that after a crash the device has one of the two: the new one if the commit passed.
+  void require_one_state(bool passed) {
+    trees.reopen();
+    const auto found = trees.content();
+    REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
+  }
+
+  TestTrees trees{64 * kMiB};
+  TestTrees::Model old_state, new_state;
+};
+
 /// Where copy `copy` of a node lies on the device.
 uint64_t physical(TestTrees& t, LogicalOffset address, unsigned copy) {
   auto guard = t.volume->acquire_map();
@@ -183,12 +202,8 @@ TEST_CASE(
   const bool for_ever = GENERATE(true, false);
   for (unsigned fatal_write = 1; !passed; ++fatal_write) {
     REQUIRE(fatal_write < 200);
-    TestTrees t(64 * kMiB);
-    TestTrees::Model old_state;
-    change_at_random(t, old_state, random, 300);
-    t.commit();
-    TestTrees::Model new_state = old_state;
-    change_at_random(t, new_state, random, 300);
+    ChangedTrees changed(random);
+    TestTrees& t = changed.trees;
     std::atomic<unsigned> count{0};
     t.devices.set_hook([&](const alloc::IoRequest& r) -> Result<void> {
       if (r.op != alloc::IoOp::write && r.op != alloc::IoOp::flush) return ok();
@@ -211,12 +226,10 @@ TEST_CASE(
       REQUIRE(t.transactions->commit(true).error() == Errc::io_error);
       REQUIRE(t.transactions->commit().error().message() == *t.transactions->fatal());
       REQUIRE(log.errors == errors_before + 1);
-      REQUIRE(t.content() == new_state);  // reads go on
+      REQUIRE(t.content() == changed.new_state);  // reads go on
     }
     t.devices.set_hook({});
-    t.reopen();
-    const auto found = t.content();
-    REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
+    changed.require_one_state(passed);
     t.shape();
     // And it goes on from there.
     REQUIRE(t.put(5, "five"));
@@ -232,12 +245,8 @@ TEST_CASE("a device that is full at any write of a commit: nothing is lost, and 
   const bool crashes = GENERATE(false, true);
   for (unsigned full_from = 1; !passed; ++full_from) {
     REQUIRE(full_from < 200);
-    TestTrees t(64 * kMiB);
-    TestTrees::Model old_state;
-    change_at_random(t, old_state, random, 300);
-    t.commit();
-    TestTrees::Model new_state = old_state;
-    change_at_random(t, new_state, random, 300);
+    ChangedTrees changed(random);
+    TestTrees& t = changed.trees;
     std::atomic<unsigned> count{0};
     const auto is_full = [&](const alloc::IoRequest& r) -> Result<void> {
       if (r.op != alloc::IoOp::write || ++count < full_from) return ok();
@@ -254,20 +263,18 @@ TEST_CASE("a device that is full at any write of a commit: nothing is lost, and 
       REQUIRE(t.transactions->has_changes());  // for the commit timer
       REQUIRE(t.put(1, "x").error() == Errc::device_full);
       REQUIRE(t.transactions->commit(true).error() == Errc::device_full);
-      REQUIRE(t.content() == new_state);  // reads go on
+      REQUIRE(t.content() == changed.new_state);  // reads go on
     }
     t.devices.set_hook({});
     if (crashes) {
-      t.reopen();
-      const auto found = t.content();
-      REQUIRE((passed ? found == new_state : found == old_state || found == new_state));
+      changed.require_one_state(passed);
     } else {
       REQUIRE(t.put(1, "there is room"));  // without anybody asking for a commit
-      new_state[test_key(1)] = "there is room";
+      changed.new_state[test_key(1)] = "there is room";
       REQUIRE(!t.transactions->obstacle());
       t.commit();
       t.reopen();
-      REQUIRE(t.content() == new_state);
+      REQUIRE(t.content() == changed.new_state);
     }
     t.shape();
   }
