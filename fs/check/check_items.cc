@@ -125,8 +125,13 @@ void ItemCheck::xattr(const Item& item) {
     }
     return;
   }
+  if (!attribute_->is_full) {
+    add_finding(fmt::format("part {} of its attribute {} is not full, but is not the last",
+                            attribute_->parts - 1, attribute_->name));
+  }
   ++attribute_->parts;
   attribute_->bytes += item.value.size();
+  attribute_->is_full = item.value.size() == kMaxItemBytes;
 }
 
 void ItemCheck::xattr_head(const Item& item) {
@@ -138,8 +143,13 @@ void ItemCheck::xattr_head(const Item& item) {
   }
   const XattrHead& head = decoded.value();
   const std::string name(head.name);
-  attribute_ =
-      Attribute{item.key, name, head.part_count, 1, head.value_length, head.first_part.size()};
+  attribute_ = Attribute{item.key,
+                         name,
+                         head.part_count,
+                         1,
+                         head.value_length,
+                         head.first_part.size(),
+                         item.value.size() == kMaxItemBytes};
   if (!is_known_attribute(name)) add_finding("has an attribute with an invalid name");
   if ((hash_of(name, hash_seed_) & kXattrHashBits) != (item.key.offset & kXattrHashBits)) {
     add_finding(fmt::format("its attribute {} is stored under a wrong hash", name));

@@ -48,6 +48,7 @@ class ItemCheck {
     std::string name;
     unsigned part_count = 0, parts = 0;
     uint64_t value_length = 0, bytes = 0;
+    bool is_full = false;  // the last part, so that another one may follow
   };
 
   void mark(const Item& item);

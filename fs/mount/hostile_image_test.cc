@@ -4,10 +4,8 @@
 #include <sys/stat.h>
 
 #include "alloc/base/log.h"
-#include "fs/check/check_test_util.h"
-#include "fs/mount/mount.h"
+#include "fs/mount/hostile_test_util.h"
 #include "fs/names/directory.h"
-#include "replace/record.h"
 
 using namespace moltfs;
 using namespace moltfs::fs;
@@ -15,57 +13,11 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-class HostileVolume : public DamagedVolume {
- public:
-  /// Changes both superblock copies; alloc does not look into what fs and replace have there.
-  void change_superblock(const std::function<void(alloc::Superblock&)>& change) {
-    auto device = must(devices.open("mem:a", {}));
-    auto super = must(alloc::read_superblock(devices, *device));
-    change(super);
-    must(alloc::write_superblock(devices, *device, super));
-  }
-  void change_counters(const std::function<void(FsCounters&)>& change) {
-    change_superblock([&](alloc::Superblock& super) {
-      auto payload = must(decode_fs_payload(super.fs_payload));
-      change(payload.counters);
-      super.fs_payload = encode(payload);
-    });
-  }
-  void set_record(const replace::Record& record) {
-    change_superblock([&](alloc::Superblock& super) { super.replace_payload = encode(record); });
-  }
-  uint64_t next_inode() {
-    auto device = must(devices.open("mem:a", {}));
-    const auto super = must(alloc::read_superblock(devices, *device));
-    return must(decode_fs_payload(super.fs_payload)).counters.next_inode;
-  }
-  Result<std::unique_ptr<Mount>> try_mount(bool read_only = false) {
-    Mount::Options options;
-    options.read_only = read_only;
-    options.commit_interval = Nanoseconds::zero();
-    return Mount::open(runtime, devices, {"mem:a"}, options);
-  }
-  std::unique_ptr<Mount> mount() { return must(try_mount()); }
-};
-
 constexpr uint64_t kNever = ~uint64_t{0};
 
 void put_inode_of(HostileVolume& p, uint64_t ino) {
   p.put(TreeId::fs, inode_key(InodeNumber{ino}),
         p.item(TreeId::fs, inode_key(ino_of("/dir/small"))));
-}
-
-replace::Record suspended_record(const alloc::Superblock& super) {
-  replace::Record record;
-  record.facts.state = replace::State::suspended;
-  record.facts.source = super.devices.front();
-  record.facts.target = record.facts.source;
-  record.facts.target.uuid.bytes[0] ^= 0xff;
-  return record;
-}
-
-alloc::Superblock superblock_of(HostileVolume& p) {
-  return must(alloc::read_superblock(p.devices, *must(p.devices.open("mem:a", {}))));
 }
 
 /// Coverage as it is on disk: the library does not make such tables.
@@ -220,38 +172,22 @@ TEST_CASE("a preallocated extent that is not the file's own is not written in pl
   const auto root =
       p.read([&](alloc::Volume&, TreeReader&, const auto& roots) { return roots[0]; });
   SECTION("it is the root of the tree") {
-    FileExtentOnDisk disk;
-    disk.logical = root.node.address.value;
-    disk.length = static_cast<uint32_t>(kNodeSize);
-    disk.flags = kExtentUnwritten;
-    ExtentRecordOnDisk record{};
-    record.birth = 1;
-    record.inode = ino_of("/dir/sub/big").value;
-    record.file_offset = extent.file_offset;
-    record.length = static_cast<uint32_t>(kNodeSize);
-    record.flags = kExtentUnwritten;
+    const PreallocatedPair pair(root.node.address, kNodeSize, ino_of("/dir/sub/big"),
+                                extent.file_offset);
     p.edit([&](Txn& txn, const Tree& fs, const Tree& tree) -> Result<void> {
       TRY(fs.prepare(txn, key, Tree::Intent::put));
       TRY(tree.prepare(txn, record_key(root.node.address), Tree::Intent::put));
-      fs.put(txn, key, object_bytes(disk));
-      tree.put(txn, record_key(root.node.address), object_bytes(record));
+      fs.put(txn, key, object_bytes(pair.extent));
+      tree.put(txn, record_key(root.node.address), object_bytes(pair.record));
       return ok();
     });
   }
   SECTION("it overlaps the extent of another file") {
     const Extent other = p.extent(p.keys_of("/dir/other", ItemType::extent).front());
-    FileExtentOnDisk disk;
-    disk.logical = other.logical.value + kBlockSize;
-    disk.length = static_cast<uint32_t>(kBlockSize);
-    disk.flags = kExtentUnwritten;
-    ExtentRecordOnDisk record{};
-    record.birth = 1;
-    record.inode = ino_of("/dir/sub/big").value;
-    record.file_offset = extent.file_offset;
-    record.length = static_cast<uint32_t>(kBlockSize);
-    record.flags = kExtentUnwritten;
-    p.put(TreeId::fs, key, object_bytes(disk));
-    p.put(TreeId::extent, record_key(LogicalOffset(disk.logical)), object_bytes(record));
+    const LogicalOffset within = other.logical + kBlockSize;
+    const PreallocatedPair pair(within, kBlockSize, ino_of("/dir/sub/big"), extent.file_offset);
+    p.put(TreeId::fs, key, object_bytes(pair.extent));
+    p.put(TreeId::extent, record_key(within), object_bytes(pair.record));
   }
   auto mount = p.mount();
   AlignedBuffer buffer(kBlockSize);
