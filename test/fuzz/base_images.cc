@@ -9,11 +9,14 @@
 #include <filesystem>
 
 #include "alloc/base/codec.h"
+#include "test/fuzz/small_images.h"
+#include "test/fuzz/targets.h"
 
 namespace moltfs::fuzz {
 namespace {
 
 std::string corpus_folder = MOLTFS_FUZZ_CORPUS;
+size_t small_images = 0;
 
 /// What zstd unpacks from `path`.
 ByteVector unpack(const std::string& path) {
@@ -53,28 +56,26 @@ std::vector<std::shared_ptr<test::MemoryDisk>> disks_of(ConstBytes packed) {
   return disks;
 }
 
+BaseImage parsed(std::string name, std::vector<std::shared_ptr<test::MemoryDisk>> disks) {
+  auto raw = RawImage::parse(disks);
+  if (!raw || disks.size() > kMemberPaths.size()) fail(name + " cannot be parsed");
+  return {std::move(name), std::move(disks), std::move(*raw)};
+}
+
 std::vector<BaseImage> load_all() {
+  std::vector<BaseImage> images;
+  for (SmallImage& small : make_small_images()) {
+    images.push_back(parsed(std::move(small.name), std::move(small.disks)));
+  }
+  small_images = images.size();
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(corpus_folder)) {
     if (entry.path().extension() == ".zst") files.push_back(entry.path());
   }
+  if (files.empty()) fail("no images in " + corpus_folder);
   std::sort(files.begin(), files.end());
-  std::vector<BaseImage> images;
   for (const auto& file : files) {
-    BaseImage image;
-    image.name = file.stem().string();
-    image.disks = disks_of(unpack(file.string()));
-    auto raw = RawImage::parse(image.disks);
-    if (!raw) {
-      fmt::print(stderr, "fuzz: {} cannot be parsed\n", file.string());
-      std::exit(2);
-    }
-    image.raw = std::move(*raw);
-    images.push_back(std::move(image));
-  }
-  if (images.empty()) {
-    fmt::print(stderr, "fuzz: no images in {}\n", corpus_folder);
-    std::exit(2);
+    images.push_back(parsed(file.stem().string(), disks_of(unpack(file.string()))));
   }
   return images;
 }
@@ -88,6 +89,11 @@ void set_corpus_folder(const std::string& path) {
 const std::vector<BaseImage>& base_images() {
   static const std::vector<BaseImage> images = load_all();
   return images;
+}
+
+size_t small_image_count() {
+  (void)base_images();
+  return small_images;
 }
 
 }  // namespace moltfs::fuzz

@@ -40,12 +40,15 @@ class Choices {
     return container[below(std::size(container))];
   }
 
+  /// Further values for number(): what an image has in other fields. They must outlive this object.
+  void use(std::span<const uint64_t> values) { values_ = values; }
+
   /// A number for a field of `bits` bits that has the value `old`: a limit, a power of two, near the
-  /// old value, small, or anything.
+  /// old value, small, a value of another field, or anything.
   uint64_t number(unsigned bits, uint64_t old) {
     const uint64_t mask = bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
     const uint64_t power = uint64_t{1} << below(bits);
-    switch (below(12)) {
+    switch (below(values_.empty() ? 12 : 15)) {
       case 0:
         return 0;
       case 1:
@@ -70,8 +73,10 @@ class Choices {
                mask;
       case 10:
         return below(300) & mask;
-      default:
+      case 11:
         return any() & mask;
+      default:
+        return values_[below(values_.size())] & mask;
     }
   }
 
@@ -88,6 +93,7 @@ class Choices {
   }
 
   uint64_t state_ = 0;
+  std::span<const uint64_t> values_;
   std::span<const uint8_t> bytes_;
   bool is_finite_ = false;
 };

@@ -2,6 +2,7 @@
 // Texts for the control interface, and the volume that it commands.
 #include "fs/mount/control.h"
 
+#include "alloc/base/json.h"
 #include "test/fuzz/base_images.h"
 #include "test/fuzz/mounted.h"
 #include "test/fuzz/targets.h"
@@ -55,6 +56,29 @@ std::string text_from(Choices& choices) {
   return text;
 }
 
+/// A command that is in order, or has one other byte.
+std::string command_from(Choices& choices) {
+  static constexpr std::string_view kCommands[] = {"start 1 mem:target",
+                                                   "start 1 mem:a",
+                                                   "start --force 1 \"mem:target\"",
+                                                   "resume",
+                                                   "cancel",
+                                                   "resume --accept-loss",
+                                                   "noatime,sync",
+                                                   "relatime,async",
+                                                   "strictatime,dirsync",
+                                                   "a label\x1b[2J\xff\xc2"};
+  std::string text(choices.of(kCommands));
+  if (choices.one_in(4)) choices.of(text) = static_cast<char>(choices.any());
+  return text;
+}
+
+bool is_json(Control::Topic topic) {
+  using Topic = Control::Topic;
+  return topic == Topic::replace || topic == Topic::usage || topic == Topic::devices ||
+         topic == Topic::errors;
+}
+
 }  // namespace
 
 void fuzz_control(Choices& choices) {
@@ -71,13 +95,18 @@ void fuzz_control(Choices& choices) {
     control = std::make_unique<Control>(mounted->mount(), options);
   }
   const auto topic = static_cast<Control::Topic>(choices.below(Control::endpoints().size()));
-  static constexpr uint32_t kUsers[] = {0, 1000, 1001, ~uint32_t{0}};
-  const fs::CallingProcess user{kUsers[choices.below(std::size(kUsers))], 1};
+  static constexpr uint32_t kOthers[] = {0, 1001, ~uint32_t{0}};
+  const fs::CallingProcess user{choices.one_in(8) ? choices.of(kOthers) : 1000, 1};
   if (choices.one_in(3)) {
-    (void)control->get(topic, user);
-  } else {
-    if (control->set(topic, text_from(choices), user)) ++accepted_inputs;
+    const auto answer = control->get(topic, user);
+    if (answer && is_json(topic) && !Json::parse(answer.value())) {
+      fail("not JSON: " + answer.value());
+    }
+    return;
   }
+  const auto door = choices.one_in(2) ? Control::Door::ioctl : Control::Door::name;
+  const std::string text = choices.one_in(2) ? command_from(choices) : text_from(choices);
+  if (control->set(topic, text, user, door)) ++accepted_inputs;
 }
 
 }  // namespace moltfs::fuzz

@@ -29,7 +29,9 @@ void require(bool condition, const char* what) {
 }
 
 const BaseImage& any_image(Choices& choices) {
-  return choices.of(base_images());
+  const BaseImage& image = choices.of(base_images());
+  choices.use(image.raw.values());
+  return image;
 }
 
 unsigned times(Choices& choices) {
@@ -98,13 +100,6 @@ void fs_payload(Choices& choices) {
   require(fs::encode(decoded.value()) == payload, "a payload does not read back");
 }
 
-const RawNode& any_node(Choices& choices) {
-  const auto& nodes = any_image(choices).raw.nodes();
-  auto at = nodes.begin();
-  std::advance(at, static_cast<ptrdiff_t>(choices.below(nodes.size())));
-  return at->second;
-}
-
 void change_node(fs::Node& node, Choices& choices) {
   const unsigned count = node.count();
   if (count == 0) return;
@@ -125,7 +120,7 @@ void change_node(fs::Node& node, Choices& choices) {
 }
 
 void node(Choices& choices) {
-  RawNode raw = any_node(choices);
+  RawNode raw = any_image(choices).raw.any_node(choices);
   for (unsigned i = times(choices); i > 0; --i) mutate_node(raw, choices);
   set(raw.bytes, {0, 8}, checksum_of(ConstBytes(raw.bytes).subspan(8)));
   const auto header = *load<fs::NodeHeader>(raw.bytes);
@@ -145,14 +140,13 @@ void node(Choices& choices) {
 }
 
 void item(Choices& choices) {
-  const RawNode& raw = any_node(choices);
-  if (raw.level > 0) return;
-  auto items = items_of(raw);
+  const auto& items = any_image(choices).raw.items();
   if (items.empty()) return;
-  RawItem raw_item = choices.of(items);
+  const PlacedItem& placed = choices.of(items);
+  RawItem raw_item = placed.item;
   for (unsigned i = times(choices); i > 0; --i) mutate_item(raw_item, choices);
   const fs::Item item{raw_item.key, raw_item.value};
-  (void)fs::describe_item(raw.tree, item);
+  (void)fs::describe_item(placed.tree, item);
   switch (item.key.type) {
     case 1: {
       const auto inode = fs::decode_inode(InodeNumber(item.key.object), item.value);
@@ -213,7 +207,7 @@ void record(Choices& choices) {
   (void)replace::describe(record);
   (void)replace::to_json(record.facts);
   const auto parsed = alloc::decode_superblock(super.encode(), super.header.copy);
-  require(parsed.has_value(), "the superblock of a golden image is not valid");
+  require(parsed.has_value(), "the superblock of a sound image is not valid");
   if (!replace::validate_in(record, parsed.value())) return;
   // What the engine does with it, as far as it concerns only the record.
   Generation generation = parsed.value().generation;
@@ -240,34 +234,16 @@ void log(Choices& choices) {
   if (with_log.empty()) return node(choices);
   RawBatch batch = choices.of(choices.of(with_log)->raw.log());
   for (unsigned i = times(choices); i > 0; --i) mutate(batch, choices);
-  ByteWriter payload;
-  for (const uint64_t counter : batch.counters) payload.u64(counter);
-  payload.u32(static_cast<uint32_t>(choices.one_in(16) ? choices.number(32, batch.items.size())
-                                                       : batch.items.size()));
-  for (const RawLogItem& item : batch.items) {
-    payload.u8(item.tree);
-    payload.u8(item.action);
-    payload.u64(item.key.object);
-    payload.u8(item.key.type);
-    payload.u64(item.key.offset);
-    if (item.action != 1) continue;
-    payload.u16(static_cast<uint16_t>(item.value.size()));
-    payload.bytes(item.value);
-  }
-  const auto content = fs::decode_log_content(payload.span());
+  const auto count = static_cast<uint32_t>(batch.items.size());
+  const ByteVector payload = batch.encode_payload(
+      choices.one_in(16) ? static_cast<uint32_t>(choices.number(32, count)) : count);
+  const auto content = fs::decode_log_content(payload);
   if (content) {
     ++accepted_inputs;
-    require(std::ranges::equal(fs::encode(content.value()), payload.span()),
+    require(std::ranges::equal(fs::encode(content.value()), payload),
             "the content of a batch does not read back");
   }
-  ByteWriter out;
-  out.object(batch.header);
-  out.bytes(batch.chunks);
-  out.bytes(payload.span());
-  ByteVector bytes = out.take();
-  bytes.resize(round_up(bytes.size(), kBlockSize));
-  set(bytes, {8, 8}, 0);
-  set(bytes, {8, 8}, checksum_of(bytes));
+  const ByteVector bytes = batch.encode(batch.header.previous);
   alloc::LogBase base;
   base.volume.bytes = batch.header.volume;
   base.generation = Generation(batch.header.generation);

@@ -6,6 +6,7 @@
 // A fault is printed with the seed and ends the program with status 1 (an assert or a sanitizer:
 // with its own status).
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -162,6 +163,7 @@ std::span<const Target> targets() {
       {"volume", fuzz_volume, "check, dump, mount and change a volume", true, false},
       {"request", fuzz_request, "requests of the kernel", false, true},
       {"control", fuzz_control, "texts for the control interface", false, true},
+      {"text", fuzz_text, "mount options, /proc files, other texts", false, false},
   };
   return kTargets;
 }
@@ -176,6 +178,9 @@ int main(int argc, char** argv) {
   // Sanitizers have handlers of their own; they end with an abort, too (scripts/fuzz).
   for (const int number : {SIGABRT, SIGALRM, SIGPROF}) ::signal(number, fuzz::on_signal);
   if (::signal(SIGSEGV, SIG_DFL) == SIG_DFL) ::signal(SIGSEGV, fuzz::on_signal);
+  // Stays with the process: inputs take and free megabytes.
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 256 << 20);
   const rlimit limit{uint64_t{4} << 30, uint64_t{4} << 30};
   // An allocation by a claimed length fails. (AddressSanitizer reserves more, and has its own limit.)
   if (!kAddressSanitizer) ::setrlimit(RLIMIT_AS, &limit);

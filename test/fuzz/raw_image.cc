@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Parsing, changing and writing raw volumes.
+// Parsing, changing and writing whole volumes.
 #include "test/fuzz/raw_image.h"
 
 #include <algorithm>
@@ -12,558 +12,44 @@
 #include "fs/format.h"
 
 namespace moltfs::fuzz {
-namespace {
 
-using alloc::format::ChunkRecord;
-using alloc::format::ChunkTableHeader;
 using alloc::format::LogBatchHeader;
-using alloc::format::StripeRecord;
 using alloc::format::SuperblockHeader;
 
-// ---- The fields of the format pages, as offsets. Magic numbers and checksums are left out: a
-//      reader stops at them, and they hide everything else.
+namespace {
 
-template <size_t... index>
-constexpr auto row(size_t from, unsigned bytes, std::index_sequence<index...>) {
-  return std::array<Field, sizeof...(index)>{Field{from + index * bytes, bytes}...};
+/// The offset of a tree's root in the fs payload: level, address, birth, checksum.
+size_t root_offset(fs::TreeId tree) {
+  return 1 + (static_cast<size_t>(tree) - 1) * 25;
 }
-constexpr Field kSuperblockFields[] = {{20, 2},  {22, 1},  {23, 1},  {24, 8},  {40, 8},  {56, 8},
-                                       {64, 8},  {72, 8},  {80, 8},  {88, 8},  {96, 8},  {104, 8},
-                                       {112, 8}, {120, 4}, {124, 1}, {125, 1}, {126, 2}, {132, 1},
-                                       {133, 1}, {134, 8}, {142, 8}, {64, 8},  {96, 8}};
-constexpr Field kTableFields[] = {{16, 8}, {32, 8}, {48, 2}, {50, 8}};
-constexpr Field kChunkFields[] = {{0, 8},  {8, 8},  {16, 8}, {24, 4}, {28, 1},
-                                  {29, 1}, {30, 2}, {32, 2}, {34, 4}};
-constexpr Field kStripeFields[] = {{0, 8}, {8, 8}, {16, 4}, {20, 4}};
-constexpr Field kBatchFields[] = {{16, 8}, {32, 8}, {40, 8}, {48, 8}, {56, 8}, {64, 4},
-                                  {68, 4}, {72, 4}, {76, 4}, {80, 2}, {82, 1}, {83, 8}};
-constexpr Field kPayloadFields[] = {{0, 1},  {1, 1},  {2, 8},  {10, 8}, {18, 8}, {26, 1}, {27, 8},
-                                    {35, 8}, {43, 8}, {51, 8}, {59, 8}, {67, 8}, {51, 8}, {59, 8}};
-constexpr Field kNodeFields[] = {{12, 1}, {13, 1}, {14, 1}, {15, 1}, {16, 8},
-                                 {32, 8}, {40, 8}, {48, 2}, {50, 2}, {52, 8}};
-constexpr Field kLeafSlotFields[] = {{0, 8}, {8, 1}, {9, 8}, {17, 2}, {19, 2}};
-constexpr Field kInnerSlotFields[] = {{0, 8}, {8, 1}, {9, 8}, {17, 8}, {25, 8}, {33, 8}};
-constexpr Field kInodeFields[] = {{0, 8},   {8, 8},  {16, 8}, {24, 8}, {32, 4}, {36, 4},
-                                  {40, 4},  {44, 4}, {48, 8}, {56, 4}, {60, 8}, {68, 4},
-                                  {72, 8},  {80, 4}, {84, 8}, {92, 4}, {96, 8}, {104, 4},
-                                  {108, 4}, {0, 8},  {8, 8},  {56, 1}, {32, 2}};
-constexpr Field kEntryFields[] = {{0, 8}, {8, 1}, {9, 1}, {10, 1}, {11, 1}};
-constexpr Field kXattrFields[] = {{0, 4}, {4, 1}, {5, 1}, {6, 1}, {12, 8}, {20, 8}, {34, 4}};
-constexpr Field kExtentFields[] = {{0, 8}, {8, 4}, {12, 4}};
-constexpr Field kRecordFields[] = {{0, 8}, {8, 8}, {16, 8}, {24, 4}, {28, 4}, {32, 8}};
-constexpr Field kUsageFields[] = {{0, 8}};
-constexpr Field kMarkFields[] = {{0, 1}};
-constexpr Field kTextFields[] = {{0, 1}, {1, 1}, {7, 4}};
+constexpr Field kNextInode{51, 8};  // of the fs payload
+constexpr uint8_t kDirEntry = 3, kXattr = 2, kInode = 1, kExtent = 5, kExtentRecord = 16;
+constexpr uint8_t kUsage = 17;
+constexpr Field kEntryInode{0, 8}, kInodeParent{16, 8}, kInodeLinks{36, 4}, kExtentLogical{0, 8};
 
-std::span<const Field> fields_of(uint8_t type) {
-  switch (type) {
-    case 1:
-      return kInodeFields;
-    case 2:
-      return kXattrFields;
-    case 3:
-      return kEntryFields;
-    case 5:
-      return kExtentFields;
-    case 6:
-      return kMarkFields;
-    case 16:
-      return kRecordFields;
-    case 17:
-      return kUsageFields;
-    default:
-      return kTextFields;
-  }
-}
-
-constexpr std::array<uint8_t, 8> kTypes = {1, 2, 3, 4, 5, 6, 16, 17};
-
-template <class T>
-Bytes bytes_of(T& value) {
-  return std::as_writable_bytes(std::span(&value, 1));
-}
-
-/// `text` with a byte changed, longer or shorter.
-void mutate_text(std::string& text, Choices& choices) {
-  switch (choices.below(5)) {
-    case 0:
-      text.clear();
-      break;
-    case 1:
-      text.resize(choices.below(1200), 'x');
-      break;
-    case 2:
-      text.insert(choices.below(text.size() + 1), 1, static_cast<char>(choices.any()));
-      break;
-    case 3:
-      text += '\0';
-      break;
-    default:
-      if (!text.empty()) choices.of(text) = static_cast<char>(choices.any());
-  }
-}
-
-void set_checksum(Bytes bytes, size_t offset) {
-  std::memset(bytes.data() + offset, 0, sizeof(uint64_t));
-  set(bytes, {offset, 8}, checksum_of(bytes));
-}
-
-/// As read from a ByteReader; what is missing reads as zero.
-struct Source {
-  ByteReader reader;
-  bool failed = false;
-
-  template <class T>
-  T value(Result<T> result) {
-    if (result) return std::move(result).value();
-    failed = true;
-    return {};
-  }
-  uint64_t u64() { return value(reader.u64()); }
-  RawDevice device(bool with_size) {
-    RawDevice device;
-    device.devid = u64();
-    const ConstBytes uuid = value(reader.bytes(16));
-    std::copy(uuid.begin(), uuid.end(), device.uuid.begin());
-    if (with_size) device.size = u64();
-    device.path = value(reader.string());
-    return device;
-  }
-};
-
-void put(ByteWriter& out, const RawDevice& device, bool with_size) {
-  out.u64(device.devid);
-  out.bytes(device.uuid);
-  if (with_size) out.u64(device.size);
-  out.string(std::string_view(device.path).substr(0, UINT16_MAX));
-}
-
-void mutate_device(RawDevice& device, Choices& choices) {
-  switch (choices.below(4)) {
-    case 0:
-      device.devid = choices.number(64, device.devid);
-      break;
-    case 1:
-      set(device.uuid, {0, 8}, choices.number(64, get(device.uuid, {0, 8})));
-      if (choices.one_in(4)) device.uuid = {};
-      break;
-    case 2:
-      device.size = choices.number(64, device.size);
-      break;
-    default:
-      mutate_text(device.path, choices);
-  }
+/// A place on a device that is not for chunks, or the first one that is.
+uint64_t reserved_place(Choices& choices) {
+  static constexpr uint64_t kPlaces[] = {
+      0,
+      alloc::kSuperblockOffsets[0],
+      alloc::kSuperblockOffsets[1],
+      alloc::kLogOffsets[0],
+      alloc::kLogOffsets[1],
+      alloc::kChunkTableOffsets[0],
+      alloc::kChunkTableOffsets[1],
+      uint64_t{4} << 20,
+  };
+  return choices.of(kPlaces);
 }
 
 }  // namespace
 
-uint64_t get(ConstBytes from, const Field& field) {
-  uint64_t value = 0;
-  if (field.offset + field.bytes > from.size()) return 0;
-  std::memcpy(&value, from.data() + field.offset, field.bytes);
-  return boost::endian::little_to_native(value);
-}
-
-void set(Bytes to, const Field& field, uint64_t value) {
-  if (field.offset + field.bytes > to.size()) return;
-  value = boost::endian::native_to_little(value);
-  std::memcpy(to.data() + field.offset, &value, field.bytes);
-}
-
-void change_one(Bytes bytes, std::span<const Field> fields, Choices& choices) {
-  const Field& field = choices.of(fields);
-  set(bytes, field, choices.number(field.bytes * 8, get(bytes, field)));
-}
-
-// ---- Superblock
-
-std::optional<RawSuperblock> RawSuperblock::parse(ConstBytes bytes) {
-  const auto loaded = load<SuperblockHeader>(bytes);
-  if (!loaded || bytes.size() < sizeof(SuperblockHeader) + loaded->body_length) return std::nullopt;
-  RawSuperblock super{*loaded, {}, {}, {}, {}, {}};
-  Source in{ByteReader(bytes.subspan(sizeof(SuperblockHeader), loaded->body_length))};
-  super.label = in.value(in.reader.string());
-  for (unsigned i = 0; i < loaded->device_count; ++i) super.devices.push_back(in.device(true));
-  const ConstBytes fs = in.value(in.reader.blob());
-  const ConstBytes replace = in.value(in.reader.blob());
-  super.fs.assign(fs.begin(), fs.end());
-  super.replace.assign(replace.begin(), replace.end());
-  for (uint8_t bit : {1, 2, 4}) {
-    if ((loaded->optional_parts & bit) != 0) super.successions.push_back(in.device(false));
-  }
-  if (in.failed) return std::nullopt;
-  return super;
-}
-
-ByteVector RawSuperblock::encode() const {
-  ByteWriter body;
-  body.string(std::string_view(label).substr(0, UINT16_MAX));
-  for (const RawDevice& device : devices) put(body, device, true);
-  body.blob(fs);
-  body.blob(replace);
-  for (const RawDevice& device : successions) put(body, device, false);
-  ByteVector out(std::min(round_up(sizeof(header) + body.size(), kBlockSize), uint64_t{65536}));
-  SuperblockHeader head = header;
-  if (!lengths_are_false) {
-    head.body_length = static_cast<uint32_t>(body.size());
-    head.length = static_cast<uint32_t>(out.size());
-  }
-  store(out, head);
-  const ConstBytes text = body.span();
-  std::copy_n(text.begin(), std::min(text.size(), out.size() - sizeof(head)),
-              out.begin() + sizeof(head));
-  set_checksum(out, offsetof(SuperblockHeader, checksum));
-  return out;
-}
-
-void mutate(RawSuperblock& super, Choices& choices) {
-  switch (choices.below(10)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-      change_one(bytes_of(super.header), kSuperblockFields, choices);
-      break;
-    case 4:
-      mutate_text(super.label, choices);
-      break;
-    case 5:
-      if (!super.devices.empty()) mutate_device(choices.of(super.devices), choices);
-      break;
-    case 6: {  // a device more or less
-      if (choices.one_in(2) && !super.devices.empty()) {
-        super.devices.erase(super.devices.begin() +
-                            static_cast<ptrdiff_t>(choices.below(super.devices.size())));
-      } else {
-        RawDevice device = super.devices.empty() ? RawDevice() : choices.of(super.devices);
-        device.devid = choices.number(8, device.devid);
-        set(device.uuid, {0, 8}, choices.any());
-        super.devices.push_back(device);
-      }
-      if (choices.one_in(2)) {
-        super.header.device_count = static_cast<uint16_t>(super.devices.size());
-      }
-      break;
-    }
-    case 7: {  // a succession more, or one changed
-      if (choices.one_in(2) && !super.successions.empty()) {
-        mutate_device(choices.of(super.successions), choices);
-        break;
-      }
-      RawDevice device = super.devices.empty() ? RawDevice() : choices.of(super.devices);
-      if (choices.one_in(2)) set(device.uuid, {0, 8}, choices.any());
-      super.successions.push_back(device);
-      super.header.optional_parts =
-          static_cast<uint8_t>(super.header.optional_parts | 1u << choices.below(3));
-      break;
-    }
-    case 8:
-      mutate_fs_payload(super.fs, choices);
-      break;
-    default:
-      if (choices.one_in(8)) {
-        constexpr Field kLengths[] = {{16, 4}, {128, 4}};
-        super.lengths_are_false = true;
-        change_one(bytes_of(super.header), kLengths, choices);
-      } else if (auto record = RawRecord::parse(super.replace)) {
-        mutate(*record, choices);
-        super.replace = record->encode();
-      } else {
-        super.replace.resize(choices.below(200), std::byte(choices.any()));
-      }
-  }
-}
-
-void mutate_fs_payload(ByteVector& payload, Choices& choices) {
-  if (choices.one_in(16)) payload.resize(choices.below(200));
-  change_one(payload, kPayloadFields, choices);
-}
-
-// ---- Chunk table
-
-std::optional<RawChunkTable> RawChunkTable::parse(ConstBytes bytes) {
-  ByteReader reader(bytes);
-  auto header = reader.object<ChunkTableHeader>();
-  if (!header) return std::nullopt;
-  RawChunkTable table{header.value(), {}};
-  for (unsigned i = 0; i < table.header.chunk_count; ++i) {
-    auto record = reader.object<ChunkRecord>();
-    if (!record) return std::nullopt;
-    RawChunk chunk{record.value(), {}};
-    for (unsigned k = 0; k < chunk.record.stripe_count; ++k) {
-      auto stripe = reader.object<StripeRecord>();
-      if (!stripe) return std::nullopt;
-      chunk.stripes.push_back({stripe.value()});
-    }
-    table.chunks.push_back(std::move(chunk));
-  }
-  return table;
-}
-
-ByteVector RawChunkTable::encode() const {
-  ByteWriter out;
-  out.object(header);
-  for (const RawChunk& chunk : chunks) {
-    out.object(chunk.record);
-    for (const RawStripe& stripe : chunk.stripes) out.object(stripe.record);
-  }
-  ByteVector bytes = out.take();
-  if (!counts_are_false) {
-    set(bytes, {40, 4}, bytes.size());
-    set(bytes, {44, 4}, chunks.size());
-  }
-  set_checksum(bytes, offsetof(ChunkTableHeader, checksum));
-  return bytes;
-}
-
-void mutate(RawChunkTable& table, Choices& choices) {
-  RawChunk* chunk = table.chunks.empty() ? nullptr : &choices.of(table.chunks);
-  switch (choices.below(8)) {
-    case 0:
-      change_one(bytes_of(table.header), kTableFields, choices);
-      return;
-    case 1: {
-      constexpr Field kCounts[] = {{40, 4}, {44, 4}};
-      table.counts_are_false = true;
-      set(bytes_of(table.header), {40, 4}, table.encode().size());
-      set(bytes_of(table.header), {44, 4}, table.chunks.size());
-      change_one(bytes_of(table.header), kCounts, choices);
-      return;
-    }
-    case 2:
-      if (chunk && choices.one_in(2)) {
-        const RawChunk copy = *chunk;
-        table.chunks.push_back(copy);
-      } else if (chunk) {
-        table.chunks.erase(table.chunks.begin() + (chunk - table.chunks.data()));
-      }
-      return;
-    case 3:
-    case 4:
-    case 5:
-      if (chunk) change_one(bytes_of(chunk->record), kChunkFields, choices);
-      return;
-    case 6:
-      if (chunk && !chunk->stripes.empty()) {
-        change_one(bytes_of(choices.of(chunk->stripes).record), kStripeFields, choices);
-      }
-      return;
-    default:
-      if (chunk && !chunk->stripes.empty()) {
-        chunk->stripes.push_back(choices.of(chunk->stripes));
-        if (choices.one_in(2)) {
-          chunk->record.stripe_count = static_cast<uint16_t>(chunk->stripes.size());
-        }
-      }
-  }
-}
-
-// ---- Replace record
-
-std::optional<RawRecord> RawRecord::parse(ConstBytes bytes) {
-  if (bytes.empty()) return std::nullopt;
-  Source in{ByteReader(bytes)};
-  RawRecord record;
-  record.version = in.value(in.reader.u16());
-  record.state = in.value(in.reader.u8());
-  record.reserved = in.value(in.reader.u8());
-  record.source = in.device(true);
-  record.target = in.device(true);
-  for (uint64_t& number : record.numbers) number = in.u64();
-  record.reason = in.value(in.reader.string());
-  const unsigned count = in.value(in.reader.u16());
-  for (unsigned i = 0; i < count && !in.failed; ++i) {
-    RawInterval interval;
-    interval.first = in.u64();
-    interval.last = in.u64();
-    interval.kind = in.value(in.reader.u8());
-    interval.up_to = in.u64();
-    record.coverage.push_back(interval);
-  }
-  const ConstBytes rest = in.value(in.reader.bytes(in.reader.left()));
-  record.rest.assign(rest.begin(), rest.end());
-  if (in.failed) return std::nullopt;
-  return record;
-}
-
-ByteVector RawRecord::encode() const {
-  ByteWriter out;
-  out.u16(version);
-  out.u8(state);
-  out.u8(reserved);
-  put(out, source, true);
-  put(out, target, true);
-  for (const uint64_t number : numbers) out.u64(number);
-  out.string(reason);
-  out.u16(static_cast<uint16_t>(coverage.size()));
-  for (const RawInterval& interval : coverage) {
-    out.u64(interval.first);
-    out.u64(interval.last);
-    out.u8(interval.kind);
-    out.u64(interval.up_to);
-  }
-  out.bytes(rest);
-  return out.take();
-}
-
-void mutate(RawRecord& record, Choices& choices) {
-  switch (choices.below(8)) {
-    case 0:
-      record.state = static_cast<uint8_t>(choices.below(10));
-      if (choices.one_in(2)) record.coverage.clear();
-      break;
-    case 1:
-      if (choices.one_in(3)) record.version = static_cast<uint16_t>(choices.below(4));
-      if (choices.one_in(3)) record.reserved = static_cast<uint8_t>(choices.any());
-      mutate_text(record.reason, choices);
-      break;
-    case 2:
-      mutate_device(choices.one_in(2) ? record.source : record.target, choices);
-      break;
-    case 3:
-      record.source.devid = record.target.devid = choices.number(64, record.source.devid);
-      break;
-    case 4: {
-      uint64_t& number = choices.of(record.numbers);
-      number = choices.number(64, number);
-      break;
-    }
-    case 5:
-      if (!record.coverage.empty()) {
-        RawInterval& interval = choices.of(record.coverage);
-        uint64_t* const fields[] = {&interval.first, &interval.last, &interval.up_to};
-        uint64_t& field = *choices.of(fields);
-        field = choices.number(64, field);
-        if (choices.one_in(4)) interval.kind = static_cast<uint8_t>(choices.below(3));
-      }
-      break;
-    case 6: {  // many intervals, with or without gaps
-      const uint64_t count = choices.one_in(2) ? 500 + choices.below(20) : choices.below(20);
-      const uint64_t step = choices.below(3) + 1;
-      std::vector<RawInterval> made;
-      for (uint64_t i = 0; i < count; ++i) {
-        const uint64_t first = 1 + i * step;
-        made.push_back({first, first, static_cast<uint8_t>(i % 2), i % 2 == 1 ? 0 : i * 4096});
-      }
-      if (choices.one_in(2)) {
-        const uint64_t next = choices.one_in(2) ? 2 + count * step : choices.number(16, 4);
-        made.push_back({next, ~uint64_t{0}, 1, 0});
-      }
-      record.coverage = std::move(made);
-      break;
-    }
-    default:
-      record.coverage.push_back({choices.number(16, 3), ~uint64_t{0}, 1, 0});
-      if (choices.one_in(2)) record.state = static_cast<uint8_t>(1 + choices.below(4));
-  }
-}
-
-// ---- Log
-
-void mutate(RawBatch& batch, Choices& choices) {
-  switch (choices.below(5)) {
-    case 0:
-      change_one(bytes_of(batch.header), kBatchFields, choices);
-      return;
-    case 1: {
-      uint64_t& counter = choices.of(batch.counters);
-      counter = choices.number(64, counter);
-      return;
-    }
-    default: {
-      if (batch.items.empty()) return;
-      RawLogItem& item = choices.of(batch.items);
-      if (choices.one_in(6)) item.tree = static_cast<uint8_t>(choices.number(8, item.tree));
-      if (choices.one_in(6)) item.action = static_cast<uint8_t>(choices.number(8, item.action));
-      RawItem as_item{item.key, item.value};
-      mutate_item(as_item, choices);
-      item.key = as_item.key;
-      item.value = as_item.value;
-    }
-  }
-}
-
-// ---- Nodes and items
-
-std::vector<RawItem> items_of(const RawNode& node) {
-  std::vector<RawItem> items;
-  const auto header = *load<fs::NodeHeader>(node.bytes);
-  for (unsigned i = 0; i < header.count; ++i) {
-    const auto slot =
-        load<fs::LeafSlot>(node.bytes, sizeof(fs::NodeHeader) + i * sizeof(fs::LeafSlot));
-    if (!slot || size_t{slot->offset} + slot->length > node.bytes.size()) break;
-    const auto value = node.bytes.begin() + slot->offset;
-    items.push_back(
-        {{slot->key.object, slot->key.type, slot->key.offset}, {value, value + slot->length}});
-  }
-  return items;
-}
-
-bool put_items(RawNode& node, const std::vector<RawItem>& items) {
-  fs::NodeHeader header = *load<fs::NodeHeader>(node.bytes);
-  ByteVector bytes(kNodeSize);
-  size_t end = kNodeSize;
-  const size_t head = sizeof(header) + items.size() * sizeof(fs::LeafSlot);
-  for (size_t i = 0; i < items.size(); ++i) {
-    const ByteVector& value = items[i].value;
-    if (head > end || value.size() > end - head) return false;
-    end -= value.size();
-    std::copy(value.begin(), value.end(), bytes.begin() + static_cast<ptrdiff_t>(end));
-    fs::LeafSlot slot;
-    slot.key.object = items[i].key.object;
-    slot.key.type = items[i].key.type;
-    slot.key.offset = items[i].key.offset;
-    slot.offset = static_cast<uint16_t>(end);
-    slot.length = static_cast<uint16_t>(value.size());
-    store(bytes, slot, sizeof(header) + i * sizeof(slot));
-  }
-  header.count = static_cast<uint16_t>(items.size());
-  header.values_start = static_cast<uint16_t>(end);
-  store(bytes, header);
-  node.bytes = std::move(bytes);
-  return true;
-}
-
-void mutate_item(RawItem& item, Choices& choices) {
-  switch (choices.below(8)) {
-    case 0:
-      item.key.object = choices.number(64, item.key.object);
-      break;
-    case 1:
-      item.key.offset = choices.number(64, item.key.offset);
-      break;
-    case 2:
-      item.key.type = choices.one_in(3) ? static_cast<uint8_t>(choices.any()) : choices.of(kTypes);
-      break;
-    case 3:
-      item.value.resize(choices.one_in(2) ? choices.below(item.value.size() + 20)
-                                          : choices.below(4100));
-      break;
-    default:
-      if (!item.value.empty()) change_one(item.value, fields_of(item.key.type), choices);
-  }
-}
-
-void mutate_node(RawNode& node, Choices& choices) {
-  const unsigned count = load<fs::NodeHeader>(node.bytes)->count;
-  const bool leaf = node.level == 0;
-  if (count == 0 || choices.one_in(3)) return change_one(node.bytes, kNodeFields, choices);
-  const size_t slot_bytes = leaf ? sizeof(fs::LeafSlot) : sizeof(fs::InnerSlot);
-  const size_t offset = sizeof(fs::NodeHeader) + choices.below(count) * slot_bytes;
-  if (offset + slot_bytes > node.bytes.size()) return;
-  const Bytes slot = Bytes(node.bytes).subspan(offset, slot_bytes);
-  if (leaf) {
-    change_one(slot, kLeafSlotFields, choices);
-  } else {
-    change_one(slot, kInnerSlotFields, choices);
-  }
-}
-
-// ---- The image
+// ---- Parsing
 
 std::optional<RawImage> RawImage::parse(
     const std::vector<std::shared_ptr<test::MemoryDisk>>& disks) {
   RawImage image;
+  Parsed parsed;
   image.disks_ = disks;
   uint64_t newest = 0;
   for (size_t i = 0; i < disks.size(); ++i) {
@@ -578,7 +64,7 @@ std::optional<RawImage> RawImage::parse(
     }
     if (!best) return std::nullopt;
     const bool member = best->header.role == static_cast<uint8_t>(alloc::DeviceRole::member);
-    if (member) image.disk_of_[best->header.devid] = i;
+    if (member) parsed.disk_of[best->header.devid] = i;
     if (member && best->header.generation > newest) {
       newest = best->header.generation;
       image.leader_ = i;
@@ -599,65 +85,26 @@ std::optional<RawImage> RawImage::parse(
   if (!chunks) return std::nullopt;
   image.table_ = std::move(*raw);
   image.chunks_ = std::move(chunks).value();
-  for (const fs::TreeId tree : {fs::TreeId::fs, fs::TreeId::extent}) image.read_nodes(tree);
-
+  const auto shared = std::make_shared<Parsed>(std::move(parsed));
+  image.parsed_ = shared;
+  for (const fs::TreeId tree : {fs::TreeId::fs, fs::TreeId::extent}) {
+    image.read_nodes(tree, *shared);
+  }
+  if (shared->addresses.empty()) return std::nullopt;
   ByteVector area(alloc::kLogBytes);
   disks[image.leader_]->read(alloc::kLogOffsets[header.generation % 2], area);
-  for (size_t at = 0;;) {
-    const auto batch = load<LogBatchHeader>(area, at);
-    if (!batch) break;
-    const bool ours = batch->magic == alloc::format::kLogBatchMagic &&
-                      batch->generation == header.generation && batch->log_id == header.log_id;
-    if (!ours || batch->length == 0 || batch->length > area.size() - at) break;
-    RawBatch made{*batch, {}, {}, {}};
-    const ConstBytes body = ConstBytes(area).subspan(at + sizeof(LogBatchHeader));
-    const ConstBytes chunk_bytes = body.first(batch->chunks_length);
-    made.chunks.assign(chunk_bytes.begin(), chunk_bytes.end());
-    Source in{ByteReader(body.subspan(batch->chunks_length, batch->payload_length))};
-    for (uint64_t& counter : made.counters) counter = in.u64();
-    const uint32_t count = in.value(in.reader.u32());
-    for (uint32_t i = 0; i < count && !in.failed; ++i) {
-      RawLogItem item;
-      item.tree = in.value(in.reader.u8());
-      item.action = in.value(in.reader.u8());
-      item.key.object = in.u64();
-      item.key.type = in.value(in.reader.u8());
-      item.key.offset = in.u64();
-      if (item.action == 1) {
-        const ConstBytes value = in.value(in.reader.bytes(in.value(in.reader.u16())));
-        item.value.assign(value.begin(), value.end());
-      }
-      made.items.push_back(std::move(item));
-    }
-    image.log_.push_back(std::move(made));
-    at += batch->length;
-  }
+  image.read_log(area, *shared);
+  image.collect_values(*shared);
   return image;
 }
 
-std::vector<RawImage::Place> RawImage::places_of(uint64_t address) const {
-  std::vector<Place> places;
-  const alloc::Chunk* chunk = alloc::find_chunk(chunks_, LogicalOffset(address));
-  if (!chunk) return places;
-  const uint64_t within = address - chunk->start.value;
-  const uint64_t unit = chunk->stripe_unit, columns = chunk->columns();
-  const uint64_t column = columns == 1 ? 0 : within / unit % columns;
-  const uint64_t offset = columns == 1 ? within : within / unit / columns * unit + within % unit;
-  for (unsigned copy = 0; copy < chunk->copies; ++copy) {
-    const alloc::Stripe& stripe = chunk->stripes[column * chunk->copies + copy];
-    const auto disk = disk_of_.find(stripe.device.value);
-    if (disk != disk_of_.end()) places.push_back({disk->second, stripe.offset.value + offset});
-  }
-  return places;
-}
-
-void RawImage::read_nodes(fs::TreeId tree) {
+void RawImage::read_nodes(fs::TreeId tree, Parsed& parsed) const {
   struct Wanted {
     uint64_t address, parent;
     unsigned slot;
     uint8_t level;
   };
-  const size_t root = 1 + (static_cast<size_t>(tree) - 1) * 25;
+  const size_t root = root_offset(tree);
   const ByteVector& payload = leader().fs;
   std::vector<Wanted> wanted{
       {get(payload, {root + 1, 8}), 0, 0, static_cast<uint8_t>(get(payload, {root, 1}))}};
@@ -674,23 +121,92 @@ void RawImage::read_nodes(fs::TreeId tree) {
           *load<fs::InnerSlot>(node.bytes, sizeof(fs::NodeHeader) + i * sizeof(fs::InnerSlot));
       wanted.push_back({slot.address, next.address, i, static_cast<uint8_t>(next.level - 1)});
     }
-    nodes_.emplace(next.address, std::move(node));
+    if (next.level == 0) {
+      for (RawItem& item : items_of(node)) {
+        parsed.items.push_back({next.address, tree, std::move(item)});
+      }
+    }
+    parsed.addresses.push_back(next.address);
+    parsed.nodes.emplace(next.address, std::move(node));
   }
 }
 
+void RawImage::read_log(ConstBytes area, Parsed& parsed) {
+  const SuperblockHeader& header = leader().header;
+  while (auto batch = RawBatch::parse(area.subspan(parsed.log_end))) {
+    const uint64_t length = batch->header.length;
+    const bool is_ours =
+        batch->header.generation == header.generation && batch->header.log_id == header.log_id;
+    if (!is_ours || length == 0 || length > area.size() - parsed.log_end) break;
+    log_.push_back(std::move(*batch));
+    parsed.log_end += length;
+  }
+}
+
+void RawImage::collect_values(Parsed& parsed) const {
+  std::vector<uint64_t>& values = parsed.values;
+  const SuperblockHeader& header = leader().header;
+  values = {
+      header.generation,           header.generation + 1, header.generation + alloc::kReplayStep,
+      header.table_generation,     header.next_logical,   header.log_id,
+      alloc::kMaxGeneration.value, alloc::kMaxLogical,    fs::kInodeNumbersEnd,
+      get(leader().fs, kNextInode)};
+  for (const RawDevice& device : leader().devices) values.push_back(device.size);
+  for (const RawChunk& chunk : table_.chunks) {
+    values.insert(values.end(), {chunk.record.start, chunk.record.start + chunk.record.length,
+                                 chunk.record.length, chunk.record.birth});
+    for (const RawStripe& stripe : chunk.stripes) values.push_back(stripe.record.offset);
+  }
+  values.insert(values.end(), parsed.addresses.begin(), parsed.addresses.end());
+  for (const PlacedItem& placed : parsed.items) {
+    values.insert(values.end(), {placed.item.key.object, placed.item.key.offset});
+    if (placed.item.key.type == kExtent) values.push_back(get(placed.item.value, kExtentLogical));
+  }
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+}
+
+std::vector<RawImage::Place> RawImage::places_of(uint64_t address) const {
+  std::vector<Place> places;
+  const alloc::Chunk* chunk = alloc::find_chunk(chunks_, LogicalOffset(address));
+  if (!chunk) return places;
+  const uint64_t within = address - chunk->start.value;
+  const uint64_t unit = chunk->stripe_unit, columns = chunk->columns();
+  const uint64_t column = columns == 1 ? 0 : within / unit % columns;
+  const uint64_t offset = columns == 1 ? within : within / unit / columns * unit + within % unit;
+  for (unsigned copy = 0; copy < chunk->copies; ++copy) {
+    const alloc::Stripe& stripe = chunk->stripes[column * chunk->copies + copy];
+    const auto disk = parsed_->disk_of.find(stripe.device.value);
+    if (disk != parsed_->disk_of.end()) {
+      places.push_back({disk->second, stripe.offset.value + offset});
+    }
+  }
+  return places;
+}
+
+// ---- Changing
+
 void RawImage::mutate(Choices& choices) {
+  choices.use(values());
   const uint64_t count = 1 + choices.below(choices.one_in(4) ? 4 : 2);
   for (uint64_t i = 0; i < count; ++i) mutate_once(choices);
+  choices.use({});
 }
 
 void RawImage::mutate_once(Choices& choices) {
-  switch (choices.below(12)) {
-    case 0: {  // what all superblocks say
-      const uint64_t seed = choices.any();
+  // What all superblocks say is changed by the same choices in each.
+  const uint64_t seed = choices.any();
+  const auto same = [&] {
+    Choices chosen(seed);
+    chosen.use(values());
+    return chosen;
+  };
+  switch (choices.below(15)) {
+    case 0: {
       for (RawSuperblock& super : superblocks_) {
         const SuperblockHeader own = super.header;
-        Choices same(seed);
-        fuzz::mutate(super, same);
+        Choices chosen = same();
+        fuzz::mutate(super, chosen);
         if (choices.one_in(4)) continue;
         super.header.device = own.device;  // a superblock of another device is soon refused
         super.header.devid = own.devid;
@@ -702,29 +218,28 @@ void RawImage::mutate_once(Choices& choices) {
       fuzz::mutate(choices.of(superblocks_), choices);
       break;
     case 2: {
-      const uint64_t seed = choices.any();
       for (RawSuperblock& super : superblocks_) {
-        Choices same(seed);
-        mutate_fs_payload(super.fs, same);
+        Choices chosen = same();
+        mutate_fs_payload(super.fs, chosen);
       }
       break;
     }
     case 3: {
-      const uint64_t seed = choices.any();
       for (RawSuperblock& super : superblocks_) {
-        Choices same(seed);
+        Choices chosen = same();
         auto record = RawRecord::parse(super.replace);
         if (!record) {
           record.emplace();
-          record->state = static_cast<uint8_t>(1 + same.below(7));
+          record->state = static_cast<uint8_t>(1 + chosen.below(7));
+          if (super.devices.empty()) continue;
           record->source = super.devices.front();
           record->target = record->source;
-          set(record->target.uuid, {0, 8}, same.any());
+          set(record->target.uuid, {0, 8}, chosen.any());
           if (record->state == 1 || record->state == 2 || record->state == 4) {
             record->coverage.push_back({super.header.generation, ~uint64_t{0}, 1, 0});
           }
         }
-        fuzz::mutate(*record, same);
+        fuzz::mutate(*record, chosen);
         super.replace = record->encode();
       }
       break;
@@ -746,17 +261,23 @@ void RawImage::mutate_once(Choices& choices) {
     case 5:
       mutate_log(choices);
       break;
+    case 6:
+    case 7:
+    case 8:
+      contradict(choices);
+      break;
     default:
       mutate_tree(choices);
   }
 }
 
+RawNode& RawImage::node_to_change(uint64_t address) {
+  return changed_nodes_.try_emplace(address, parsed_->nodes.at(address)).first->second;
+}
+
 void RawImage::mutate_tree(Choices& choices) {
-  if (nodes_.empty()) return;
-  auto at = nodes_.begin();
-  std::advance(at, static_cast<ptrdiff_t>(choices.below(nodes_.size())));
-  RawNode& node = at->second;
-  changed_nodes_.push_back(at->first);
+  if (parsed_->addresses.empty()) return;
+  RawNode& node = node_to_change(choices.of(parsed_->addresses));
   if (node.level > 0 || choices.one_in(8)) return mutate_node(node, choices);
   std::vector<RawItem> items = items_of(node);
   plant(items, choices);
@@ -769,7 +290,7 @@ void RawImage::mutate_tree(Choices& choices) {
 
 void RawImage::plant(std::vector<RawItem>& items, Choices& choices) {
   if (items.empty()) {
-    items.push_back({{choices.number(64, 256), choices.of(kTypes), choices.number(64, 0)},
+    items.push_back({{choices.number(64, 256), choices.of(kItemTypes), choices.number(64, 0)},
                      ByteVector(choices.below(130), std::byte(choices.any()))});
     return;
   }
@@ -780,19 +301,10 @@ void RawImage::plant(std::vector<RawItem>& items, Choices& choices) {
       break;
     case 1: {  // the item again, under another key
       RawItem copy = item;
-      const uint64_t next_inode = get(leader().fs, {51, 8});
-      switch (choices.below(4)) {
-        case 0:
-          copy.key.object = next_inode - 1 + choices.below(3);
-          break;
-        case 1:
-          copy.key.object = choices.number(64, copy.key.object);
-          break;
-        case 2:
-          copy.key.offset = choices.number(64, copy.key.offset);
-          break;
-        default:
-          copy.key.type = choices.of(kTypes);
+      if (choices.one_in(4)) {
+        copy.key.object = get(leader().fs, kNextInode) - 1 + choices.below(3);
+      } else {
+        mutate_key(copy.key, choices);
       }
       items.push_back(std::move(copy));
       break;
@@ -811,30 +323,33 @@ void RawImage::plant(std::vector<RawItem>& items, Choices& choices) {
   }
 }
 
+RawBatch RawImage::new_batch(Choices& choices) const {
+  const SuperblockHeader& super = leader().header;
+  RawBatch batch{};
+  batch.header.magic = alloc::format::kLogBatchMagic;
+  batch.header.volume = super.volume;
+  batch.header.generation = super.generation;
+  batch.header.log_id = super.log_id;
+  batch.header.running = super.generation + 1;
+  batch.header.sequence = static_cast<uint32_t>(log_.size());
+  batch.header.version = 1;
+  batch.header.flags = static_cast<uint8_t>(choices.below(2));
+  for (size_t i = 0; i < 3; ++i) {
+    batch.counters[i] = get(leader().fs, {kNextInode.offset + 8 * i, 8});
+  }
+  return batch;
+}
+
 void RawImage::mutate_log(Choices& choices) {
   log_changed_ = true;
   if (log_.empty() || choices.one_in(4)) {
-    const SuperblockHeader& super = leader().header;
-    RawBatch batch{};
-    batch.header.magic = alloc::format::kLogBatchMagic;
-    batch.header.volume = super.volume;
-    batch.header.generation = super.generation;
-    batch.header.log_id = super.log_id;
-    batch.header.running = super.generation + 1;
-    batch.header.sequence = static_cast<uint32_t>(log_.size());
-    batch.header.version = 1;
-    batch.header.flags = static_cast<uint8_t>(choices.below(2));
-    for (size_t i = 0; i < 3; ++i) batch.counters[i] = get(leader().fs, {51 + 8 * i, 8});
-    const uint64_t count = choices.below(6);
-    for (uint64_t i = 0; i < count; ++i) {  // items that are in the trees
-      auto at = nodes_.begin();
-      std::advance(at, static_cast<ptrdiff_t>(choices.below(nodes_.size())));
-      if (at->second.level > 0) continue;
-      auto items = items_of(at->second);
-      if (items.empty()) continue;
-      RawItem item = choices.of(items);
+    RawBatch batch = new_batch(choices);
+    const auto& placed = items();
+    for (uint64_t i = choices.below(6); i > 0 && !placed.empty(); --i) {
+      const PlacedItem& from = choices.of(placed);
+      RawItem item = from.item;
       if (choices.one_in(2)) mutate_item(item, choices);
-      batch.items.push_back({static_cast<uint8_t>(at->second.tree),
+      batch.items.push_back({static_cast<uint8_t>(from.tree),
                              static_cast<uint8_t>(1 + choices.below(2)), item.key, item.value});
     }
     log_.push_back(std::move(batch));
@@ -842,25 +357,170 @@ void RawImage::mutate_log(Choices& choices) {
   if (!choices.one_in(4)) fuzz::mutate(choices.of(log_), choices);
 }
 
+// ---- Contradictions
+
+const PlacedItem* RawImage::any_item(uint8_t type, Choices& choices) const {
+  const auto& all = items();
+  if (all.empty()) return nullptr;
+  const size_t begin = choices.below(all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const PlacedItem& placed = all[(begin + i) % all.size()];
+    if (placed.item.key.type == type) return &placed;
+  }
+  return nullptr;
+}
+
+template <class F>
+void RawImage::change_item(const PlacedItem& place, const F& change) {
+  RawNode& leaf = node_to_change(place.leaf);
+  std::vector<RawItem> items = items_of(leaf);
+  const auto found = std::find_if(items.begin(), items.end(),
+                                  [&](const RawItem& item) { return item.key == place.item.key; });
+  if (found == items.end()) return;
+  change(*found);
+  std::stable_sort(items.begin(), items.end(),
+                   [](const RawItem& a, const RawItem& b) { return a.key < b.key; });
+  (void)put_items(leaf, items);
+}
+
+void RawImage::contradict(Choices& choices) {
+  const auto field_of = [&](uint8_t type, Field field, uint64_t value) {
+    const PlacedItem* const placed = any_item(type, choices);
+    if (placed != nullptr) {
+      change_item(*placed, [&](RawItem& item) { set(item.value, field, value); });
+    }
+  };
+  const PlacedItem* const inode = any_item(kInode, choices);
+  const uint64_t number = inode != nullptr ? inode->item.key.object : 1;
+  switch (choices.below(10)) {
+    case 0:  // two names of one inode; loops of directories
+      return field_of(kDirEntry, kEntryInode, number);
+    case 1:
+      return field_of(kInode, kInodeParent, number);
+    case 2:
+      return field_of(kInode, kInodeLinks, choices.number(32, 1));
+    case 3:
+      return field_of(kUsage, {0, 8}, choices.number(64, 0));
+    case 4: {  // two files with one extent; parts of attributes that changed places
+      const uint8_t type = choices.one_in(2) ? kExtent : kXattr;
+      const PlacedItem *a = any_item(type, choices), *b = any_item(type, choices);
+      if (a == nullptr) return;
+      const ByteVector value = a->item.value;
+      if (type == kXattr) change_item(*a, [&](RawItem& item) { item.value = b->item.value; });
+      return change_item(*b, [&](RawItem& item) { item.value = value; });
+    }
+    case 5:
+    case 6:
+      return move_extent(choices);
+    case 7:
+      return overlap_stripes(choices);
+    case 8:
+      return log_strange_extents(choices);
+    default:  // an inode of another type
+      if (inode != nullptr) {
+        static constexpr uint64_t kTypes[] = {010000, 020000, 040000, 060000, 0100000, 0120000};
+        const uint64_t mode = choices.of(kTypes) | 0644;
+        change_item(*inode, [&](RawItem& item) { set(item.value, {32, 4}, mode); });
+      }
+  }
+}
+
+/// An extent gets an address where something else lies, or nothing; mostly its record, too.
+void RawImage::move_extent(Choices& choices) {
+  const PlacedItem* const extent = any_item(kExtent, choices);
+  if (extent == nullptr) return;
+  const uint64_t old = get(extent->item.value, kExtentLogical);
+  uint64_t address = old;
+  switch (choices.below(4)) {
+    case 0:
+      address = choices.of(parsed_->addresses);
+      break;
+    case 1:
+      if (table_.chunks.empty()) return;
+      address = choices.of(table_.chunks).record.start + choices.below(64) * kBlockSize;
+      break;
+    case 2:
+      address += kBlockSize;
+      break;
+    default:
+      address = round_down(choices.of(parsed_->values), kBlockSize);
+  }
+  change_item(*extent, [&](RawItem& item) {
+    set(item.value, kExtentLogical, address);
+    if (choices.one_in(4)) set(item.value, {12, 4}, 1);  // preallocated: writable in place
+  });
+  for (const PlacedItem& placed : items()) {
+    const fs::Key& key = placed.item.key;
+    if (key.type != kExtentRecord || key.object != old || choices.one_in(8)) continue;
+    return change_item(placed, [&](RawItem& item) { item.key.object = address; });
+  }
+}
+
+void RawImage::overlap_stripes(Choices& choices) {
+  table_changed_ = true;
+  if (table_.chunks.empty()) return;
+  RawChunk &a = choices.of(table_.chunks), &b = choices.of(table_.chunks);
+  if (a.stripes.empty() || b.stripes.empty()) return;
+  auto& moved = choices.of(a.stripes).record;
+  const auto& other = choices.of(b.stripes).record;
+  switch (choices.below(4)) {
+    case 0:
+      moved.offset = reserved_place(choices);
+      break;
+    case 1:
+      moved.devid = other.devid;
+      moved.offset = other.offset + choices.below(4) * kBlockSize;
+      break;
+    case 2:
+      moved.offset = leader().devices.front().size - choices.below(4) * kBlockSize;
+      break;
+    default:
+      b.record.start = a.record.start + choices.below(3) * kNodeSize;
+  }
+}
+
+/// A batch that places extents where space is free, or in use by others.
+void RawImage::log_strange_extents(Choices& choices) {
+  const PlacedItem* const extent = any_item(kExtent, choices);
+  if (extent == nullptr || table_.chunks.empty()) return;
+  log_changed_ = true;
+  RawBatch batch = new_batch(choices);
+  const uint64_t old = get(extent->item.value, kExtentLogical);
+  const auto& chunk = choices.of(table_.chunks).record;
+  const uint64_t address = chunk.start + choices.below(chunk.length / kBlockSize + 2) * kBlockSize;
+  RawItem moved = extent->item;
+  set(moved.value, kExtentLogical, address);
+  const auto put = [&](fs::TreeId tree, uint8_t action, const RawItem& item) {
+    batch.items.push_back({static_cast<uint8_t>(tree), action, item.key, item.value});
+  };
+  put(fs::TreeId::fs, 1, moved);
+  for (const PlacedItem& placed : items()) {
+    if (placed.item.key.type != kExtentRecord || placed.item.key.object != old) continue;
+    RawItem record = placed.item;
+    if (choices.one_in(2)) put(fs::TreeId::extent, 2, record);  // the old place is free now
+    record.key.object = address;
+    put(fs::TreeId::extent, 1, record);
+  }
+  log_.push_back(std::move(batch));
+}
+
+// ---- Writing
+
 /// From the leaves up: the checksum of each changed node, and the pointer to it.
 void RawImage::seal_nodes() {
-  std::sort(changed_nodes_.begin(), changed_nodes_.end(), [&](uint64_t a, uint64_t b) {
-    return std::pair(nodes_.at(a).level, a) < std::pair(nodes_.at(b).level, b);
-  });
-  for (size_t i = 0; i < changed_nodes_.size(); ++i) {
-    RawNode& node = nodes_.at(changed_nodes_[i]);
-    const uint64_t sum = checksum_of(ConstBytes(node.bytes).subspan(8));
-    set(node.bytes, {0, 8}, sum);
-    if (node.parent == 0) {
-      const size_t root = 1 + (static_cast<size_t>(node.tree) - 1) * 25;
-      for (RawSuperblock& super : superblocks_) set(super.fs, {root + 17, 8}, sum);
-      continue;
-    }
-    RawNode& parent = nodes_.at(node.parent);
-    set(parent.bytes, {sizeof(fs::NodeHeader) + node.slot * sizeof(fs::InnerSlot) + 33, 8}, sum);
-    if (std::find(changed_nodes_.begin() + static_cast<ptrdiff_t>(i), changed_nodes_.end(),
-                  node.parent) == changed_nodes_.end()) {
-      changed_nodes_.push_back(node.parent);
+  for (unsigned level = 0; level <= fs::kMaxTreeHeight; ++level) {
+    for (auto& [address, node] : changed_nodes_) {
+      if (node.level != level) continue;
+      const uint64_t sum = checksum_of(ConstBytes(node.bytes).subspan(8));
+      set(node.bytes, {0, 8}, sum);
+      if (node.parent == 0) {
+        for (RawSuperblock& super : superblocks_) {
+          set(super.fs, {root_offset(node.tree) + 17, 8}, sum);
+        }
+        continue;
+      }
+      set(node_to_change(node.parent).bytes,
+          {sizeof(fs::NodeHeader) + node.slot * sizeof(fs::InnerSlot) + 33, 8}, sum);
     }
   }
 }
@@ -870,9 +530,9 @@ std::vector<std::shared_ptr<test::MemoryDisk>> RawImage::write() const {
   sealed.seal_nodes();
   std::vector<std::shared_ptr<test::MemoryDisk>> disks;
   for (const auto& disk : disks_) disks.push_back(disk->clone());
-  for (const uint64_t address : sealed.changed_nodes_) {
+  for (const auto& [address, node] : sealed.changed_nodes_) {
     for (const Place& place : places_of(address)) {
-      disks[place.disk]->write(place.offset, sealed.nodes_.at(address).bytes);
+      disks[place.disk]->write(place.offset, node.bytes);
     }
   }
   if (table_changed_) {
@@ -889,37 +549,13 @@ std::vector<std::shared_ptr<test::MemoryDisk>> RawImage::write() const {
     ByteVector area;
     uint64_t previous = 0;
     for (const RawBatch& batch : log_) {
-      ByteWriter payload;
-      for (const uint64_t counter : batch.counters) payload.u64(counter);
-      payload.u32(static_cast<uint32_t>(batch.items.size()));
-      for (const RawLogItem& item : batch.items) {
-        payload.u8(item.tree);
-        payload.u8(item.action);
-        payload.u64(item.key.object);
-        payload.u8(item.key.type);
-        payload.u64(item.key.offset);
-        if (item.action != 1) continue;
-        payload.u16(static_cast<uint16_t>(item.value.size()));
-        payload.bytes(item.value);
-      }
-      ByteWriter out;
-      LogBatchHeader header = batch.header;
-      if (header.chunks_length == batch.chunks.size()) {
-        header.payload_length = static_cast<uint32_t>(payload.size());
-        header.length = static_cast<uint32_t>(
-            round_up(sizeof(header) + batch.chunks.size() + payload.size(), kBlockSize));
-      }
-      header.previous = previous;
-      out.object(header);
-      out.bytes(batch.chunks);
-      out.bytes(payload.span());
-      ByteVector bytes = out.take();
-      bytes.resize(round_up(bytes.size(), kBlockSize));
-      set_checksum(bytes, offsetof(LogBatchHeader, checksum));
+      const ByteVector bytes = batch.encode(previous);
       previous = get(bytes, {offsetof(LogBatchHeader, checksum), 8});
       area.insert(area.end(), bytes.begin(), bytes.end());
     }
-    area.resize(alloc::kLogBytes);
+    // A block of zeros ends the chain.
+    area.resize(std::min<uint64_t>(std::max<uint64_t>(area.size(), parsed_->log_end) + kBlockSize,
+                                   alloc::kLogBytes));
     for (size_t i = 0; i < disks.size(); ++i) {
       disks[i]->write(alloc::kLogOffsets[sealed.superblocks_[i].header.generation % 2], area);
     }

@@ -3,6 +3,7 @@
 // and lengths fit the request, as the kernel guarantees; everything else is anything. Requests that
 // are decoded here and not by libfuse may also be too short.
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "fs/fuse/raw.h"
 #include "fs/fuse/receive.h"
 #include "fs/fuse/session.h"
+#include "fs/mount/control_call.h"
 #include "test/fuzz/mounted.h"
 #include "test/fuzz/targets.h"
 
@@ -133,6 +135,8 @@ class Kernel {
   void content(Choices& choices);
   void attributes(Choices& choices);
   void others(Choices& choices);
+  void other_ioctl(Choices& choices);
+  void control_call(Choices& choices);
 
   Mounted mounted_;
   const int fd_;         // replies of this thread
@@ -387,7 +391,7 @@ void Kernel::attributes(Choices& choices) {
 
 void Kernel::others(Choices& choices) {
   const uint64_t node = any_node(choices);
-  switch (choices.below(6)) {
+  switch (choices.below(7)) {
     case 0:
       begin(FUSE_STATFS, node);
       send();
@@ -414,22 +418,67 @@ void Kernel::others(Choices& choices) {
       send();
       break;
     }
-    default: {
-      begin(FUSE_IOCTL, node);
-      fuse_ioctl_in in{};
-      static constexpr uint32_t kCommands[] = {0x80086601, 0x40086602, 0xc0185879, 0x801c581f,
-                                               0x401c5820, 0x5401,     0};
-      in.cmd = choices.one_in(4) ? static_cast<uint32_t>(choices.any())
-                                 : kCommands[choices.below(std::size(kCommands))];
-      in.in_size = static_cast<uint32_t>(choices.below(33));
-      in.out_size = static_cast<uint32_t>(choices.below(33));
-      in.flags = static_cast<uint32_t>(choices.below(32)) &
-                 ~static_cast<uint32_t>(FUSE_IOCTL_UNRESTRICTED);
-      put(in);
-      length_ += in.in_size;
-      send();
-    }
+    case 5:
+      control_call(choices);
+      break;
+    default:
+      other_ioctl(choices);
   }
+}
+
+void Kernel::other_ioctl(Choices& choices) {
+  begin(FUSE_IOCTL, any_node(choices));
+  fuse_ioctl_in in{};
+  static constexpr uint32_t kCommands[] = {FS_IOC_GETFLAGS,
+                                           FS_IOC_SETFLAGS,
+                                           FS_IOC_FSGETXATTR,
+                                           FS_IOC_FSSETXATTR,
+                                           FS_IOC_GETVERSION,
+                                           FITRIM,
+                                           FS_IOC_GETFSLABEL,
+                                           FS_IOC_SETFSLABEL,
+                                           fs::kControlCall,
+                                           0x5401,
+                                           0};
+  in.cmd = choices.one_in(4) ? static_cast<uint32_t>(choices.any()) : choices.of(kCommands);
+  in.in_size = static_cast<uint32_t>(choices.below(choices.one_in(4) ? 400 : 33));
+  in.out_size = static_cast<uint32_t>(choices.below(33));
+  in.flags = static_cast<uint32_t>(choices.below(32)) & ~uint32_t{FUSE_IOCTL_UNRESTRICTED};
+  put(in);
+  std::string argument;
+  while (argument.size() < in.in_size) argument += static_cast<char>(choices.number(8, 0));
+  put_bytes(argument);
+  send();
+}
+
+/// A command of the program moltfs. The kernel copies as many bytes as the command's number says.
+void Kernel::control_call(Choices& choices) {
+  begin(FUSE_IOCTL, choices.one_in(8) ? any_node(choices) : 1);
+  static constexpr const char* kTexts[] = {"start 1 mem:target",
+                                           "start --force 1 \"mem:target\"",
+                                           "cancel",
+                                           "resume",
+                                           "noatime,sync",
+                                           "a label",
+                                           "\xff\x1b[2J",
+                                           "\"",
+                                           ""};
+  fs::ControlCall call{};
+  call.is_set = static_cast<uint32_t>(choices.one_in(8) ? choices.number(32, 1) : choices.below(2));
+  call.socket = choices.one_in(4) ? static_cast<int32_t>(choices.number(32, 0)) : -1;
+  const auto& endpoint = choices.of(fs::Control::endpoints());
+  std::memcpy(call.endpoint, endpoint.name.data(), endpoint.name.size());
+  if (choices.one_in(16)) std::fill(std::begin(call.endpoint), std::end(call.endpoint), 'x');
+  const std::string_view text = choices.of(kTexts);
+  std::memcpy(call.text, text.data(), text.size());
+  call.text_bytes =
+      static_cast<uint32_t>(choices.one_in(8) ? choices.number(32, sizeof call.text) : text.size());
+  fuse_ioctl_in in{};
+  in.cmd = fs::kControlCall;
+  in.in_size = in.out_size = sizeof call;
+  put(in);
+  put(call);
+  send();
 }
 
 void Kernel::request(Choices& choices) {

@@ -29,6 +29,9 @@ void fuzz_volume(Choices& choices);
 void fuzz_request(Choices& choices);
 /// One text for the control interface of a mounted volume, which stays mounted for many texts.
 void fuzz_control(Choices& choices);
+/// One text that a user, the kernel or another program gives: mount options, files of /proc, tags,
+/// sizes, JSON. What is printed must not reach a terminal as a command, and JSON must be valid.
+void fuzz_text(Choices& choices);
 
 struct Target {
   std::string_view name;

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Whole volumes: check, dump, mount, operations, commit, a second mount, the replace.
+//
+// A volume lives on a simulated machine (test/sim/scheduler.h): one thread, a virtual clock, and a
+// seed that decides which task runs next. So an input does the same each time, and no pause costs
+// time.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <chrono>
+#include <set>
 
-#include "alloc/base/codec.h"
+#include "alloc/base/checksum.h"
+#include "alloc/base/json.h"
 #include "fs/check/check.h"
 #include "fs/check/dump.h"
 #include "fs/inode/acl.h"
+#include "fs/mount/control.h"
 #include "fs/mount/mount.h"
+#include "test/fuzz/acl_value.h"
 #include "test/fuzz/base_images.h"
 #include "test/fuzz/targets.h"
+#include "test/sim/scheduler.h"
 
 namespace moltfs::fuzz {
 namespace {
@@ -19,31 +27,57 @@ namespace {
 using namespace moltfs::fs;
 using test::MemoryDevices;
 
-constexpr std::array<const char*, 3> kPaths = {"mem:a", "mem:b", "mem:target"};
+constexpr const char* kTarget = "mem:target";    // free, for a replace
+constexpr const char* kForeign = "mem:foreign";  // blank, and nobody's to write
+constexpr uint64_t kLongestLife = 5'000'000;     // steps of the simulation
 
 class Volume {
  public:
-  /// `coverage_is_true`: the target of a replace that goes on has what the record says. Nothing can
-  /// check that; where it is not so, the replace ends with data lost.
-  Volume(const std::vector<std::shared_ptr<test::MemoryDisk>>& disks, bool coverage_is_true,
-         Choices& choices)
-      : choices_(choices), coverage_is_true_(coverage_is_true) {
-    for (size_t i = 0; i < disks.size(); ++i) devices_.insert(kPaths[i], disks[i]);
+  /// `path`: of a member. `coverage_is_true`: the target of a replace that goes on has what the
+  /// record says. Nothing can check that; where it is not so, the replace ends with data lost.
+  Volume(sim::SimRuntime& runtime, const std::vector<std::shared_ptr<test::MemoryDisk>>& disks,
+         std::string path, bool coverage_is_true, Choices& choices)
+      : choices_(choices),
+        coverage_is_true_(coverage_is_true),
+        runtime_(runtime),
+        path_(std::move(path)) {
+    for (size_t i = 0; i < disks.size(); ++i) devices_.insert(kMemberPaths[i], disks[i]);
     const uint64_t size = disks.front()->size_bytes();
-    devices_.add(kPaths[2], size + (choices.one_in(2) ? 0 : 1 << 20));
+    devices_.add(kTarget, size + (choices.one_in(2) ? 0 : 1 << 20));
+    devices_.add(kForeign, size);
+    devices_.set_hook([this, is_slow = choices.one_in(4)](const alloc::IoRequest& request) {
+      return before(request, is_slow);
+    });
   }
 
   void run() {
     clean_ = check_it("before");
     dump();
-    if (choices_.one_in(8)) return mount_read_only();
-    if (!mount(true)) return;
-    // What was written is what check and the next mount see.
-    if (clean_ && !check_it("after")) fail("a clean volume is damaged after it was written");
-    (void)mount(false);
+    if (choices_.one_in(8)) {
+      mount_read_only();
+    } else if (mount(true)) {
+      // What was written is what check and the next mount see.
+      if (clean_ && !check_it("after")) fail("a clean volume is damaged after it was written");
+      (void)mount(false);
+    }
+    if (devices_.disk(kForeign).stored_bytes() != 0) fail("a device of nobody was written");
+    if (!may_use_target_ && devices_.disk(kTarget).stored_bytes() != 0) {
+      fail("a device that was not named was written");
+    }
   }
 
  private:
+  /// Boot code and partition tables of others are never written. A slow device lets other tasks run.
+  Result<void> before(const alloc::IoRequest& request, bool is_slow) {
+    const bool writes = request.op == alloc::IoOp::write || request.op == alloc::IoOp::discard;
+    const bool is_erased = may_use_target_ && request.device->path() == kTarget;
+    if (writes && !is_erased && request.offset < alloc::kSuperblockOffsets[0]) {
+      fail(fmt::format("{} is written at {}", request.device->path(), request.offset));
+    }
+    if (is_slow) runtime_.sleep(std::chrono::microseconds(20));
+    return ok();
+  }
+
   /// True if there is no finding.
   bool check_it(const char* when) {
     CheckOptions options;
@@ -66,7 +100,7 @@ class Volume {
     (void)dump_chunks(runtime_, devices_, request, choices_.one_in(2));
     (void)dump_tree(runtime_, devices_, request, TreeId::fs, std::nullopt);
     (void)dump_tree(runtime_, devices_, request, TreeId::extent, std::nullopt);
-    (void)dump_inode(runtime_, devices_, request, choices_.one_in(2) ? "/a" : "1");
+    (void)dump_inode(runtime_, devices_, request, choices_.one_in(2) ? "/d/extents" : "1");
     (void)dump_replace(runtime_, devices_, request);
     (void)dump_log(runtime_, devices_, request);
   }
@@ -102,12 +136,18 @@ class Volume {
     const auto state = mount_->replace().status().state;
     const bool goes_on = in_progress(state) || state == replace::State::suspended;
     if (goes_on && !coverage_is_true_) clean_ = false;
+    content_is_known_ = !first;
     visit(kRootInode, 0);
     if (first) {
       operate();
       if (choices_.one_in(4)) replace();
+      if (choices_.one_in(6)) remove_all(kRootInode, 0);
     }
     judge(mount_->filesystem().statistics(), "statfs");
+    for (const std::string& text : {usage_json(*mount_), devices_json(*mount_),
+                                    replace::to_json(mount_->replace().status()) + "\n"}) {
+      if (!Json::parse(text)) fail("not JSON: " + text);
+    }
     judge(mount_->filesystem().commit(), "commit");
     if (clean_ && mount_->transactions().fatal()) fail("fatal: " + *mount_->transactions().fatal());
     judge(mount_->close(), "unmount");
@@ -147,11 +187,48 @@ class Volume {
              {uint64_t{0}, a.size / 2, a.size - std::min(a.size, uint64_t{5})}) {
           judge(fs.read(a.ino, offset, buffer.span()), "read");
         }
+        judge_content(a.ino, buffer);
         judge(fs.seek(a.ino, 0, SeekWhence::hole), "seek");
         (void)fs.path_of(a.ino);
       }
       if (S_ISDIR(a.mode) && depth < 6) visit(a.ino, depth + 1);
       fs.forget(a.ino, 1);
+    }
+  }
+
+  /// On a clean volume the content of a file changes only if the file is written.
+  void judge_content(InodeNumber ino, AlignedBuffer& buffer) {
+    if (!clean_) return;
+    const auto length = mount_->filesystem().read(ino, 0, buffer.span());
+    if (!length || written_.count(ino.value) != 0) return;
+    const uint64_t sum = checksum_of(buffer.span().first(length.value()));
+    const auto [at, is_new] = content_.try_emplace(ino.value, sum);
+    if (!is_new && content_is_known_ && at->second != sum) {
+      fail(fmt::format("inode {} has other content, but was not written", ino.value));
+    }
+  }
+
+  /// rm -rf, as far as that is soon done.
+  void remove_all(InodeNumber directory, unsigned depth) {
+    Filesystem& fs = mount_->filesystem();
+    std::vector<DirEntry> entries;
+    judge(fs.read_directory(directory, 0, false,
+                            [&](const DirEntry& entry, const Attributes*) {
+                              if (entry.name != "." && entry.name != "..") entries.push_back(entry);
+                              return entries.size() < 200;
+                            }),
+          "readdir");
+    for (const DirEntry& entry : entries) {
+      const auto found = fs.lookup(directory, entry.name);
+      judge(found, "lookup");
+      if (!found) continue;
+      if (S_ISDIR(found.value().mode)) {
+        if (depth < 6) remove_all(found.value().ino, depth + 1);
+        judge(fs.remove_directory(directory, entry.name), "rmdir");
+      } else {
+        judge(fs.unlink(directory, entry.name), "unlink");
+      }
+      fs.forget(found.value().ino, 1);
     }
   }
 
@@ -183,6 +260,7 @@ class Volume {
 
   void write_some(InodeNumber ino) {
     Filesystem& fs = mount_->filesystem();
+    written_.insert(ino.value);
     AlignedBuffer buffer(choices_.one_in(2) ? 4096 : 200'000);
     std::fill(buffer.data(), buffer.data() + buffer.size(), std::byte{'w'});
     const uint64_t offset = choices_.below(4) * 5000;
@@ -200,6 +278,7 @@ class Volume {
         if (S_ISREG(known.attributes.mode)) write_some(ino);
         break;
       case 2: {
+        written_.insert(ino.value);
         SetAttributes set;
         set.size = choices_.one_in(2) ? known.attributes.size / 2 : choices_.below(100'000);
         judge(fs.set_attributes(ino, set), "truncate");
@@ -247,19 +326,22 @@ class Volume {
       case 10: {
         static constexpr AllocateMode kModes[] = {AllocateMode::allocate, AllocateMode::punch_hole,
                                                   AllocateMode::zero_range};
+        written_.insert(ino.value);
         judge(fs.allocate(ino, kModes[choices_.below(3)], choices_.below(5) * 3000,
                           1 + choices_.below(50'000), choices_.one_in(2)),
               "fallocate");
         break;
       }
       case 11:
-        judge(fs.set_xattr(ino, kAccessAclName, acl(), XattrMode::any, true), "set ACL");
+        judge(fs.set_xattr(ino, kAccessAclName, acl_value(), XattrMode::any, true), "set ACL");
         break;
-      case 12:
-        judge(fs.copy_range(ino, 0, choices_.of(known_).attributes.ino, choices_.below(3) * 4096,
-                            1 + choices_.below(30'000)),
+      case 12: {
+        const InodeNumber to = choices_.of(known_).attributes.ino;
+        written_.insert(to.value);
+        judge(fs.copy_range(ino, 0, to, choices_.below(3) * 4096, 1 + choices_.below(30'000)),
               "copy_file_range");
         break;
+      }
       default:
         judge(fs.make(S_ISDIR(known.attributes.mode) ? ino : known.directory, other, S_IFREG | 0600,
                       0, caller),
@@ -267,22 +349,8 @@ class Volume {
     }
   }
 
-  static ByteVector acl() {
-    ByteWriter out;
-    out.u32(2);
-    constexpr uint32_t kEntries[][3] = {
-        {1, 6, ~0u}, {2, 7, 1000}, {4, 4, ~0u}, {16, 7, ~0u}, {32, 4, ~0u}};
-    for (const auto& entry : kEntries) {
-      out.u16(static_cast<uint16_t>(entry[0]));
-      out.u16(static_cast<uint16_t>(entry[1]));
-      out.u32(entry[2]);
-    }
-    return out.take();
-  }
-
   /// Lets the recorded replace go on for a moment, or starts one.
   void replace() {
-    using Clock = std::chrono::steady_clock;
     replace::Engine& engine = mount_->replace();
     const auto state = engine.status().state;
     if (state == replace::State::suspended) {
@@ -290,11 +358,13 @@ class Volume {
     } else if (!in_progress(state)) {
       replace::Engine::StartRequest request;
       request.source = "1";
-      request.target = kPaths[2];
+      request.target = kTarget;
+      may_use_target_ = true;
       (void)engine.start(request);
     }
-    const auto end = Clock::now() + std::chrono::milliseconds(choices_.one_in(2) ? 5 : 200);
-    (void)engine.wait([&] { return Clock::now() > end; });
+    const Nanoseconds end = runtime_.now() + std::chrono::milliseconds(
+                                                 choices_.one_in(2) ? choices_.below(50) : 60'000);
+    (void)engine.wait([&] { return runtime_.now() > end; });
     (void)replace::to_json(engine.status());
     if (choices_.one_in(3)) (void)engine.cancel();
   }
@@ -321,18 +391,25 @@ class Volume {
 
   Choices& choices_;
   const bool coverage_is_true_;
-  RealRuntime runtime_;
+  sim::SimRuntime& runtime_;
   MemoryDevices devices_;
   std::unique_ptr<Mount> mount_;
   bool clean_ = false;
-  std::string path_ = kPaths[0];  // a member; another one after a replace
+  bool may_use_target_ = false;
+  std::string path_;  // of a member; another one after a replace
   std::vector<Known> known_;
+  bool content_is_known_ = false;         // by the first mount
+  std::map<uint64_t, uint64_t> content_;  // checksums, by inode
+  std::set<uint64_t> written_;            // inodes
 };
 
 }  // namespace
 
 void fuzz_volume(Choices& choices) {
-  const BaseImage& base = choices.of(base_images());
+  const auto& images = base_images();
+  const bool is_golden = choices.one_in(256);  // a hundred times as slow
+  const BaseImage& base =
+      is_golden ? choices.of(images) : images[choices.below(small_image_count())];
   RawImage image = base.raw;
   image.mutate(choices);
   const auto replaces = [](const RawImage& raw) {
@@ -341,7 +418,17 @@ void fuzz_volume(Choices& choices) {
     return all;
   };
   const bool coverage_is_true = replaces(image) == replaces(base.raw) && !image.changes_nodes();
-  Volume(image.write(), coverage_is_true, choices).run();
+  const auto disks = image.write();
+  const size_t named = choices.one_in(8) ? choices.below(disks.size()) : base.raw.leading_disk();
+  sim::Scheduler scheduler(choices.any());
+  scheduler.set_step_limit(kLongestLife);
+  sim::SimRuntime runtime(scheduler);
+  try {
+    scheduler.run(
+        [&] { Volume(runtime, disks, kMemberPaths[named], coverage_is_true, choices).run(); });
+  } catch (const std::exception& error) {
+    fail(error.what());
+  }
 }
 
 }  // namespace moltfs::fuzz
