@@ -162,7 +162,7 @@ void control_call(const Call& call) {
   int err = 0;
   if (in->is_set != 0) {
     const auto set = control.set(endpoint->topic, {in->text, in->text_bytes}, caller,
-                                 Control::Door::ioctl, in->socket);
+                                 Control::Interface::ioctl, in->socket);
     if (!set) text = set.error().message(), err = set.error().to_errno();
   } else {
     const auto answer = control.get(endpoint->topic, caller);

@@ -110,7 +110,7 @@ Result<std::string> Control::get(Topic topic, const CallingProcess& caller) {
 }
 
 Result<void> Control::set(Topic topic, std::string_view text, const CallingProcess& caller,
-                          Door door, int socket) {
+                          Interface interface, int socket) {
   if (options_.level == Level::off) return control_is_off();
   TRY(check_may_command(caller));
   const Endpoint& endpoint = endpoints()[static_cast<size_t>(topic)];
@@ -122,7 +122,7 @@ Result<void> Control::set(Topic topic, std::string_view text, const CallingProce
       return Error(Errc::not_supported,
                    "commands to this mount are off: it was mounted with -o control=status");
     }
-    return carry_out(topic, text, caller, door, socket);
+    return carry_out(topic, text, caller, interface, socket);
   }();
   std::lock_guard lock(mutex_);
   messages_[caller.uid] = result ? std::string() : result.error().message();
@@ -130,13 +130,13 @@ Result<void> Control::set(Topic topic, std::string_view text, const CallingProce
 }
 
 Result<void> Control::carry_out(Topic topic, std::string_view text, const CallingProcess& caller,
-                                Door door, int socket) {
+                                Interface interface, int socket) {
   switch (topic) {
     case Topic::replace: {
       // The command may name a path on this mount, and waits until that request is served.
       announce_blocking();
       TRY(auto command, replace::parse_command(text));
-      return replace(std::move(command), caller, door, socket);
+      return replace(std::move(command), caller, interface, socket);
     }
     case Topic::sync:
       return mount_.filesystem().commit();
@@ -149,22 +149,22 @@ Result<void> Control::carry_out(Topic topic, std::string_view text, const Callin
   }
 }
 
-Result<void> Control::replace(replace::Command command, const CallingProcess& caller, Door door,
-                              int socket) {
+Result<void> Control::replace(replace::Command command, const CallingProcess& caller,
+                              Interface interface, int socket) {
   using Verb = replace::Command::Verb;
   if (command.verb != Verb::start || options_.broker == nullptr) {
     TRY(replace::execute(mount_.replace(), command));
     return ok();
   }
-  if (door == Door::name && command.start.force) {
+  if (interface == Interface::name && command.start.force) {
     return Error(Errc::not_permitted,
                  "--force is only accepted from the command line: moltfs replace start --force");
   }
-  if (door == Door::ioctl && socket < 0) {
+  if (interface == Interface::ioctl && socket < 0) {
     return Error(Errc::bad_command, "the call brings no target");
   }
   TargetOpener opener(mount_.volume().opener(), *options_.broker, caller,
-                      door == Door::ioctl ? socket : -1);
+                      interface == Interface::ioctl ? socket : -1);
   command.start.opener = &opener;
   TRY(replace::execute(mount_.replace(), command));
   return ok();

@@ -72,13 +72,14 @@ class Control {
   struct Options {
     Level level = Level::full;
     uint32_t owner = 0;  ///< the user who mounted
-    /// He may give commands. False if he mounted as an administrator: then only those may.
+    /// The owner may give commands. False if root mounted: then only administrators may.
     bool owner_may_command = false;
-    Broker* broker = nullptr;  ///< null: nobody else may, and targets come from the volume's opener
+    Broker* broker =
+        nullptr;  ///< null: no other user may, and targets come from the volume's opener
   };
 
-  /// How a command came.
-  enum class Door : uint8_t { ioctl, name };
+  /// How a command was given.
+  enum class Interface : uint8_t { ioctl, name };
 
   /// In the order of Topic.
   static const std::vector<Endpoint>& endpoints();
@@ -94,15 +95,15 @@ class Control {
 
   /// Errors: not_permitted; not_supported if the control is off; with a sentence.
   Result<std::string> get(Topic topic, const CallingProcess& caller);
-  /// Carries out `text`. `socket`: with the target, for Door::ioctl; else -1. Errors: as get, and
-  /// those of the command; with a sentence.
+  /// Carries out `text`. `socket`: with the target, for Interface::ioctl; else -1. Errors: as get,
+  /// and those of the command; with a sentence.
   Result<void> set(Topic topic, std::string_view text, const CallingProcess& caller,
-                   Door door = Door::name, int socket = -1);
+                   Interface interface = Interface::name, int socket = -1);
 
  private:
   Result<void> carry_out(Topic topic, std::string_view text, const CallingProcess& caller,
-                         Door door, int socket);
-  Result<void> replace(replace::Command command, const CallingProcess& caller, Door door,
+                         Interface interface, int socket);
+  Result<void> replace(replace::Command command, const CallingProcess& caller, Interface interface,
                        int socket);
   Result<void> set_label(std::string_view text);
   Result<void> set_options(std::string_view text);

@@ -120,28 +120,28 @@ TEST_CASE("control=status allows reading only, control=off nothing but the pid")
 }
 
 TEST_CASE("--force is taken from the call alone; a name leads to the broker's check for blanks") {
-  using Door = Control::Door;
+  using Interface = Control::Interface;
   MountedVolume volume("a");
   FakeBroker broker;
   Control control(*volume.mount, {.broker = &broker});
-  const auto start = [&](const char* text, Door door, int socket) {
-    const auto set = control.set(Control::Topic::replace, text, kAdministrator, door, socket);
+  const auto start = [&](const char* text, Interface interface, int socket) {
+    const auto set = control.set(Control::Topic::replace, text, kAdministrator, interface, socket);
     REQUIRE(!set);
     return set.error();
   };
-  const Error forced = start("start --force 1 mem:b", Door::name, -1);
+  const Error forced = start("start --force 1 mem:b", Interface::name, -1);
   CHECK(forced == Errc::not_permitted);
   CHECK(forced.message().find("command line") != std::string::npos);
   CHECK(broker.calls.empty());
-  CHECK(start("start 1 mem:b", Door::name, -1) == Errc::foreign_signature);
+  CHECK(start("start 1 mem:b", Interface::name, -1) == Errc::foreign_signature);
   CHECK(broker.calls == "blank mem:b;");
   // By a name nobody brings a socket, whatever number is given.
-  CHECK(start("start 1 mem:b", Door::name, 5) == Errc::foreign_signature);
+  CHECK(start("start 1 mem:b", Interface::name, 5) == Errc::foreign_signature);
   CHECK(broker.calls == "blank mem:b;blank mem:b;");
   broker.calls.clear();
-  CHECK(start("start --force 1 mem:b", Door::ioctl, 7) == Errc::access_denied);
+  CHECK(start("start --force 1 mem:b", Interface::ioctl, 7) == Errc::access_denied);
   CHECK(broker.calls == "take 7;");
-  CHECK(start("start 1 mem:b", Door::ioctl, -1) == Errc::bad_command);
+  CHECK(start("start 1 mem:b", Interface::ioctl, -1) == Errc::bad_command);
 }
 
 TEST_CASE("a label that is the word null is a label") {

@@ -84,7 +84,7 @@ class Walk {
     CHECK(fs_.inode_count() == model_.nodes.size());
     CHECK(fs_.count_items(ItemType::inode) == model_.nodes.size());
     CHECK(fs_.count_items(ItemType::orphan) == 0);
-    // The check of the front door hashes names in full.
+    // check hashes names in full.
     if (!hashes_are_cut_) fs_.unmount_and_check();
   }
 

@@ -180,18 +180,18 @@ int show_errors(const std::string& mountpoint, bool as_json) {
   if (as_json) {
     const auto text = client.value().get("errors");
     if (!text) return fail(kReplace, text.error());
-    fmt::print("{}\n", text.value());
+    print("{}\n", text.value());
     return kExitOk;
   }
   const auto errors = client.value().get_json("errors");
   if (!errors) return fail(kReplace, errors.error());
   const uint64_t blocks = errors.value().number("blocks");
   if (blocks == 0) return kExitOk;
-  fmt::print("{} block{} of the source could not be read\n", blocks, blocks == 1 ? "" : "s");
+  print("{} block{} of the source could not be read\n", blocks, blocks == 1 ? "" : "s");
   for (const Json& place : errors.value().elements("places")) {
-    fmt::print("{}, {} bytes\n", printable(place.text("where")), place.number("bytes"));
+    print("{}, {} bytes\n", printable(place.text("where")), place.number("bytes"));
   }
-  if (errors.value().flag("more")) fmt::print("... and more\n");
+  if (errors.value().flag("more")) print("... and more\n");
   return kExitErrorsFound;
 }
 

@@ -26,7 +26,7 @@ Result<void> make_over(World& world, const Names& disks) {
 enum class Left { refused, fresh, older };
 
 /// Mounts `offers` and checks what they are.
-Left look(World& world, const Names& offers, const DirState& older) {
+Left inspect(World& world, const Names& offers, const DirState& older) {
   auto opened = fs::Mount::open(world.runtime, world.devices, offers, mount_options());
   if (!opened) {
     const std::string sentence = opened.error().message();
@@ -65,11 +65,11 @@ std::array<size_t, 3> cut_mkfs(const Images& start, const Names& disks, const Na
   log->each_cut(start, 8, [&](const Recorder::Cut& cut, const Images& images) {
     if (!failure.empty() || !known.insert(cut.hash).second) return;
     const std::string wrong = in_world(images, cut.hash, [&](World& world) {
-      const Left left = look(world, offers, older);
+      const Left left = inspect(world, offers, older);
       ++counts[static_cast<size_t>(left)];
       if (cut.hash % 4 != 0 || offers != disks) return;
       must(make_over(world, disks), "mkfs again");
-      if (look(world, offers, older) != Left::fresh) fail("mkfs again: not the new volume");
+      if (inspect(world, offers, older) != Left::fresh) fail("mkfs again: not the new volume");
     });
     if (wrong.empty()) return;
     failure = fmt::format("event {} of {}, {}: {}", cut.event, log->event_count(), cut.how, wrong);

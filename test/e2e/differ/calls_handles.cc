@@ -58,7 +58,7 @@ void roll_open_by_handle(Dice& dice, Call& call) {
 
 /// The kernel releases a FUSE file some time after the last close. Until then a handle still opens a
 /// removed file. If it does so for longer, the file is open in some process.
-int open_settled(int mount_fd, file_handle* handle, int flags) {
+int open_after_release(int mount_fd, file_handle* handle, int flags) {
   constexpr int kTries = 10;
   constexpr useconds_t kMomentMicroseconds = 20'000;
   for (int i = 0;; ++i) {
@@ -77,7 +77,7 @@ Outcome run_open_by_handle(World& world, const Call& call) {
   buffer->handle_type = handle.type;
   buffer->handle_bytes = static_cast<unsigned>(handle.bytes.size());
   memcpy(buffer->f_handle, handle.bytes.data(), handle.bytes.size());
-  const int fd = open_settled(world.mount_fd, buffer.get(), static_cast<int>(call.number(1)));
+  const int fd = open_after_release(world.mount_fd, buffer.get(), static_cast<int>(call.number(1)));
   const Outcome outcome = outcome_of(fd);
   if (fd >= 0) world.put(call.slot, fd);
   return {outcome.error, 0, ""};

@@ -112,7 +112,7 @@ class Watched {
 ///   - They differ in whether truncate(2) to the same size changes mtime. Likewise.
 ///   - A refused chown(-1, -1) removes the capability of a FUSE file: the kernel removes it first.
 ///     Afterwards both have lost it.
-void settle(const World& world, const Call& call) {
+void remove_allowed_differences(const World& world, const Call& call) {
   const std::string_view kind = call.kind->name;
   const bool sets_attribute = kind == "setxattr" || kind == "removexattr";
   const auto is_nobody = [&](size_t i) { return static_cast<uid_t>(call.number(i)) == UINT32_MAX; };
@@ -217,7 +217,7 @@ std::optional<Finding> Lives::step(size_t at, const Call& call) {
   if (call.timed) wait_for_tick();
   const Facts ours = make_and_look(ours_, call);
   const Facts theirs = make_and_look(theirs_, call);
-  for (const World* world : {&ours_, &theirs_}) settle(*world, call);
+  for (const World* world : {&ours_, &theirs_}) remove_allowed_differences(*world, call);
   if (trace_) fmt::print("{}: {}: {}\n", at + 1, describe(call), theirs.at("result"));
   return compare(at, call, false, ours, theirs);
 }
@@ -233,7 +233,7 @@ bool Lives::still_shows(const std::vector<Call>& calls, const Finding& wanted) {
     if (is_left_out(calls[i], peer_)) continue;
     for (World* world : {&ours_, &theirs_}) {
       make(*world, calls[i]);
-      settle(*world, calls[i]);
+      remove_allowed_differences(*world, calls[i]);
     }
   }
   auto found = step(calls.size() - 1, calls.back());
