@@ -20,7 +20,8 @@
 // directory while it waits for the answer to a command, and the look-up would wait for that lock.
 // After set_served_filesystem() open_path() walks each path by itself, and stops before it would
 // look up a name there. Nothing here sends a request to the served filesystem then, apart from the
-// kernel's question for the attributes of the file of a loop device, which needs no such lock.
+// kernel's question for the attributes of the file of a loop device, and the question for an
+// extended attribute of a filesystem that is stacked on it (overlayfs); they need no such lock.
 #pragma once
 
 #include <sys/types.h>

@@ -68,6 +68,10 @@ std::string option_value(std::string_view options, std::string_view name) {
   return {};
 }
 
+bool is_moltfs(const MountinfoEntry& entry) {
+  return entry.type == "fuse.moltfs";
+}
+
 /// What the loop device says itself.
 std::optional<StorageFacts::Loop> ask_loop(dev_t number) {
   const std::string node = Machine::node_of(number);
@@ -247,7 +251,13 @@ StorageFacts::Below Machine::below(dev_t filesystem) {
   bool was_asked = false;
   for (const MountinfoEntry& entry : mounts()) {
     if (device_number_of(entry.device_number) != filesystem) continue;
-    if (entry.type == "overlay") {
+    const bool is_overlay = entry.type == "overlay";
+    const bool is_stacked = is_overlay || (entry.type.starts_with("fuse") && !is_moltfs(entry));
+    // The names of its layers may be relative, or those of another mount namespace.
+    if (is_stacked && served_filesystem() != 0 && has_served_attribute(entry.mountpoint)) {
+      found.filesystems.push_back(served_filesystem());
+    }
+    if (is_overlay) {
       std::string layers =
           option_value(entry.options, "lowerdir") + ":" + option_value(entry.options, "upperdir");
       for (size_t at = 0; at < layers.size();) {
@@ -258,7 +268,7 @@ StorageFacts::Below Machine::below(dev_t filesystem) {
       continue;
     }
     add_source(entry.source, found);
-    if (entry.type != "fuse.moltfs" || entry.root != "/" || was_asked) continue;
+    if (!is_moltfs(entry) || entry.root != "/" || was_asked) continue;
     was_asked = true;
     for (const std::string& path : devices_of_other_moltfs(entry.mountpoint)) {
       add_source(path, found);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include <atomic>
 
@@ -31,6 +33,20 @@ dev_t served_filesystem() {
 std::vector<std::string> devices_of_other_moltfs(const std::string& mountpoint) {
   return served != 0 && devices_of_moltfs ? devices_of_moltfs(mountpoint)
                                           : std::vector<std::string>();
+}
+
+std::string served_attribute() {
+  const dev_t number = served;
+  return fmt::format("{}:{}", major(number), minor(number));
+}
+
+bool has_served_attribute(const std::string& path) {
+  const auto directory = open_path(path);
+  if (!directory) return false;
+  char value[64];
+  const std::string name = fmt::format("/proc/self/fd/{}", directory.value().get());
+  const ssize_t length = getxattr(name.c_str(), kServedAttribute, value, sizeof value);
+  return length > 0 && std::string_view(value, static_cast<size_t>(length)) == served_attribute();
 }
 
 void set_served_filesystem(std::string_view device_number, DevicesOfMoltfs devices) {

@@ -30,6 +30,13 @@ void set_served_filesystem(std::string_view device_number, DevicesOfMoltfs devic
 /// The device number of the filesystem that this process serves; 0: none.
 dev_t served_filesystem();
 
+/// An extended attribute that the served filesystem has on each file and directory: its device
+/// number. A filesystem that is stacked on it (overlayfs, FUSE) hands the question down.
+inline constexpr const char* kServedAttribute = "user.moltfs.served";
+std::string served_attribute();
+/// True if the directory `path` of a stacked filesystem is one of the served filesystem.
+bool has_served_attribute(const std::string& path);
+
 /// What `devices_of_moltfs` answers. Empty if this process serves no filesystem.
 std::vector<std::string> devices_of_other_moltfs(const std::string& mountpoint);
 

@@ -2,6 +2,7 @@
 // Extended attributes, and the control attributes of the root.
 #include <sys/xattr.h>
 
+#include "alloc/device/open_path.h"
 #include "fs/fuse/fuse_context.h"
 #include "fs/fuse/wire.h"
 
@@ -35,6 +36,10 @@ void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
     // A caller asks for the length first, and the text may grow until it asks for the text.
     const size_t slack = size == 0 ? 256 : 0;
     return reply_value(req, text.value().data(), text.value().size() + slack, size);
+  }
+  if (std::string_view(name) == alloc::kServedAttribute) {
+    const std::string number = alloc::served_attribute();
+    return reply_value(req, number.data(), number.size(), size);
   }
   const auto value = context.filesystem.get_xattr(InodeNumber(ino), name);
   if (!value) return reply_error(req, value.error());
