@@ -9,6 +9,7 @@
 #include "alloc/base/utf8.h"
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/device_path.h"
+#include "fs/daemon/mount_namespace.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
 #include "fs/tool/command_line.h"
@@ -70,6 +71,7 @@ int mount_command(int argc, char** argv) {
 
 int mount_helper(int argc, char** argv) {
   std::vector<std::string> options, words;
+  std::string name_space;
   bool fake = false;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
@@ -87,6 +89,7 @@ int mount_helper(int argc, char** argv) {
         return usage_error(Error(Errc::invalid_argument, fmt::format("{} needs a value", word)));
       }
       if (word == "-o") options.emplace_back(argv[i]);
+      if (word == "-N") name_space = argv[i];
     } else if (word.starts_with("-o")) {
       options.emplace_back(word.substr(2));
     } else if (word.size() > 1 && word[0] == '-') {
@@ -101,6 +104,10 @@ int mount_helper(int argc, char** argv) {
     }
   }
   if (fake) return kExitOk;
+  if (!name_space.empty()) {
+    const auto entered = daemon::enter_mount_namespace(name_space);
+    if (!entered) return fail("mount", entered.error());
+  }
   return mount_devices(options, std::move(words), {});
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "fs/daemon/mount_namespace.h"
 #include "fs/daemon/unmount.h"
 #include "fs/tool/command_line.h"
 #include "fs/tool/output.h"
@@ -28,7 +29,7 @@ int umount_command(int argc, char** argv) {
 }
 
 int umount_helper(int argc, char** argv) {
-  std::string mountpoint;
+  std::string mountpoint, name_space;
   daemon::UnmountOptions options;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
@@ -41,7 +42,8 @@ int umount_helper(int argc, char** argv) {
       return kExitOk;
     }
     if (word == "-N" || word == "-t") {
-      ++i;
+      if (++i == argc) break;
+      if (word == "-N") name_space = argv[i];
     } else if (word.starts_with('-')) {
       if (word.find('l') != std::string_view::npos) options.lazy = true;
       if (word.find('f') != std::string_view::npos) options.force = true;
@@ -52,6 +54,10 @@ int umount_helper(int argc, char** argv) {
   if (mountpoint.empty()) {
     print_error("usage: {} MOUNTPOINT [-lf]\n", argv[0]);
     return kExitUsage;
+  }
+  if (!name_space.empty()) {
+    const auto entered = daemon::enter_mount_namespace(name_space);
+    if (!entered) return fail("umount", entered.error());
   }
   const auto done = daemon::unmount(mountpoint, options);
   return done ? kExitOk : fail("umount", done.error());
