@@ -3,14 +3,20 @@
 // cgroup-v1/memory.rst describe the files.
 #include "alloc/device/memory_limit.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
+#include <map>
 #include <sstream>
 
+#include "alloc/base/descriptor.h"
 #include "alloc/base/small_file.h"
 
 namespace moltfs::alloc {
@@ -21,6 +27,58 @@ constexpr auto kValidFor = std::chrono::milliseconds(20);
 constexpr uint64_t kLeastCache = 4 << 20, kMostCache = 256 << 20;
 
 std::atomic<bool> has_files_in_memory{false};
+std::atomic<bool> keeps_files{false};
+
+/// Files that are open once they were read, if keep_memory_files() was called. Thread-safe.
+class KeptFiles {
+ public:
+  /// The content of the file; nothing if it cannot be read.
+  std::optional<std::string> read(const std::string& path) {
+    if (!keeps_files) return read_small_file(path);
+    std::lock_guard lock(mutex_);
+    auto& file = files_[path];
+    if (file) {
+      if (auto text = read_from(file.get())) return text;
+    }
+    // Not opened yet, or its cgroup was removed, and there may be another of that name.
+    file = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    return file ? read_from(file.get()) : std::nullopt;
+  }
+
+ private:
+  /// The kernel makes the content anew for each read from the beginning.
+  static std::optional<std::string> read_from(int fd) {
+    std::string text;
+    char part[4096];
+    for (;;) {
+      const ssize_t size = pread(fd, part, sizeof part, static_cast<off_t>(text.size()));
+      if (size < 0 && errno == EINTR) continue;
+      if (size < 0) return std::nullopt;
+      if (size == 0) return text;
+      text.append(part, static_cast<size_t>(size));
+    }
+  }
+
+  std::mutex mutex_;
+  std::map<std::string, Descriptor> files_;
+};
+
+std::optional<std::string> read_kept(const std::string& path) {
+  static KeptFiles& files = *new KeptFiles;
+  return files.read(path);
+}
+
+std::optional<uint64_t> kept_number(const std::string& path) {
+  const auto text = read_kept(path);
+  uint64_t number = 0;
+  if (!text) return std::nullopt;
+  const auto parsed = std::from_chars(text->data(), text->data() + text->size(), number);
+  return parsed.ec == std::errc() ? std::optional(number) : std::nullopt;
+}
+
+std::vector<MountinfoEntry> mounts() {
+  return parse_mountinfo(read_kept("/proc/self/mountinfo").value_or(""));
+}
 
 bool names(std::string_view list, std::string_view word) {
   return fmt::format(",{},", list).find(fmt::format(",{},", word)) != std::string::npos;
@@ -90,7 +148,7 @@ std::optional<uint64_t> limit_of(const Directory& directory, const Read& read) {
 /// Pages of files on disks, which the kernel drops before it kills a process.
 uint64_t reclaimable_bytes(const Directory& directory) {
   const std::string prefix = directory.is_version_2 ? "" : "total_";
-  std::istringstream words(read_small_file(directory.path + "/memory.stat").value_or(""));
+  std::istringstream words(read_kept(directory.path + "/memory.stat").value_or(""));
   uint64_t sum = 0, bytes = 0;
   for (std::string name; words >> name >> bytes;) {
     if (name == prefix + "inactive_file" || name == prefix + "active_file") sum += bytes;
@@ -135,11 +193,11 @@ void MemoryRoom::measure_if_old() {
 
 uint64_t MemoryRoom::measure() const {
   uint64_t least = UINT64_MAX;
-  const auto cgroups = read_small_file("/proc/self/cgroup");
+  const auto cgroups = read_kept("/proc/self/cgroup");
   if (!cgroups) return least;
-  for (const Directory& directory : directories_of(*cgroups, read_mountinfo())) {
-    const auto limit = limit_of(directory, read_number);
-    const auto used = read_number(
+  for (const Directory& directory : directories_of(*cgroups, mounts())) {
+    const auto limit = limit_of(directory, kept_number);
+    const auto used = kept_number(
         directory.path + (directory.is_version_2 ? "/memory.current" : "/memory.usage_in_bytes"));
     if (!limit || !used) continue;
     const uint64_t usable = *limit - *limit / 8 * kept_eighths_ + reclaimable_bytes(directory);
@@ -170,8 +228,8 @@ uint64_t memory_limit() {
   struct sysinfo info {};
   uint64_t limit = UINT64_MAX;
   if (sysinfo(&info) == 0) limit = uint64_t{info.totalram} * info.mem_unit;
-  if (const auto cgroups = read_small_file("/proc/self/cgroup")) {
-    const auto of_cgroups = cgroup_memory_limit(*cgroups, read_mountinfo(), read_number);
+  if (const auto cgroups = read_kept("/proc/self/cgroup")) {
+    const auto of_cgroups = cgroup_memory_limit(*cgroups, mounts(), kept_number);
     limit = std::min(limit, of_cgroups.value_or(limit));
   }
   for (const auto resource : {RLIMIT_AS, RLIMIT_DATA}) {
@@ -179,6 +237,18 @@ uint64_t memory_limit() {
     if (getrlimit(resource, &own) == 0) limit = std::min<uint64_t>(limit, own.rlim_cur);
   }
   return limit;
+}
+
+void keep_memory_files() {
+  keeps_files = true;
+  (void)memory_limit();
+  // Files with the use of each cgroup; a target in memory may come later.
+  for (const Directory& directory :
+       directories_of(read_kept("/proc/self/cgroup").value_or(""), mounts())) {
+    (void)kept_number(directory.path +
+                      (directory.is_version_2 ? "/memory.current" : "/memory.usage_in_bytes"));
+    (void)reclaimable_bytes(directory);
+  }
 }
 
 uint64_t default_cache_bytes(uint64_t limit) {

@@ -21,6 +21,11 @@ namespace moltfs::alloc {
 /// version 1), and its own limits (RLIMIT_AS, RLIMIT_DATA). What cannot be read limits nothing.
 uint64_t memory_limit();
 
+/// Opens the files that this and MemoryRoom read, and keeps them open from then on: a process in a
+/// sandbox cannot open files. It then reads the limits of the cgroups in which it is now, as they
+/// change.
+void keep_memory_files();
+
 /// The part of `limit` (bytes) that the cache of metadata gets by default: a quarter, at least 4 MiB
 /// and at most 256 MiB. The rest is for written data, for requests and for a replace.
 uint64_t default_cache_bytes(uint64_t limit);

@@ -59,7 +59,9 @@ class Ring {
       errno = EOPNOTSUPP;
       return nullptr;
     }
-    if ((ring->ring_.flags & IORING_SETUP_R_DISABLED) != 0) ring->restrict_and_enable();
+    if ((ring->ring_.flags & IORING_SETUP_R_DISABLED) != 0) {
+      ring->is_restricted_ = ring->restrict_and_enable();
+    }
     return ring;
   }
   ~Ring() {
@@ -68,6 +70,8 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
+  /// Whether it can do nothing but kOperations. Not before Linux 5.10.
+  bool is_restricted() const { return is_restricted_; }
   /// Carries out all requests. False: the ring is broken and must not be used again.
   bool run(std::span<IoRequest> requests);
 
@@ -78,11 +82,12 @@ class Ring {
   };
 
   Ring() {
+    unfinished_.reserve(kQueueDepth);  // no exception may end a batch that is in flight
     for (unsigned i = 0; i < kQueueDepth; ++i) free_slots_.push_back(kQueueDepth - 1 - i);
   }
   /// From then on the ring can read, write and sync, and nothing else: a filter of system calls
-  /// does not see what a ring is asked to do.
-  void restrict_and_enable() {
+  /// does not see what a ring is asked to do. False: the kernel has refused that.
+  bool restrict_and_enable() {
     std::array<io_uring_restriction, 3> allowed{};
     for (size_t i = 0; i < allowed.size(); ++i) {
       allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
@@ -90,9 +95,10 @@ class Ring {
     }
     // liburing declares functions for these; in some versions the library lacks them.
     const int fd = ring_.ring_fd;
-    syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, allowed.data(),
-            allowed.size());
+    const bool restricted = syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS,
+                                    allowed.data(), allowed.size()) == 0;
     syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    return restricted;
   }
   bool has_operations() {
     io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
@@ -109,7 +115,7 @@ class Ring {
   void abandon();
 
   io_uring ring_{};
-  bool open_ = false;
+  bool open_ = false, is_restricted_ = false;
   std::array<Slot, kQueueDepth> slots_;
   std::vector<unsigned> free_slots_;
   std::vector<unsigned> unfinished_;  // slots whose transfer was short, to be submitted again
@@ -235,13 +241,18 @@ class UringEngine final : public IoEngine {
   std::string_view name() const override { return "io_uring"; }
 
   void finish_setup() override {
+    {
+      std::lock_guard lock(mutex_);
+      takes_unrestricted_ = false;
+      std::erase_if(idle_, [](const auto& ring) { return !ring->is_restricted(); });
+    }
     rlimit files{};
     getrlimit(RLIMIT_NOFILE, &files);
     const size_t wanted = std::min<rlim_t>(kIdleRingsMax, files.rlim_cur / 16);
     std::vector<std::unique_ptr<Ring> > rings;
     while (rings.size() < wanted) {
       auto ring = Ring::make();
-      if (ring == nullptr) break;
+      if (ring == nullptr || !ring->is_restricted()) break;
       rings.push_back(std::move(ring));
     }
     for (auto& ring : rings) give_back(std::move(ring));
@@ -271,11 +282,13 @@ class UringEngine final : public IoEngine {
 
   void give_back(std::unique_ptr<Ring> ring) {
     std::lock_guard lock(mutex_);
+    if (!takes_unrestricted_ && !ring->is_restricted()) return;
     if (idle_.size() < kIdleRingsMax) idle_.push_back(std::move(ring));
   }
 
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Ring> > idle_;  // guarded by mutex_
+  std::mutex mutex_;  // guards all below
+  std::vector<std::unique_ptr<Ring> > idle_;
+  bool takes_unrestricted_ = true;  // until finish_setup()
 };
 
 }  // namespace

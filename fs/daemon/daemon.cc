@@ -141,6 +141,7 @@ class Daemon {
     if (!broker_.is_running()) return log_warning("no sandbox: it needs the broker");
     devices_.engine().finish_setup();
     devices_.confine();
+    alloc::keep_memory_files();
     logs_by_broker_ = !request_.foreground;
     if (logs_by_broker_) {
       set_log_sink([this](LogLevel level, const std::string& text) { broker_.log(level, text); });

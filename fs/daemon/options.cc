@@ -225,7 +225,7 @@ const std::vector<Row>& rows() {
        "do not exist. `status`: reading only. Default `full`."},
       {{{"sandbox", value, set_switch<&MountRequest::sandbox>, "on|off"}},
        "Once it serves, the daemon gives up its capabilities and can open nothing any more "
-       "(seccomp, Landlock). Default `off`."},
+       "(seccomp, Landlock). Default `on`."},
       {{{"foreground", flag, set_flag<&MountRequest::foreground>}},
        "Stay in the foreground; messages go to standard error."},
       {{{"remount", flag, set_flag<&MountRequest::remount>}},

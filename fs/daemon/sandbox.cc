@@ -2,6 +2,7 @@
 // Landlock by its system calls, the seccomp filter as a program, and a signal that confines threads.
 #include "fs/daemon/sandbox.h"
 
+#include <asm/ioctls.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,22 +11,27 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
-#include <fstream>
 #include <set>
+#include <sstream>
 
 #include "alloc/base/descriptor.h"
 #include "alloc/base/error.h"
 #include "alloc/base/sanitizer.h"
+#include "alloc/base/small_file.h"
 
 // Older headers lack some of these. Values: include/uapi/linux/landlock.h of Linux 6.12.
 #ifndef SYS_landlock_create_ruleset
@@ -63,8 +69,10 @@ constexpr int kRulePathBeneath = 1;
 constexpr uint64_t kWriteFile = 1 << 1, kReadFile = 1 << 2, kIoctlDevice = 1 << 15;
 /// All rights on files of the version (ABI) with this index.
 constexpr uint64_t kFileRights[] = {0, 0x1FFF, 0x3FFF, 0x7FFF, 0x7FFF, 0xFFFF};
-constexpr uint64_t kBindAndConnectTcp = 3;          // from version 4 on
-constexpr uint64_t kAbstractSocketsAndSignals = 3;  // from version 6 on
+constexpr uint64_t kBindAndConnectTcp = 3;  // from version 4 on
+/// From version 6 on. Not signals: with them, the watchdog would not get the signal that the kernel
+/// sends it in the name of a daemon that dies. The filter allows no signal to another process.
+constexpr uint64_t kAbstractSockets = 1;
 
 /// A ruleset that allows /dev/fuse alone, which receive threads open; none if Landlock is missing.
 Descriptor make_ruleset() {
@@ -74,7 +82,7 @@ Descriptor make_ruleset() {
   RulesetAttributes attributes;
   attributes.handled_files = kFileRights[std::min(version, 5)];
   if (version >= 4) attributes.handled_network = kBindAndConnectTcp;
-  if (version >= 6) attributes.scoped = kAbstractSocketsAndSignals;
+  if (version >= 6) attributes.scoped = kAbstractSockets;
   const size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
   Descriptor ruleset(static_cast<int>(syscall(SYS_landlock_create_ruleset, &attributes, size, 0U)));
   const Descriptor fuse(open("/dev/fuse", O_PATH | O_CLOEXEC));
@@ -94,14 +102,20 @@ enum class Check : uint8_t {
   own_process,  ///< the first argument is this process
   names,        ///< prctl: only PR_SET_NAME and the like
   thread,       ///< clone: only threads
-  no_call,      ///< ENOSYS, so that the C library uses a call that can be checked
+  no_code,      ///< mmap, mprotect: no memory that can be executed
+  no_terminal,  ///< ioctl: no input put into a terminal, no signals by files
+  no_owner,     ///< fcntl: no signals by files
+  no_datagram,  ///< socketpair: a datagram socket could send to any address
+  no_address,   ///< sendto: only what is connected
+  no_call,      ///< ENOSYS, for this call and all with a higher number
 };
 struct Call {
   int number;
   Check check = Check::none;
 };
 
-/// Reading, writing, waiting, memory and threads. What takes a path only asks for attributes.
+/// Reading, writing, waiting, memory and threads. What takes a path only asks for attributes. All
+/// else fails with EPERM: a call that a library makes now and then must not end the daemon.
 const std::vector<Call>& allowed_calls() {
   static const std::vector<Call> calls = {
     // Data
@@ -121,8 +135,8 @@ const std::vector<Call>& allowed_calls() {
     {SYS_sync_file_range},
     {SYS_fallocate},
     {SYS_fadvise64},
-    {SYS_ioctl},
-    {SYS_fcntl},
+    {SYS_ioctl, Check::no_terminal},
+    {SYS_fcntl, Check::no_owner},
     {SYS_close},
     {SYS_dup},
     {SYS_dup3},
@@ -135,10 +149,10 @@ const std::vector<Call>& allowed_calls() {
     {SYS_pipe2},
     {SYS_eventfd2},
     // Sockets that exist, and pairs
-    {SYS_socketpair},
+    {SYS_socketpair, Check::no_datagram},
     {SYS_sendmsg},
     {SYS_recvmsg},
-    {SYS_sendto},
+    {SYS_sendto, Check::no_address},
     {SYS_recvfrom},
     {SYS_shutdown},
     {SYS_accept},
@@ -168,10 +182,10 @@ const std::vector<Call>& allowed_calls() {
     {SYS_waitid},
     // Memory
     {SYS_brk},
-    {SYS_mmap},
+    {SYS_mmap, Check::no_code},
     {SYS_munmap},
     {SYS_mremap},
-    {SYS_mprotect},
+    {SYS_mprotect, Check::no_code},
     {SYS_madvise},
     {SYS_mincore},
     {SYS_membarrier},
@@ -204,6 +218,8 @@ const std::vector<Call>& allowed_calls() {
     {SYS_prlimit64, Check::own_process},
     {SYS_prctl, Check::names},
     {SYS_clone, Check::thread},
+    // Calls of Linux 5.3 and later. If they fail with ENOSYS, libraries use older ones, whose
+    // arguments can be checked. All processors have the same numbers for them.
     {SYS_clone3, Check::no_call},
 #if defined(__x86_64__)
     {SYS_stat},
@@ -253,8 +269,19 @@ class Filter {
   static sock_filter end(unsigned action) {
     return BPF_STMT(BPF_RET | BPF_K, action);
   }
+  /// The lower half of an argument. The kernel ignores the upper one of an int.
   static unsigned argument(unsigned index) {
     return static_cast<unsigned>(offsetof(seccomp_data, args) + index * sizeof(uint64_t));
+  }
+  /// Denies the call if the argument is one of `values`.
+  static std::vector<sock_filter> none_of(unsigned index, const std::vector<uint32_t>& values) {
+    std::vector<sock_filter> code = {load(argument(index))};
+    for (const uint32_t value : values) {
+      code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1));
+      code.push_back(end(kDeny));
+    }
+    code.push_back(end(SECCOMP_RET_ALLOW));
+    return code;
   }
 
   /// A binary tree over the calls [first, end).
@@ -263,7 +290,7 @@ class Filter {
     if (end_index - first == 1) {
       std::vector<sock_filter> leaf = {
           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(calls_[first].number), 1, 0),
-          end(kDeny)};
+          end(calls_[first].check == Check::no_call ? kNoSuchCall : kDeny)};
       const auto decision = decide(calls_[first].check);
       leaf.insert(leaf.end(), decision.begin(), decision.end());
       return leaf;
@@ -299,14 +326,39 @@ class Filter {
       case Check::thread:
         return {load(argument(0)), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1),
                 end(kAllow), end(kDeny)};
+      case Check::no_code:
+        return {load(argument(2)), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1),
+                end(kDeny), end(kAllow)};
+      case Check::no_terminal:
+        return none_of(1, {TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP});
+      case Check::no_owner:
+        return none_of(1, {F_SETOWN, kSetOwnerEx, kSetSignal});
+      case Check::no_datagram:
+        return {load(argument(1)),
+                BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kSocketTypeMask),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_SEQPACKET, 0, 1),
+                end(kAllow),
+                end(kDeny)};
+      case Check::no_address:  // a pointer: both halves
+        return {load(argument(4)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
+                load(argument(4) + sizeof(uint32_t)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+                end(kDeny),
+                end(kAllow)};
     }
     return {end(kDeny)};
   }
 
-  static constexpr uint32_t kSetNameOfMemory = 0x53564d41;  // PR_SET_VMA
+  static constexpr uint32_t kSetNameOfMemory = 0x53564d41;      // PR_SET_VMA
+  static constexpr uint32_t kSetSignal = 10, kSetOwnerEx = 15;  // F_SETSIG, F_SETOWN_EX
+  static constexpr uint32_t kSocketTypeMask = 0xf;              // without SOCK_CLOEXEC and the like
   const uint32_t process_;
   std::vector<Call> calls_;
 };
+
+const int kConfineSignal = SIGRTMAX;
 
 // ---- One thread
 
@@ -334,21 +386,36 @@ void confine_thread() {
 
 // ---- All threads
 
-std::atomic<int> confined_thread{0};
+constexpr useconds_t kPollUs = 50;
 
+std::atomic<int> asked_thread{0};  ///< 0: it has answered
+
+/// A thread is asked once, but never confined twice: the kernel limits the layers of Landlock.
 void on_signal(int) {
+  static thread_local bool is_confined = false;
   const int err = errno;
-  confine_thread();
-  confined_thread = static_cast<int>(syscall(SYS_gettid));
+  if (!is_confined) confine_thread();
+  is_confined = true;
+  int self = static_cast<int>(syscall(SYS_gettid));
+  asked_thread.compare_exchange_strong(self, 0);
   errno = err;
 }
 
 /// The kernel's own threads for io_uring are listed, too. They take no signals, and work with the
-/// rights of who submits.
-bool is_ours(const char* thread) {
-  std::ifstream file(fmt::format("/proc/self/task/{}/comm", thread));
-  std::string name;
-  return !std::getline(file, name) || !name.starts_with("iou-");
+/// rights of who submits. Their names tell only once they run, but their flags from the start.
+bool is_ours(int thread) {
+  constexpr unsigned long kIoWorker = 0x10, kUserWorker = 0x4000;  // PF_... in linux/sched.h
+  const auto stat = read_small_file(fmt::format("/proc/self/task/{}/stat", thread));
+  if (!stat) return true;  // it has ended: signalling it fails
+  // "TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ...", and NAME may have blanks
+  std::istringstream fields(stat->substr(std::min(stat->rfind(')') + 1, stat->size())));
+  std::string state;
+  long number = 0;
+  unsigned long flags = 0;
+  fields >> state;
+  for (int i = 0; i < 5; ++i) fields >> number;
+  fields >> flags;
+  return (flags & (kIoWorker | kUserWorker)) == 0;
 }
 
 std::set<int> threads() {
@@ -357,37 +424,50 @@ std::set<int> threads() {
   if (directory == nullptr) return found;
   while (const dirent* entry = readdir(directory)) {
     const int thread = std::atoi(entry->d_name);
-    if (thread > 0 && is_ours(entry->d_name)) found.insert(thread);
+    if (thread > 0 && is_ours(thread)) found.insert(thread);
   }
   closedir(directory);
   return found;
 }
 
+/// Confines one other thread. False: it has not answered until `deadline`.
+bool confine_other(int thread, std::chrono::steady_clock::time_point deadline) {
+  asked_thread = thread;
+  while (syscall(SYS_tgkill, getpid(), thread, kConfineSignal) != 0) {
+    if (errno != EAGAIN) return true;  // it has ended
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    usleep(kPollUs);
+  }
+  while (asked_thread != 0) {
+    if (syscall(SYS_tgkill, getpid(), thread, 0) != 0) return true;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    usleep(kPollUs);
+  }
+  return true;
+}
+
 /// Confines the other threads, one after the other, until all that exist are: a thread that one of
-/// them starts meanwhile may not be. False: they are not known.
-bool confine_others() {
-  struct sigaction action {
-  }, before{};
+/// them starts meanwhile may not be. False: some are not confined.
+bool confine_others(std::chrono::milliseconds answer_within) {
+  struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  sigaction(SIGRTMAX, &action, &before);
-  const auto self = static_cast<int>(syscall(SYS_gettid));
-  std::set<int> done = {self};
-  bool known = false, found_new = true;
+  sigaction(kConfineSignal, &action, nullptr);
+  const auto deadline = std::chrono::steady_clock::now() + answer_within;
+  std::set<int> done = {static_cast<int>(syscall(SYS_gettid))};
+  bool known = false, confined = true, found_new = true;
   while (found_new) {
     found_new = false;
     for (const int thread : threads()) {
       known = true;
       if (!done.insert(thread).second) continue;
       found_new = true;
-      confined_thread = 0;
-      while (confined_thread != thread && syscall(SYS_tgkill, getpid(), thread, SIGRTMAX) == 0) {
-        for (int i = 0; i < 1000 && confined_thread != thread; ++i) usleep(i < 100 ? 20 : 1000);
-      }
+      confined = confine_other(thread, deadline) && confined;
     }
   }
-  sigaction(SIGRTMAX, &before, nullptr);
-  return known;
+  // The default action for a signal that is still on its way would end the process.
+  signal(kConfineSignal, SIG_IGN);
+  return known && confined;
 }
 
 /// Returns 0 or an errno.
@@ -401,7 +481,7 @@ int install_filter(std::vector<sock_filter> program) {
 
 }  // namespace
 
-std::vector<std::string> enter_sandbox() {
+std::vector<std::string> enter_sandbox(std::chrono::milliseconds answer_within) {
   if (kSanitized) return {"a sandbox (the program is built with a sanitizer)"};
   std::vector<std::string> missing;
   const Descriptor ruleset = make_ruleset();
@@ -409,12 +489,17 @@ std::vector<std::string> enter_sandbox() {
   plan.ruleset = ruleset.get();
   failures = 0;
   // First the others: it takes a signal to each, and /proc.
-  if (!confine_others()) missing.emplace_back("fewer rights for all threads (there is no /proc)");
+  const bool all_confined = confine_others(answer_within);
+  if (!all_confined) {
+    missing.emplace_back(
+        "fewer rights for all threads (there is no /proc, or one does not answer)");
+  }
   confine_thread();
   if ((failures & kLandlockFailed) != 0) missing.emplace_back("Landlock (refused)");
   if ((failures & kCapabilitiesFailed) != 0) missing.emplace_back("fewer capabilities");
   if ((failures & kPrivilegesFailed) != 0) missing.emplace_back("no_new_privs");
-  const bool may_open = ruleset && (failures & kLandlockFailed) == 0;
+  // The filter does not see which file is opened. Where Landlock does not, nothing is opened.
+  const bool may_open = ruleset && all_confined && (failures & kLandlockFailed) == 0;
 #ifdef MOLTFS_AUDIT_ARCH
   if (const int err = install_filter(Filter(may_open, getpid()).program())) {
     missing.push_back(fmt::format("a seccomp filter ({})", text_of_errno(err)));
