@@ -16,10 +16,10 @@ using alloc::IoRequest;
 
 namespace {
 
-constexpr uint64_t kSize = 64 * kMiB;
+constexpr uint64_t kFaultBenchBytes = 64 * kMiB;
 
-struct Bench : Machine {
-  Bench() : Machine({{"mem:a", kSize}, {"mem:b", kSize}}) {
+struct FaultBench : Machine {
+  FaultBench() : Machine({{"mem:a", kFaultBenchBytes}, {"mem:b", kFaultBenchBytes}}) {
     options.window_bytes = 256 * 1024;
     options.windows_in_flight = 2;
     options.commit_interval = std::chrono::milliseconds(1);
@@ -46,7 +46,7 @@ unsigned for_each_k(Life life) {
   unsigned k = 1;
   for (; k < 2000; ++k) {
     INFO("k = " << k);
-    Bench m;
+    FaultBench m;
     if (!life(m, k)) break;
   }
   return k - 1;
@@ -57,7 +57,7 @@ unsigned for_each_k(Life life) {
 TEST_CASE("R8: the k-th request on the target fails; users never see it, and it can be finished") {
   const bool for_good = GENERATE(false, true);
   std::set<State> seen;
-  const unsigned requests = for_each_k([&](Bench& m, unsigned k) {
+  const unsigned requests = for_each_k([&](FaultBench& m, unsigned k) {
     std::atomic<unsigned> count{0};
     std::atomic<bool> healed{false};
     m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
@@ -122,7 +122,7 @@ TEST_CASE("R8: the k-th request on the target fails; users never see it, and it 
 
 TEST_CASE("R7: the power is cut at the k-th request; one device mounts, and the replace goes on") {
   std::set<State> seen;
-  const unsigned requests = for_each_k([&](Bench& m, unsigned k) {
+  const unsigned requests = for_each_k([&](FaultBench& m, unsigned k) {
     std::atomic<unsigned> count{0};
     m.devices.set_hook([&](const IoRequest&) -> Result<void> {
       if (++count < k) return ok();
@@ -167,7 +167,7 @@ TEST_CASE("R7: the power is cut at the k-th request; one device mounts, and the 
 }
 
 TEST_CASE("the k-th request on the target fails while it is cancelled") {
-  for_each_k([&](Bench& m, unsigned k) {
+  for_each_k([&](FaultBench& m, unsigned k) {
     m.options.commit_interval = std::chrono::seconds(10);
     std::atomic<unsigned> count{0};
     std::atomic<bool> counting{false};

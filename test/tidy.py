@@ -30,7 +30,7 @@ def translation_units(build):
         path = pathlib.Path(entry["file"])
         within = path.relative_to(build) if path.is_relative_to(build) else path.relative_to(ROOT)
         if (within.parts[0] in LIBRARIES and not path.name.endswith("_test.cc")
-                and "_test.dir" not in entry["command"] and "_tests.dir" not in entry["command"]):
+                and "_test.dir" not in entry["command"] and ".tests.dir" not in entry["command"]):
             units[path] = entry
     return units
 

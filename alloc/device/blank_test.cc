@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 #include "test/support/catch.h"
+#include "test/support/values.h"
 
 using namespace moltfs;
 using namespace moltfs::alloc;
 
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20, kGiB = uint64_t{1} << 30;
+using test::kGiB;
+using test::kMiB;
 
 /// A sparse file without a name.
 class SparseFile {

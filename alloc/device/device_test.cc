@@ -19,23 +19,24 @@
 #include "alloc/device/holder.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc {
 namespace {
 
+using test::kMiB;
 using test::LoopDevice;
 using test::ScratchDirectory;
-constexpr uint64_t MiB = uint64_t{1} << 20;
 
-struct Fixture {
+struct DeviceTest {
   RealRuntime runtime;
   std::unique_ptr<DeviceOpener> opener = make_system_devices(runtime);
   ScratchDirectory directory;
 
-  Fixture() {
+  DeviceTest() {
     set_log_sink([](LogLevel, const std::string&) {});
   }
-  ~Fixture() { set_log_sink({}); }
+  ~DeviceTest() { set_log_sink({}); }
 
   std::shared_ptr<Device> open(const std::string& path, DeviceOpener::Options options = {}) {
     auto device = opener->open(path, options);
@@ -65,25 +66,19 @@ struct Fixture {
   }
 };
 
-#define REQUIRE_LOOP(device)                                      \
-  if (!(device)) {                                                \
-    WARN("no loop devices here (needs root): nothing is tested"); \
-    return;                                                       \
-  }
-
-TEST_CASE_METHOD(Fixture, "an image file opens with its size rounded down to blocks") {
-  const std::string path = directory.image("a", 3 * MiB + 4095);
+TEST_CASE_METHOD(DeviceTest, "an image file opens with its size rounded down to blocks") {
+  const std::string path = directory.image("a", 3 * kMiB + 4095);
   const auto device = open(path);
   CHECK(device->path() == path);
-  CHECK(device->size_bytes() == 3 * MiB);
+  CHECK(device->size_bytes() == 3 * kMiB);
   CHECK((device->sector_size() == 512 || device->sector_size() == 4096));
   CHECK_FALSE(device->read_only());
   CHECK(device->can_discard());
   CHECK(open(directory.image("empty", 0))->size_bytes() == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "a relative path is made absolute") {
-  directory.image("a", MiB);
+TEST_CASE_METHOD(DeviceTest, "a relative path is made absolute") {
+  directory.image("a", kMiB);
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(directory.path());
   const auto device = opener->open("a", {});
@@ -93,7 +88,7 @@ TEST_CASE_METHOD(Fixture, "a relative path is made absolute") {
   CHECK(std::filesystem::equivalent(device.value()->path(), directory.path() + "/a"));
 }
 
-TEST_CASE_METHOD(Fixture, "a path that is not a device is refused with its name and kind") {
+TEST_CASE_METHOD(DeviceTest, "a path that is not a device is refused with its name and kind") {
   const std::string base = directory.path();
   CHECK(error_of(base + "/absent") == Errc::not_found);
   CHECK(error_of(base + "/absent/below") == Errc::not_found);
@@ -120,7 +115,7 @@ TEST_CASE_METHOD(Fixture, "a path that is not a device is refused with its name 
   CHECK(open(base + "/good")->path() == base + "/good");
 }
 
-TEST_CASE_METHOD(Fixture, "the file of a running program is in use") {
+TEST_CASE_METHOD(DeviceTest, "the file of a running program is in use") {
   const std::string path = directory.path() + "/program";
   std::filesystem::copy_file("/bin/sleep", path);
   int running[2];  // a pipe that is closed when the program has started
@@ -144,9 +139,9 @@ TEST_CASE_METHOD(Fixture, "the file of a running program is in use") {
   CHECK(device.error() == Errc::device_in_use);
 }
 
-TEST_CASE_METHOD(Fixture, "permissions, as an ordinary user") {
+TEST_CASE_METHOD(DeviceTest, "permissions, as an ordinary user") {
   if (geteuid() != 0) return;  // an ordinary user cannot make a file that is not theirs
-  const std::string path = directory.image("a", MiB);
+  const std::string path = directory.image("a", kMiB);
   const std::string foreign = path + ": Permission denied";
   std::filesystem::permissions(directory.path(), std::filesystem::perms(0755));
   const pid_t child = fork();
@@ -163,8 +158,8 @@ TEST_CASE_METHOD(Fixture, "permissions, as an ordinary user") {
   CHECK(status == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "a second open of an image file is refused, also in this process") {
-  const std::string path = directory.image("a", MiB);
+TEST_CASE_METHOD(DeviceTest, "a second open of an image file is refused, also in this process") {
+  const std::string path = directory.image("a", kMiB);
   REQUIRE(link(path.c_str(), (directory.path() + "/same").c_str()) == 0);
   auto first = open(path);
   CHECK(error_of(path) == Errc::device_in_use);
@@ -183,11 +178,11 @@ TEST_CASE_METHOD(Fixture, "a second open of an image file is refused, also in th
   waitpid(child, &status, 0);
   CHECK(status == 0);
   first.reset();
-  CHECK(open(path)->size_bytes() == MiB);
+  CHECK(open(path)->size_bytes() == kMiB);
 }
 
-TEST_CASE_METHOD(Fixture, "readers share an image file and keep writers out") {
-  const std::string path = directory.image("a", MiB);
+TEST_CASE_METHOD(DeviceTest, "readers share an image file and keep writers out") {
+  const std::string path = directory.image("a", kMiB);
   const auto one = open(path, {.read_only = true});
   const auto two = open(path, {.read_only = true});
   CHECK(one->read_only());
@@ -204,12 +199,12 @@ TEST_CASE_METHOD(Fixture, "readers share an image file and keep writers out") {
   CHECK(one->counters().write_errors == 2);
 }
 
-TEST_CASE_METHOD(Fixture, "direct I/O is used if the file supports it, otherwise buffered I/O") {
+TEST_CASE_METHOD(DeviceTest, "direct I/O is used if the file supports it, otherwise buffered I/O") {
   for (const std::string& parent :
        {directory.path(), std::string("/dev/shm"), std::string("/run")}) {
     const ScratchDirectory below(parent);
     if (below.path().empty()) continue;
-    const std::string path = below.image("a", MiB);
+    const std::string path = below.image("a", kMiB);
     for (const bool direct : {true, false}) {
       const auto device = open(path, {.direct_io = direct});
       if (!direct) CHECK_FALSE(static_cast<FileDevice&>(*device).direct_io());
@@ -221,7 +216,7 @@ TEST_CASE_METHOD(Fixture, "direct I/O is used if the file supports it, otherwise
   }
 }
 
-TEST_CASE_METHOD(Fixture, "a file on a read-only filesystem is read-only") {
+TEST_CASE_METHOD(DeviceTest, "a file on a read-only filesystem is read-only") {
   const std::string mount_point = directory.path() + "/mnt";
   std::filesystem::create_directory(mount_point);
   if (mount("none", mount_point.c_str(), "tmpfs", 0, "size=4m") != 0) {
@@ -229,7 +224,7 @@ TEST_CASE_METHOD(Fixture, "a file on a read-only filesystem is read-only") {
     return;
   }
   const int fd = ::open((mount_point + "/a").c_str(), O_CREAT | O_RDWR, 0600);
-  CHECK(ftruncate(fd, MiB) == 0);
+  CHECK(ftruncate(fd, kMiB) == 0);
   close(fd);
   CHECK(mount("none", mount_point.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=4m") == 0);
   const auto refused = opener->open(mount_point + "/a", {});
@@ -240,8 +235,8 @@ TEST_CASE_METHOD(Fixture, "a file on a read-only filesystem is read-only") {
   CHECK(taken);
 }
 
-TEST_CASE_METHOD(Fixture, "an image file that shrinks while it is open gives errors") {
-  const std::string path = directory.image("a", MiB);
+TEST_CASE_METHOD(DeviceTest, "an image file that shrinks while it is open gives errors") {
+  const std::string path = directory.image("a", kMiB);
   const auto device = open(path);
   REQUIRE(truncate(path.c_str(), 4096) == 0);
   AlignedBuffer blocks(2 * kBlockSize);
@@ -255,7 +250,7 @@ TEST_CASE_METHOD(Fixture, "an image file that shrinks while it is open gives err
   CHECK(device->counters().read_bytes == kBlockSize);
 }
 
-TEST_CASE_METHOD(Fixture, "a full host filesystem is device_full, never no_space") {
+TEST_CASE_METHOD(DeviceTest, "a full host filesystem is device_full, never no_space") {
   const std::string mount_point = directory.path() + "/mnt";
   std::filesystem::create_directory(mount_point);
   if (mount("none", mount_point.c_str(), "tmpfs", 0, "size=1m") != 0) {
@@ -263,14 +258,14 @@ TEST_CASE_METHOD(Fixture, "a full host filesystem is device_full, never no_space
     return;
   }
   const int fd = ::open((mount_point + "/a").c_str(), O_CREAT | O_RDWR, 0600);
-  CHECK(ftruncate(fd, 8 * MiB) == 0);
+  CHECK(ftruncate(fd, 8 * kMiB) == 0);
   close(fd);
   Errc code{};
   std::string message;
   {
     const auto device = opener->open(mount_point + "/a", {});
     REQUIRE(device.has_value());
-    AlignedBuffer data(2 * MiB);
+    AlignedBuffer data(2 * kMiB);
     data.fill_zero();
     const auto written = opener->engine().write(*device.value(), 0, data.span());
     if (written.has_error()) {
@@ -284,63 +279,63 @@ TEST_CASE_METHOD(Fixture, "a full host filesystem is device_full, never no_space
   CHECK(message.find("No space left on device") != std::string::npos);
 }
 
-TEST_CASE_METHOD(Fixture, "discarding an image file frees its space and leaves zeros") {
-  const std::string path = directory.image("a", 4 * MiB);
+TEST_CASE_METHOD(DeviceTest, "discarding an image file frees its space and leaves zeros") {
+  const std::string path = directory.image("a", 4 * kMiB);
   const auto device = open(path);
-  AlignedBuffer data(MiB);
+  AlignedBuffer data(kMiB);
   std::memset(data.data(), 0x55, data.size());
-  for (uint64_t at = 0; at < 4 * MiB; at += MiB) {
+  for (uint64_t at = 0; at < 4 * kMiB; at += kMiB) {
     REQUIRE(opener->engine().write(*device, at, data.span()).has_value());
   }
   REQUIRE(opener->engine().flush(*device).has_value());
   struct stat before, after;
   REQUIRE(stat(path.c_str(), &before) == 0);
-  REQUIRE(opener->engine().discard(*device, MiB, 2 * MiB).has_value());
+  REQUIRE(opener->engine().discard(*device, kMiB, 2 * kMiB).has_value());
   REQUIRE(stat(path.c_str(), &after) == 0);
-  CHECK(device->counters().discarded_bytes == 2 * MiB);
+  CHECK(device->counters().discarded_bytes == 2 * kMiB);
   CHECK(after.st_size == before.st_size);
   if (device->can_discard()) {
     CHECK(after.st_blocks < before.st_blocks);
-    REQUIRE(opener->engine().read(*device, MiB, data.span()).has_value());
+    REQUIRE(opener->engine().read(*device, kMiB, data.span()).has_value());
     CHECK(data.span()[12345] == std::byte{0});
   }
-  REQUIRE(opener->engine().read(*device, 3 * MiB, data.span()).has_value());
+  REQUIRE(opener->engine().read(*device, 3 * kMiB, data.span()).has_value());
   CHECK(data.span()[12345] == std::byte{0x55});
 }
 
-TEST_CASE_METHOD(Fixture, "block devices: size, sectors, exclusion, discard, write protection") {
+TEST_CASE_METHOD(DeviceTest, "block devices: size, sectors, exclusion, discard, write protection") {
   for (const uint32_t sector : {512u, 4096u}) {
-    const std::string image = directory.image("image", 8 * MiB + 512 * 7);
+    const std::string image = directory.image("image", 8 * kMiB + 512 * 7);
     const auto loop = LoopDevice::attach(image, sector);
     REQUIRE_LOOP(loop);
     auto device = open(loop->path());
     CHECK(device->sector_size() == sector);
-    CHECK(device->size_bytes() == 8 * MiB);
+    CHECK(device->size_bytes() == 8 * kMiB);
     CHECK(static_cast<FileDevice&>(*device).is_block_device());
     CHECK(static_cast<FileDevice&>(*device).direct_io());
     CHECK(error_of(loop->path()) == Errc::device_in_use);
     CHECK(error_of(loop->path(), {.read_only = true}) == Errc::device_in_use);
     open(loop->path(), {.read_only = true, .exclusive = false});
-    put(*device, MiB, "hello");
+    put(*device, kMiB, "hello");
     REQUIRE(opener->engine().flush(*device).has_value());
-    REQUIRE(opener->engine().discard(*device, MiB, MiB).has_value());
+    REQUIRE(opener->engine().discard(*device, kMiB, kMiB).has_value());
     if (device->can_discard()) {
       AlignedBuffer block(kBlockSize);
-      REQUIRE(opener->engine().read(*device, MiB, block.span()).has_value());
+      REQUIRE(opener->engine().read(*device, kMiB, block.span()).has_value());
       CHECK(block.span()[0] == std::byte{0});
     }
     device.reset();
-    CHECK(open(loop->path())->size_bytes() == 8 * MiB);
+    CHECK(open(loop->path())->size_bytes() == 8 * kMiB);
   }
-  const auto loop = LoopDevice::attach(directory.image("image", MiB), 512, true);
+  const auto loop = LoopDevice::attach(directory.image("image", kMiB), 512, true);
   REQUIRE_LOOP(loop);
   CHECK(error_of(loop->path()) == Errc::device_read_only);
   CHECK(open(loop->path(), {.read_only = true})->read_only());
 }
 
-TEST_CASE_METHOD(Fixture,
+TEST_CASE_METHOD(DeviceTest,
                  "a mounted block device is in use, and the error says where it is mounted") {
-  const auto loop = LoopDevice::attach(directory.image("image", 8 * MiB));
+  const auto loop = LoopDevice::attach(directory.image("image", 8 * kMiB));
   REQUIRE_LOOP(loop);
   const std::string mkfs = "mkfs.ext4 -q " + loop->path() + " >/dev/null 2>&1";
   if (std::system(mkfs.c_str()) != 0) {
@@ -358,10 +353,10 @@ TEST_CASE_METHOD(Fixture,
   CHECK(refused.error().message() == loop->path() + ": is in use: mounted on " + mount_point);
 }
 
-TEST_CASE_METHOD(Fixture,
+TEST_CASE_METHOD(DeviceTest,
                  "the mount point of a device is found by number, that of an image by source") {
-  const std::string image = directory.image("an image", MiB);
-  const std::string other = directory.image("other", MiB);
+  const std::string image = directory.image("an image", kMiB);
+  const std::string other = directory.image("other", kMiB);
   const std::string link = directory.path() + "/link";
   REQUIRE(::link(image.c_str(), link.c_str()) == 0);
   std::string escaped = image;
@@ -389,8 +384,8 @@ TEST_CASE_METHOD(Fixture,
   CHECK(mount_point_in(mounts, identify(other).value()).empty());
 }
 
-TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {
-  const auto device = open(directory.image("a", 64 * MiB));
+TEST_CASE_METHOD(DeviceTest, "signatures: none, ours, others', damaged ones") {
+  const auto device = open(directory.image("a", 64 * kMiB));
   CHECK(signature(*device) == std::nullopt);
   CHECK(signature(*open(directory.image("tiny", 4096))) == std::nullopt);
   CHECK(signature(*open(directory.image("empty", 0))) == std::nullopt);
@@ -412,15 +407,15 @@ TEST_CASE_METHOD(Fixture, "signatures: none, ours, others', damaged ones") {
   CHECK(signature(*device) == std::nullopt);
 }
 
-TEST_CASE_METHOD(Fixture, "a signature with a wrong checksum counts") {
-  const auto device = open(directory.image("a", 64 * MiB));
+TEST_CASE_METHOD(DeviceTest, "a signature with a wrong checksum counts") {
+  const auto device = open(directory.image("a", 64 * kMiB));
   // The label of an LVM volume: magic, sector 1, a checksum that is wrong, offset 32, type.
   put(*device, 512, std::string_view("LABELONE\1\0\0\0\0\0\0\0bad!\x20\0\0\0LVM2 001", 32));
   CHECK(signature(*device) == "LVM2_member");
 }
 
-TEST_CASE_METHOD(Fixture, "filesystems are recognized by name") {
-  const std::string path = directory.image("a", 64 * MiB);
+TEST_CASE_METHOD(DeviceTest, "filesystems are recognized by name") {
+  const std::string path = directory.image("a", 64 * kMiB);
   if (std::system(("mkfs.ext4 -q " + path + " >/dev/null 2>&1").c_str()) != 0) {
     WARN("no mkfs.ext4 here: nothing is tested");
     return;
@@ -428,8 +423,8 @@ TEST_CASE_METHOD(Fixture, "filesystems are recognized by name") {
   CHECK(signature(*open(path)) == "ext4");
 }
 
-TEST_CASE_METHOD(Fixture, "candidates are block devices, including loop devices in use") {
-  const auto loop = LoopDevice::attach(directory.image("image", MiB));
+TEST_CASE_METHOD(DeviceTest, "candidates are block devices, including loop devices in use") {
+  const auto loop = LoopDevice::attach(directory.image("image", kMiB));
   const auto paths = opener->candidates();
   for (const auto& path : paths) {
     struct stat status;

@@ -10,14 +10,15 @@
 #include "alloc/device/uring_engine.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc {
 namespace {
 
+using test::kMiB;
 using test::LoopDevice;
 using test::ScratchDirectory;
-constexpr uint64_t MiB = uint64_t{1} << 20;
-constexpr uint64_t kSize = 64 * MiB;
+constexpr uint64_t kSize = 64 * kMiB;
 
 // Runs `body` for each engine on each kind of device that can be made here.
 template <class Body>
@@ -68,7 +69,7 @@ bool all_good(std::span<const IoRequest> requests) {
 
 TEST_CASE("what is written in batches of any size is read back") {
   on_every_pair([](IoEngine& engine, Device& device) {
-    AlignedBuffer written(8 * MiB), back(8 * MiB);
+    AlignedBuffer written(8 * kMiB), back(8 * kMiB);
     uint64_t seed = 1;
     for (const size_t count : {1u, 2u, 3u, 64u, 127u, 128u, 129u, 256u, 1000u}) {
       fill(written.span(), ++seed);
@@ -111,7 +112,7 @@ TEST_CASE("an empty batch and empty requests do nothing") {
 
 TEST_CASE("large transfers are complete") {
   on_every_pair([](IoEngine& engine, Device& device) {
-    AlignedBuffer written(32 * MiB), back(32 * MiB);
+    AlignedBuffer written(32 * kMiB), back(32 * kMiB);
     fill(written.span(), 99);
     std::vector<IoRequest> requests;
     for (uint64_t at = 0; at < kSize; at += written.size()) {
@@ -164,7 +165,7 @@ TEST_CASE("requests to a file that has shrunk fail in a batch too") {
     const auto engine = uring ? make_uring_engine() : make_thread_engine(runtime, 2);
     if (engine == nullptr) continue;
     const ScratchDirectory directory;
-    const std::string path = directory.image("image", MiB);
+    const std::string path = directory.image("image", kMiB);
     const auto device = opener->open(path, {}).value();
     REQUIRE(truncate(path.c_str(), 3 * kBlockSize) == 0);
     AlignedBuffer blocks(4 * kBlockSize);
@@ -209,7 +210,7 @@ TEST_CASE("after a ring breaks its batch is completed, and a new ring is made") 
   RealRuntime runtime;
   const ScratchDirectory directory;
   const auto opener = make_system_devices(runtime);
-  const auto device = opener->open(directory.image("image", MiB), {}).value();
+  const auto device = opener->open(directory.image("image", kMiB), {}).value();
 
   // Replaces the descriptor of the ring by /dev/null, so that no submission can succeed.
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -224,11 +225,11 @@ TEST_CASE("after a ring breaks its batch is completed, and a new ring is made") 
   close(null);
   REQUIRE(broken == 1);
 
-  AlignedBuffer written(MiB), back(MiB);
+  AlignedBuffer written(kMiB), back(kMiB);
   for (uint64_t round = 0; round < 2; ++round) {
     fill(written.span(), round);
     std::vector<IoRequest> writes, reads;
-    for (uint64_t at = 0; at < MiB; at += kBlockSize) {
+    for (uint64_t at = 0; at < kMiB; at += kBlockSize) {
       writes.push_back(
           IoRequest::make_write(device.get(), at, written.span().subspan(at, kBlockSize)));
       reads.push_back(IoRequest::make_read(device.get(), at, back.span().subspan(at, kBlockSize)));
@@ -237,7 +238,7 @@ TEST_CASE("after a ring breaks its batch is completed, and a new ring is made") 
     CHECK(all_good(writes));
     engine->run(reads);
     CHECK(all_good(reads));
-    CHECK(std::memcmp(written.data(), back.data(), MiB) == 0);
+    CHECK(std::memcmp(written.data(), back.data(), kMiB) == 0);
   }
   CHECK(device->counters().writes == 512);
   set_log_sink({});
@@ -249,13 +250,13 @@ TEST_CASE("many threads run batches at once") {
     std::vector<std::thread> threads;
     for (uint64_t t = 0; t < 8; ++t) {
       threads.emplace_back([&, t] {
-        const uint64_t base = t * 8 * MiB;
-        AlignedBuffer written(MiB), back(MiB);
+        const uint64_t base = t * 8 * kMiB;
+        AlignedBuffer written(kMiB), back(kMiB);
         for (uint64_t round = 0; round < 10; ++round) {
           fill(written.span(), t * 100 + round);
           std::vector<IoRequest> writes, reads;
           const uint64_t part = (round % 4 + 1) * kBlockSize;
-          for (uint64_t at = 0; at + part <= MiB; at += part) {
+          for (uint64_t at = 0; at + part <= kMiB; at += part) {
             writes.push_back(
                 IoRequest::make_write(&device, base + at, written.span().subspan(at, part)));
             reads.push_back(
@@ -266,7 +267,7 @@ TEST_CASE("many threads run batches at once") {
           for (const auto* batch : {&writes, &reads}) {
             for (const IoRequest& request : *batch) bad += request.result.has_error();
           }
-          const size_t whole = MiB / part * part;
+          const size_t whole = kMiB / part * part;
           bad += std::memcmp(written.data(), back.data(), whole) != 0;
         }
       });

@@ -14,19 +14,14 @@
 #include "alloc/device/system_devices.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc {
 namespace {
 
+using test::kMiB;
 using test::LoopDevice;
 using test::ScratchDirectory;
-constexpr uint64_t MiB = uint64_t{1} << 20;
-
-#define REQUIRE_LOOP(device)                                      \
-  if (!(device)) {                                                \
-    WARN("no loop devices here (needs root): nothing is tested"); \
-    return;                                                       \
-  }
 
 bool same(const std::string& one, const std::string& other) {
   const auto a = identify(one), b = identify(other);
@@ -38,7 +33,7 @@ bool same(const std::string& one, const std::string& other) {
 TEST_CASE("a file has many names") {
   const ScratchDirectory directory;
   const std::string base = directory.path();
-  const std::string image = directory.image("a", MiB), other = directory.image("b", MiB);
+  const std::string image = directory.image("a", kMiB), other = directory.image("b", kMiB);
   std::filesystem::create_directories(base + "/real/sub");
   REQUIRE(link(image.c_str(), (base + "/hard").c_str()) == 0);
   REQUIRE(symlink("a", (base + "/soft").c_str()) == 0);
@@ -73,7 +68,7 @@ TEST_CASE("a path that is not a device has no layers; an absent path is an error
 
 TEST_CASE("loop devices are their file, also when it has another name or none") {
   const ScratchDirectory directory;
-  const std::string image = directory.image("a", 16 * MiB);
+  const std::string image = directory.image("a", 16 * kMiB);
   const auto one = LoopDevice::attach(image), two = LoopDevice::attach(image);
   REQUIRE_LOOP((one && two));
   const auto above = LoopDevice::attach(one->path());
@@ -90,7 +85,7 @@ TEST_CASE("loop devices are their file, also when it has another name or none") 
   const std::string moved = directory.path() + "/moved";
   REQUIRE(rename(image.c_str(), moved.c_str()) == 0);
   CHECK(same(one->path(), moved));
-  CHECK_FALSE(same(one->path(), directory.image("a", MiB)));
+  CHECK_FALSE(same(one->path(), directory.image("a", kMiB)));
   const Descriptor fd(open(moved.c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(unlink(moved.c_str()) == 0);
   CHECK(same(one->path(), "/proc/self/fd/" + std::to_string(fd.get())));
@@ -101,7 +96,7 @@ TEST_CASE("one storage can be claimed once only, under any name") {
   RealRuntime runtime;
   const auto opener = make_system_devices(runtime);
   const ScratchDirectory directory;
-  const std::string image = directory.image("a", 16 * MiB), hard = directory.path() + "/hard";
+  const std::string image = directory.image("a", 16 * kMiB), hard = directory.path() + "/hard";
   REQUIRE(link(image.c_str(), hard.c_str()) == 0);
   std::vector<std::string> names = {image, hard};
   const auto one = LoopDevice::attach(image), two = LoopDevice::attach(hard);
@@ -129,7 +124,7 @@ TEST_CASE("one storage can be claimed once only, under any name") {
 TEST_CASE("a path is walked as the kernel walks it") {
   const ScratchDirectory directory;
   const std::string base = directory.path();
-  const std::string image = directory.image("a", MiB);
+  const std::string image = directory.image("a", kMiB);
   std::filesystem::create_directories(base + "/real/sub");
   REQUIRE(symlink("real/sub", (base + "/away").c_str()) == 0);
   REQUIRE(symlink((base + "/away/..").c_str(), (base + "/up").c_str()) == 0);

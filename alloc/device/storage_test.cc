@@ -7,11 +7,12 @@
 #include <map>
 
 #include "test/support/catch.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc {
 namespace {
 
-constexpr uint64_t MiB = uint64_t{1} << 20;
+using test::kMiB;
 
 struct FakeMachine final : StorageFacts {
   std::map<dev_t, Loop> loops;
@@ -66,10 +67,10 @@ TEST_CASE("a file and the loop devices on it are one storage; other files are no
 TEST_CASE("ranges of one file: loop devices with offsets, partitions of a loop device") {
   FakeMachine machine;
   machine.loops[10] = {file(1, 100)};
-  machine.partitions[20] = {10, 1 * MiB, 9 * MiB};
-  machine.partitions[21] = {10, 10 * MiB, 10 * MiB};
-  machine.loops[11] = {file(1, 100), 10 * MiB, 0};
-  machine.loops[12] = {file(1, 100), 0, 10 * MiB};
+  machine.partitions[20] = {10, 1 * kMiB, 9 * kMiB};
+  machine.partitions[21] = {10, 10 * kMiB, 10 * kMiB};
+  machine.loops[11] = {file(1, 100), 10 * kMiB, 0};
+  machine.loops[12] = {file(1, 100), 0, 10 * kMiB};
   CHECK_FALSE(machine.same(block(20), block(21)));
   CHECK_FALSE(machine.same(block(20), block(11)));
   CHECK_FALSE(machine.same(block(21), block(12)));
@@ -79,13 +80,13 @@ TEST_CASE("ranges of one file: loop devices with offsets, partitions of a loop d
   CHECK(machine.same(block(20), block(10)));
   for (const dev_t number : {10, 11, 12, 20, 21}) CHECK(machine.same(block(number), file(1, 100)));
   // A loop device on a partition: its bytes are further down.
-  machine.loops[13] = {block(21), 5 * MiB, 1 * MiB};
+  machine.loops[13] = {block(21), 5 * kMiB, 1 * kMiB};
   CHECK(machine.same(block(13), block(21)));
   CHECK_FALSE(machine.same(block(13), block(20)));
   const auto layers = layers_of(machine, block(13));
   CHECK(layers.back().id == file(1, 100));
-  CHECK(layers.back().start == 15 * MiB);
-  CHECK(layers.back().end == 16 * MiB);
+  CHECK(layers.back().start == 15 * kMiB);
+  CHECK(layers.back().end == 16 * kMiB);
 }
 
 TEST_CASE("devices of the device mapper overlap with what is below them, not with each other") {
@@ -93,7 +94,7 @@ TEST_CASE("devices of the device mapper overlap with what is below them, not wit
   machine.loops[10] = {file(1, 100)};
   machine.mapped[30] = {10};
   machine.mapped[31] = {10, 40};
-  machine.partitions[32] = {30, 1 * MiB, 1 * MiB};
+  machine.partitions[32] = {30, 1 * kMiB, 1 * kMiB};
   CHECK(machine.same(block(30), block(10)));
   CHECK(machine.same(block(30), file(1, 100)));
   CHECK(machine.same(block(31), block(40)));

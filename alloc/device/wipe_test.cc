@@ -11,13 +11,15 @@
 #include "alloc/device/system_devices.h"
 #include "test/support/catch.h"
 #include "test/support/scratch_device.h"
+#include "test/support/values.h"
 
 namespace moltfs::alloc {
 namespace {
 
+using test::kMiB;
 using test::LoopDevice;
 using test::ScratchDirectory;
-constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
+constexpr uint64_t KiB = 1024;
 
 /// Writes to the file or device at `path`, at any offset.
 void put(const std::string& path, uint64_t offset, std::string_view bytes) {
@@ -58,7 +60,7 @@ void put_zfs_labels(const std::string& path, uint64_t size) {
   }
 }
 
-constexpr uint64_t kBtrfsCopy = 64 * MiB;
+constexpr uint64_t kBtrfsCopy = 64 * kMiB;
 const std::string kBtrfsMagic = "_BHRfS_M";
 
 /// The copy of a btrfs superblock by which "btrfs rescue" finds the filesystem.
@@ -66,7 +68,7 @@ void put_btrfs_copy(const std::string& path) {
   put(path, kBtrfsCopy + 64, kBtrfsMagic);
 }
 
-struct Fixture {
+struct WipeTest {
   RealRuntime runtime;
   std::unique_ptr<DeviceOpener> opener = make_system_devices(runtime);
   ScratchDirectory directory;
@@ -94,8 +96,8 @@ struct Fixture {
   }
 };
 
-TEST_CASE_METHOD(Fixture, "a wiped ZFS member is no longer recognized") {
-  const uint64_t size = 128 * MiB;
+TEST_CASE_METHOD(WipeTest, "a wiped ZFS member is no longer recognized") {
+  const uint64_t size = 128 * kMiB;
   const std::string path = directory.image("zfs", size);
   put_zfs_labels(path, size);
   REQUIRE(signature(path) == "zfs_member");
@@ -107,8 +109,8 @@ TEST_CASE_METHOD(Fixture, "a wiped ZFS member is no longer recognized") {
   }
 }
 
-TEST_CASE_METHOD(Fixture, "the copy of a btrfs superblock at 64 MiB is wiped") {
-  const std::string path = directory.image("btrfs", 128 * MiB);
+TEST_CASE_METHOD(WipeTest, "the copy of a btrfs superblock at 64 MiB is wiped") {
+  const std::string path = directory.image("btrfs", 128 * kMiB);
   put(path, 64 * KiB + 64, kBtrfsMagic);
   put_btrfs_copy(path);
   REQUIRE(signature(path) == "btrfs");
@@ -118,9 +120,9 @@ TEST_CASE_METHOD(Fixture, "the copy of a btrfs superblock at 64 MiB is wiped") {
   CHECK(is_zero(get(path, kBtrfsCopy + 64, 8)));
 }
 
-TEST_CASE_METHOD(Fixture, "signatures in the middle of a device are found and wiped") {
+TEST_CASE_METHOD(WipeTest, "signatures in the middle of a device are found and wiped") {
   // A member of a Promise RAID has its mark 3087 sectors before the end, before the last MiB.
-  const uint64_t size = 128 * MiB, mark = size - 3087 * 512;
+  const uint64_t size = 128 * kMiB, mark = size - 3087 * 512;
   const std::string path = directory.image("promise", size);
   put(path, mark, "Promise Technology, Inc.");
   REQUIRE(signature(path) == "promise_fasttrack_raid_member");
@@ -128,9 +130,9 @@ TEST_CASE_METHOD(Fixture, "signatures in the middle of a device are found and wi
   CHECK(signature(path) == "nothing");
 }
 
-TEST_CASE_METHOD(Fixture, "a signature after the last whole block is wiped") {
+TEST_CASE_METHOD(WipeTest, "a signature after the last whole block is wiped") {
   // Our devices end with a whole block of 4 KiB; a RAID of LSI has its mark in the last sector.
-  const uint64_t size = 128 * MiB + 3 * 512;
+  const uint64_t size = 128 * kMiB + 3 * 512;
   const std::string path = directory.image("odd", size);
   put(path, size - 512, "$XIDE$");
   REQUIRE(signature(path) == "lsi_mega_raid_member");
@@ -138,8 +140,8 @@ TEST_CASE_METHOD(Fixture, "a signature after the last whole block is wiped") {
   CHECK(signature(path) == "nothing");
 }
 
-TEST_CASE_METHOD(Fixture, "several signatures on one device are all wiped") {
-  const uint64_t size = 128 * MiB;
+TEST_CASE_METHOD(WipeTest, "several signatures on one device are all wiped") {
+  const uint64_t size = 128 * kMiB;
   const std::string path = directory.image("several", size);
   put_zfs_labels(path, size);
   put(path, 64 * KiB + 64, kBtrfsMagic);
@@ -149,8 +151,8 @@ TEST_CASE_METHOD(Fixture, "several signatures on one device are all wiped") {
   CHECK(signature(path) == "nothing");
 }
 
-TEST_CASE_METHOD(Fixture, "an empty device and a tiny one can be wiped") {
-  const std::string empty = directory.image("empty", 128 * MiB);
+TEST_CASE_METHOD(WipeTest, "an empty device and a tiny one can be wiped") {
+  const std::string empty = directory.image("empty", 128 * kMiB);
   wipe(empty);
   CHECK(signature(empty) == "nothing");
   const std::string tiny = directory.image("tiny", 8 * KiB);
@@ -159,18 +161,18 @@ TEST_CASE_METHOD(Fixture, "an empty device and a tiny one can be wiped") {
   CHECK(is_zero(get(tiny, 0, 8 * KiB)));
 }
 
-TEST_CASE_METHOD(Fixture, "data between the known places stays") {
-  const std::string path = directory.image("data", 128 * MiB);
+TEST_CASE_METHOD(WipeTest, "data between the known places stays") {
+  const std::string path = directory.image("data", 128 * kMiB);
   const std::string data(4096, 'x');
-  put(path, 32 * MiB, data);
-  put(path, 126 * MiB, data);
+  put(path, 32 * kMiB, data);
+  put(path, 126 * kMiB, data);
   wipe(path);
-  CHECK(get(path, 32 * MiB, 4096) == data);
-  CHECK(get(path, 126 * MiB, 4096) == data);
+  CHECK(get(path, 32 * kMiB, 4096) == data);
+  CHECK(get(path, 126 * kMiB, 4096) == data);
 }
 
-TEST_CASE_METHOD(Fixture, "block devices are wiped as image files are") {
-  const uint64_t size = 128 * MiB;
+TEST_CASE_METHOD(WipeTest, "block devices are wiped as image files are") {
+  const uint64_t size = 128 * kMiB;
   const std::string image = directory.image("loop", size);
   put_zfs_labels(image, size);
   put_btrfs_copy(image);
@@ -185,8 +187,8 @@ TEST_CASE_METHOD(Fixture, "block devices are wiped as image files are") {
   CHECK(is_zero(get(loop->path(), kBtrfsCopy + 64, 8)));
 }
 
-TEST_CASE_METHOD(Fixture, "a device that is open read-only is not wiped") {
-  const std::string path = directory.image("ro", 64 * MiB);
+TEST_CASE_METHOD(WipeTest, "a device that is open read-only is not wiped") {
+  const std::string path = directory.image("ro", 64 * kMiB);
   auto device = opener->open(path, {.read_only = true});
   REQUIRE(device);
   const auto refused = wipe_signatures(opener->engine(), *device.value());

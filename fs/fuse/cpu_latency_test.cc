@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 namespace {
 
 /// Instead of /dev/cpu_dma_latency: keeps all that is written.
-struct FakeDevice {
+struct FakeLatencyDevice {
   std::vector<int32_t> requests() const {
     std::ifstream file(path, std::ios::binary);
     std::vector<int32_t> all;
@@ -59,7 +59,7 @@ constexpr int32_t kAny = CpuLatencyRequest::kAnyLatency;
 }  // namespace
 
 TEST_CASE("CPUs are kept out of deep sleep while there are many requests, and no longer") {
-  FakeDevice device;
+  FakeLatencyDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 0);
   programs.make_many([&] { return !device.requests().empty(); });
@@ -69,7 +69,7 @@ TEST_CASE("CPUs are kept out of deep sleep while there are many requests, and no
 }
 
 TEST_CASE("the latency request is kept while there are many requests") {
-  FakeDevice device;
+  FakeLatencyDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 2);
   programs.make_many([&] { return !device.requests().empty(); });
@@ -84,7 +84,7 @@ TEST_CASE("the latency request is kept while there are many requests") {
 }
 
 TEST_CASE("the end of the server ends the latency request") {
-  FakeDevice device;
+  FakeLatencyDevice device;
   Programs programs;
   {
     CpuLatencyRequest request(programs.load, device.path, 2);
@@ -100,7 +100,7 @@ TEST_CASE("the end of the server ends the latency request") {
 }
 
 TEST_CASE("single FUSE requests make no latency request") {
-  FakeDevice device;
+  FakeLatencyDevice device;
   Programs programs;
   CpuLatencyRequest request(programs.load, device.path, 0);
   for (int i = 0; i < 5; ++i) {
@@ -113,7 +113,7 @@ TEST_CASE("single FUSE requests make no latency request") {
 TEST_CASE("without permission, or with too many CPUs, there is no latency request") {
   Programs programs;
   CpuLatencyRequest absent(programs.load, "/nowhere/at-all", 0);
-  FakeDevice device;
+  FakeLatencyDevice device;
   {
     CpuLatencyRequest large(programs.load, device.path, kAny);
     for (int window = 0; window < 3; ++window) {

@@ -22,9 +22,9 @@ using namespace moltfs::fs::fuse;
 namespace {
 
 /// Packets keep their bounds, as requests do.
-struct FakeDevice {
-  FakeDevice() { REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0); }
-  ~FakeDevice() {
+struct FakeFuseDevice {
+  FakeFuseDevice() { REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0); }
+  ~FakeFuseDevice() {
     close_kernel();
     close(ends[1]);
   }
@@ -76,7 +76,7 @@ TEST_CASE("the payload of a write begins on a page and has room for the largest"
 }
 
 TEST_CASE("every request is handled once, and the end of the connection is seen") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::mutex mutex;
   std::multiset<uint64_t> seen;
   Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load,
@@ -100,7 +100,7 @@ TEST_CASE("every request is handled once, and the end of the connection is seen"
 }
 
 TEST_CASE("slow requests do not delay others, until the maximum of threads is reached") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::atomic<int> inside{0}, done{0};
   std::atomic<bool> go{false};
   Receiver receiver(device.daemon_fd(), {2, 6, 65536}, device.load, [&](std::span<std::byte>) {
@@ -125,7 +125,7 @@ TEST_CASE("slow requests do not delay others, until the maximum of threads is re
 
 TEST_CASE(
     "one thread handles requests that do not block, and one that blocks does not delay others") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::mutex mutex;
   std::map<uint64_t, std::thread::id> handled;
   std::atomic<bool> go{false};
@@ -167,7 +167,7 @@ TEST_CASE(
 }
 
 TEST_CASE("several threads handle many requests that come at once") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::mutex mutex;
   std::set<std::thread::id> threads;
   std::atomic<int> done{0};
@@ -189,7 +189,7 @@ TEST_CASE("several threads handle many requests that come at once") {
 }
 
 TEST_CASE("handled requests count as load, unless the handler says that they do not") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::atomic<int> handled{0};
   std::atomic<bool> counts{false};
   Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load, [&](std::span<std::byte>) {
@@ -207,7 +207,7 @@ TEST_CASE("handled requests count as load, unless the handler says that they do 
 }
 
 TEST_CASE("stop ends waiting, parked and working threads") {
-  FakeDevice device;
+  FakeFuseDevice device;
   std::atomic<int> handled{0};
   Receiver receiver(device.daemon_fd(), {2, 4, 65536}, device.load, [&](std::span<std::byte>) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -9,7 +9,7 @@
 namespace moltfs::fs {
 namespace {
 
-constexpr InodeNumber kIno{300}, kOther{301};
+constexpr InodeNumber kOne{300}, kOther{301};
 
 class RecordingSink final : public OrphanSink {
  public:
@@ -20,47 +20,47 @@ class RecordingSink final : public OrphanSink {
 TEST_CASE("an orphan is reclaimed after its last reference") {
   RecordingSink sink;
   InodeTable table(sink);
-  table.take(kIno);
-  table.take(kIno);
+  table.take(kOne);
+  table.take(kOne);
   table.take(kOther);
-  CHECK(table.is_held(kIno));
-  table.make_orphan(kIno);
-  table.release(kIno, 1);
+  CHECK(table.is_held(kOne));
+  table.make_orphan(kOne);
+  table.release(kOne, 1);
   CHECK(sink.orphans.empty());
-  table.release(kIno, 1);
-  CHECK(sink.orphans == std::vector{kIno});
-  CHECK_FALSE(table.is_held(kIno));
-  table.release(kIno, 1);
+  table.release(kOne, 1);
+  CHECK(sink.orphans == std::vector{kOne});
+  CHECK_FALSE(table.is_held(kOne));
+  table.release(kOne, 1);
   table.release(kOther, 1);
-  CHECK(sink.orphans == std::vector{kIno});
+  CHECK(sink.orphans == std::vector{kOne});
 }
 
 TEST_CASE("an orphan without references is reclaimed at once") {
   RecordingSink sink;
   InodeTable table(sink);
-  table.make_orphan(kIno);
-  CHECK(sink.orphans == std::vector{kIno});
+  table.make_orphan(kOne);
+  CHECK(sink.orphans == std::vector{kOne});
 }
 
 TEST_CASE("an inode that got a name again is not reclaimed") {
   RecordingSink sink;
   InodeTable table(sink);
-  table.take(kIno);
-  table.make_orphan(kIno);
-  table.adopt(kIno);
-  table.release(kIno, 1);
+  table.take(kOne);
+  table.make_orphan(kOne);
+  table.adopt(kOne);
+  table.release(kOne, 1);
   CHECK(sink.orphans.empty());
-  CHECK_FALSE(table.is_held(kIno));
+  CHECK_FALSE(table.is_held(kOne));
 }
 
 TEST_CASE("more references released than taken: no harm") {
   RecordingSink sink;
   InodeTable table(sink);
-  table.take(kIno);
-  table.release(kIno, 1000);
-  CHECK_FALSE(table.is_held(kIno));
-  table.take(kIno);
-  CHECK(table.is_held(kIno));
+  table.take(kOne);
+  table.release(kOne, 1000);
+  CHECK_FALSE(table.is_held(kOne));
+  table.take(kOne);
+  CHECK(table.is_held(kOne));
   CHECK(sink.orphans.empty());
 }
 

@@ -16,16 +16,16 @@ namespace {
 
 constexpr uint64_t kDeviceBytes = 128ull << 20;
 
-struct Machine : TestDisks {
+struct LoggedVolume : TestDisks {
   Mount::Options options;
   std::unique_ptr<Mount> mount;
 
-  Machine() : TestDisks({{"mem:a", kDeviceBytes}}) {
+  LoggedVolume() : TestDisks({{"mem:a", kDeviceBytes}}) {
     must(make_filesystem(runtime, devices, {"mem:a"}, {}));
     options.commit_interval = Nanoseconds::zero();
     open();
   }
-  ~Machine() { crash(); }
+  ~LoggedVolume() { crash(); }
 
   void open(const std::string& device = "mem:a") {
     mount = must(Mount::open(runtime, devices, {device}, options));
@@ -76,7 +76,7 @@ std::string pattern(char c, size_t length) {
 }  // namespace
 
 TEST_CASE("files that were fsynced are there, before and after the commit of the mount") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('a', 50'000));
   must(m.fs().sync());
   m.write("a", 4096, pattern('b', 8192));
@@ -100,7 +100,7 @@ TEST_CASE("files that were fsynced are there, before and after the commit of the
 }
 
 TEST_CASE("space that the log names is not used again before the commit") {
-  Machine m;
+  LoggedVolume m;
   must(m.fs().commit());
   m.write("a", 0, pattern('1', 16'384));
   must(m.fs().sync());
@@ -113,7 +113,7 @@ TEST_CASE("space that the log names is not used again before the commit") {
 }
 
 TEST_CASE("the log restores new chunks, and usage is right") {
-  Machine m;
+  LoggedVolume m;
   const size_t before = m.mount->volume().mapper().current()->chunks().size();
   for (int i = 0; i < 8; ++i) {
     m.write("big" + std::to_string(i), 0, pattern(static_cast<char>('a' + i), 3 << 20));
@@ -135,7 +135,7 @@ TEST_CASE("the log restores new chunks, and usage is right") {
 }
 
 TEST_CASE("chunks that fill and empty while a commit writes usage records leave none behind") {
-  Machine m;
+  LoggedVolume m;
   constexpr uint64_t kMuch = 90ull << 20;  // more chunks than the commit records in one section
   const InodeNumber file = m.file("f");
   std::atomic<bool> stop{false};
@@ -155,7 +155,7 @@ TEST_CASE("chunks that fill and empty while a commit writes usage records leave 
 }
 
 TEST_CASE("a batch whose data is not on the device is dropped, earlier batches are kept") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('1', 8192));
   must(m.fs().sync());
   const auto state = m.disk().clone();
@@ -178,7 +178,7 @@ TEST_CASE("a batch whose data is not on the device is dropped, earlier batches a
 
 // Found by the simulator, on a device with rot.
 TEST_CASE("rot in old data does not lose a later fsync") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('1', 8 * 4096));
   must(m.fs().commit());
   m.write("a", 4 * 4096, pattern('2', 4096));  // splits the extent: its ends are in the batch
@@ -197,7 +197,7 @@ TEST_CASE("rot in old data does not lose a later fsync") {
 }
 
 TEST_CASE("a read-only mount shows what was fsynced and writes nothing") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('a', 5000));
   must(m.fs().sync());
   m.crash();
@@ -210,7 +210,7 @@ TEST_CASE("a read-only mount shows what was fsynced and writes nothing") {
 }
 
 TEST_CASE("the log of an earlier mount is never replayed") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, "one");
   must(m.fs().sync());
   for (const char* text : {"two", "three", "four", "five"}) {
@@ -226,7 +226,7 @@ TEST_CASE("the log of an earlier mount is never replayed") {
 
 TEST_CASE("two devices have the log, and each is enough") {
   for (const char* broken : {"", "mem:a", "mem:b"}) {
-    Machine m;
+    LoggedVolume m;
     m.crash();
     m.devices.add("mem:b", kDeviceBytes);
     MkfsOptions how;
@@ -248,7 +248,7 @@ TEST_CASE("two devices have the log, and each is enough") {
 
 TEST_CASE("an unreadable block ends the log, and a temporary read error does no harm") {
   for (const bool for_ever : {false, true}) {
-    Machine m;
+    LoggedVolume m;
     must(m.fs().commit());
     for (int i = 0; i < 3; ++i) {
       m.write("a" + std::to_string(i), 0, "text");
@@ -275,7 +275,7 @@ TEST_CASE("an unreadable block ends the log, and a temporary read error does no 
 }
 
 TEST_CASE("data that the log restores during a replace reaches the target") {
-  Machine m;
+  LoggedVolume m;
   m.options.replace.window_bytes = 64 << 10;
   m.options.replace.windows_in_flight = 1;
   m.crash_and_open();
@@ -312,7 +312,7 @@ TEST_CASE("data that the log restores during a replace reaches the target") {
 }
 
 TEST_CASE("check and dump replay the log") {
-  Machine m;
+  LoggedVolume m;
   m.write("file", 0, pattern('f', 10'000));
   must(m.fs().sync());
   m.crash();
@@ -333,7 +333,7 @@ TEST_CASE("check and dump replay the log") {
 }
 
 TEST_CASE("a damaged log never prevents mounting") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('a', 20'000));
   must(m.fs().commit());
   m.write("a", 4096, pattern('b', 4096));
@@ -360,7 +360,7 @@ TEST_CASE("a damaged log never prevents mounting") {
 }
 
 TEST_CASE("batches with valid frames and random content do no harm") {
-  Machine m;
+  LoggedVolume m;
   m.write("a", 0, pattern('a', 20'000));
   must(m.fs().commit());
   m.crash();

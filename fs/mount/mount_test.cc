@@ -17,8 +17,9 @@ using test::must;
 constexpr Caller kRoot{};
 constexpr const char* kDevice = "mem:a";
 
-struct Machine : test::TestDisks {
-  explicit Machine(uint64_t size_bytes = 128ull << 20) : TestDisks({{kDevice, size_bytes}}) {
+struct MountableVolume : test::TestDisks {
+  explicit MountableVolume(uint64_t size_bytes = 128ull << 20)
+      : TestDisks({{kDevice, size_bytes}}) {
     must(make_filesystem(runtime, devices, {kDevice}, {}));
   }
   std::unique_ptr<Mount> mount(const Mount::Options& options = {}) {
@@ -27,7 +28,7 @@ struct Machine : test::TestDisks {
 };
 
 TEST_CASE("files are there after unmounting and mounting again") {
-  Machine machine;
+  MountableVolume machine;
   {
     auto mount = machine.mount();
     must(mount->filesystem().make(kRootInode, "file", S_IFREG | 0644, 0, kRoot));
@@ -39,7 +40,7 @@ TEST_CASE("files are there after unmounting and mounting again") {
 }
 
 TEST_CASE("after abandon() synced files are there and others are not") {
-  Machine machine;
+  MountableVolume machine;
   Mount::Options options;
   options.commit_interval = Nanoseconds::zero();
   {
@@ -55,7 +56,7 @@ TEST_CASE("after abandon() synced files are there and others are not") {
 }
 
 TEST_CASE("a mount records the new path of a device that has moved") {
-  Machine machine;
+  MountableVolume machine;
   machine.devices.insert("mem:moved", machine.devices.disk(kDevice).clone());
   auto mount = must(Mount::open(machine.runtime, machine.devices, {"mem:moved"}, {}));
   CHECK(mount->volume().superblock().devices.front().path == "mem:moved");
@@ -66,7 +67,7 @@ TEST_CASE("a mount records the new path of a device that has moved") {
 }
 
 TEST_CASE("the commit timer commits") {
-  Machine machine;
+  MountableVolume machine;
   Mount::Options options;
   options.commit_interval = std::chrono::milliseconds(20);
   auto mount = machine.mount(options);
@@ -87,7 +88,7 @@ TEST_CASE("the commit timer commits") {
 }
 
 TEST_CASE("a read-only mount writes nothing") {
-  Machine machine;
+  MountableVolume machine;
   {
     auto mount = machine.mount();
     Filesystem& fs = mount->filesystem();
@@ -114,7 +115,7 @@ TEST_CASE("a read-only mount writes nothing") {
 }
 
 TEST_CASE("each open file is told that data is lost, and a sync takes it from nobody") {
-  Machine machine;
+  MountableVolume machine;
   Mount::Options options;
   options.commit_interval = Nanoseconds::zero();
   auto mount = machine.mount(options);
@@ -149,7 +150,7 @@ TEST_CASE("each open file is told that data is lost, and a sync takes it from no
 }
 
 TEST_CASE("a failed commit is reported at unmount, and older commits are kept") {
-  Machine machine;
+  MountableVolume machine;
   Mount::Options options;
   options.commit_interval = Nanoseconds::zero();
   {
@@ -173,7 +174,7 @@ TEST_CASE("a failed commit is reported at unmount, and older commits are kept") 
 }
 
 TEST_CASE("mkfs refuses foreign signatures, wrong paths, small devices and devices in use") {
-  Machine machine;
+  MountableVolume machine;
   const auto make = [&](const std::vector<std::string>& paths, bool force) {
     MkfsOptions options;
     options.force = force;
@@ -200,7 +201,7 @@ TEST_CASE("mkfs refuses foreign signatures, wrong paths, small devices and devic
 }
 
 TEST_CASE("mkfs sets owner and mode of the root, and the label") {
-  Machine machine;
+  MountableVolume machine;
   MkfsOptions options;
   options.force = true;
   options.uid = 1000;
@@ -221,7 +222,7 @@ TEST_CASE("mkfs sets owner and mode of the root, and the label") {
 TEST_CASE("making and mounting 16 TiB is quick and writes little") {
   RealRuntime clock;
   const Nanoseconds start = clock.now();
-  Machine machine(16ull << 40);
+  MountableVolume machine(16ull << 40);
   auto mount = machine.mount();
   must(mount->filesystem().make(kRootInode, "file", S_IFREG | 0644, 0, kRoot));
   must(mount->close());

@@ -16,7 +16,7 @@ using test::code_of;
 using test::must;
 using test::TestFilesystem;
 
-constexpr uint64_t kRoot = kRootInode.value;
+constexpr uint64_t kRootNumber = kRootInode.value;
 constexpr Caller kCaller{};
 
 struct Node {
@@ -40,7 +40,7 @@ struct Model {
   }
   bool is_within(uint64_t directory, uint64_t ancestor) const {
     for (; directory != ancestor; directory = nodes.at(directory).parent) {
-      if (directory == kRoot) return false;
+      if (directory == kRootNumber) return false;
     }
     return true;
   }
@@ -67,7 +67,7 @@ class Walk {
  public:
   explicit Walk(unsigned seed, const Filesystem::Options& options)
       : hashes_are_cut_(~options.name_hash_mask != 0), random_(seed), fs_(256ull << 20, options) {
-    model_.nodes[kRoot] = {S_IFDIR, 2, kRoot, {}, {}};
+    model_.nodes[kRootNumber] = {S_IFDIR, 2, kRootNumber, {}, {}};
     synced_ = model_;
     must(fs_->sync());
   }
@@ -102,7 +102,7 @@ class Walk {
   }
   /// An inode that is no directory, with or without names; or root.
   uint64_t file() {
-    std::vector<uint64_t> live{kRoot};
+    std::vector<uint64_t> live{kRootNumber};
     for (const auto& [ino, node] : model_.nodes) {
       if (node.type != S_IFDIR) live.push_back(ino);
     }

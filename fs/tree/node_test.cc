@@ -26,7 +26,7 @@ Node make_leaf() {
 Key key_of(uint64_t n) {
   return {n / 10, static_cast<uint8_t>(n % 3), n};
 }
-ConstBytes bytes_of(const std::string& text) {
+ConstBytes view_of(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 NodeExpectation expectation(Node& node) {
@@ -67,9 +67,9 @@ TEST_CASE("a leaf holds what a map would hold") {
       leaf.erase(slot);
       model.erase(key);
     } else if (there) {
-      if (leaf.replace(slot, bytes_of(value))) model[key] = value;
+      if (leaf.replace(slot, view_of(value))) model[key] = value;
     } else if (leaf.fits(value.size())) {
-      leaf.insert(slot, key, bytes_of(value));
+      leaf.insert(slot, key, view_of(value));
       model[key] = value;
     } else {
       leaf.erase(0);
@@ -98,25 +98,25 @@ TEST_CASE("a leaf takes exactly its capacity") {
   const std::string big(3900, 'x');
   for (unsigned i = 0; i < 4; ++i) {
     REQUIRE(leaf.fits(big.size()));
-    leaf.insert(i, key_of(i * 10), bytes_of(big));
+    leaf.insert(i, key_of(i * 10), view_of(big));
   }
   const size_t left = kNodeCapacity - leaf.used_bytes() - sizeof(LeafSlot);
   REQUIRE(leaf.fits(left));
   REQUIRE(!leaf.fits(left + 1));
-  leaf.insert(4, key_of(40), bytes_of(std::string(left, 'y')));
+  leaf.insert(4, key_of(40), view_of(std::string(left, 'y')));
   REQUIRE(leaf.used_bytes() == kNodeCapacity);
   REQUIRE(is_valid(leaf));
-  REQUIRE(!leaf.replace(4, bytes_of(std::string(left + 1, 'z'))));
+  REQUIRE(!leaf.replace(4, view_of(std::string(left + 1, 'z'))));
   leaf.erase(0);
-  REQUIRE(leaf.replace(3, bytes_of(std::string(left + 1, 'z'))));
+  REQUIRE(leaf.replace(3, view_of(std::string(left + 1, 'z'))));
 }
 
 TEST_CASE("the sealed form does not depend on the order of changes") {
   Node up = make_leaf(), down = make_leaf();
   for (unsigned i = 0; i < 100; ++i) {
-    up.insert(i, key_of(i * 10), bytes_of("value " + std::to_string(i)));
+    up.insert(i, key_of(i * 10), view_of("value " + std::to_string(i)));
     const unsigned j = 99 - i;
-    down.insert(0, key_of(j * 10), bytes_of("value " + std::to_string(j)));
+    down.insert(0, key_of(j * 10), view_of("value " + std::to_string(j)));
   }
   up.erase(50);
   down.erase(50);
@@ -145,7 +145,7 @@ TEST_CASE("an inner node finds the child whose range holds a key") {
 
 TEST_CASE("a node that is not what its pointer says is refused") {
   Node leaf = make_leaf();
-  for (unsigned i = 0; i < 20; ++i) leaf.insert(i, {i + 5, 1, 0}, bytes_of("abc"));
+  for (unsigned i = 0; i < 20; ++i) leaf.insert(i, {i + 5, 1, 0}, view_of("abc"));
   const NodeExpectation right = expectation(leaf);
   REQUIRE(validate_node(leaf.bytes(), right, &kVolume));
   const auto refused = [&](auto change) {
@@ -173,7 +173,7 @@ TEST_CASE("every flipped byte of a node is seen, also under a right checksum whe
     for (unsigned i = 0; i < 60; ++i) {
       const Key key = i == 0 && level == 1 ? Key::min() : Key{i, 1, i};
       if (level == 0) {
-        node.insert(i, key, bytes_of(std::string(i * 3, 'v')));
+        node.insert(i, key, view_of(std::string(i * 3, 'v')));
       } else {
         node.insert(i, key, NodePointer{LogicalOffset(i * 16384), Generation(3), i});
       }
@@ -195,7 +195,7 @@ TEST_CASE("every flipped byte of a node is seen, also under a right checksum whe
       Node odd(std::move(bytes));
       REQUIRE(!describe(odd).empty());
       while (odd.count() > 1) odd.erase(random() % odd.count());
-      if (odd.is_leaf()) odd.insert(odd.count(), Key::max(), bytes_of(std::string(3900, 'n')));
+      if (odd.is_leaf()) odd.insert(odd.count(), Key::max(), view_of(std::string(3900, 'n')));
       odd.seal();
     }
   }
@@ -204,7 +204,7 @@ TEST_CASE("every flipped byte of a node is seen, also under a right checksum whe
 TEST_CASE("a value that is longer than an item can be is refused") {
   for (const size_t length : {kMaxItemBytes, kMaxItemBytes + 1, size_t{16'000}}) {
     Node leaf = make_leaf();
-    leaf.insert(0, key_of(1), bytes_of(std::string(length, 'x')));
+    leaf.insert(0, key_of(1), view_of(std::string(length, 'x')));
     CHECK(is_valid(leaf) == (length == kMaxItemBytes));
   }
 }

@@ -13,7 +13,7 @@ using namespace moltfs::fs::test;
 
 namespace {
 
-std::string value_for(uint64_t n, uint64_t round = 0) {
+std::string value_in_round(uint64_t n, uint64_t round = 0) {
   return std::to_string(n) +
          std::string((n * 31 + round * 17) % 120, static_cast<char>('a' + round % 26));
 }
@@ -69,7 +69,7 @@ TEST_CASE("random changes give the same as on a map, with a cache far smaller th
       REQUIRE(t.erase(n));
       model.erase(key);
     } else if (!shrinking || random() % 4 == 0) {
-      std::string value = value_for(n, random() % 5);
+      std::string value = value_in_round(n, random() % 5);
       if (random() % (seed == 1 ? 64 : 2) == 0) value.resize(kMaxItemBytes, 'L');
       REQUIRE(t.put(n, value));
       model[key] = value;
@@ -238,7 +238,7 @@ TEST_CASE("keys prepared in leaves that become empty can be changed") {
 
 TEST_CASE("scan visits a range, in order, until told to stop") {
   TestTrees t;
-  for (uint64_t n = 0; n < 3000; ++n) REQUIRE(t.put(n, value_for(n)));
+  for (uint64_t n = 0; n < 3000; ++n) REQUIRE(t.put(n, value_in_round(n)));
   std::vector<Key> seen;
   const auto scan = [&](uint64_t first, uint64_t last, size_t limit) {
     auto done = t.transactions->read([&](Access& access) {

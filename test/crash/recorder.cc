@@ -76,9 +76,8 @@ class Recorder::Replay {
   }
 
  private:
-  static uint64_t page_hash(const sim::PageImage& image, size_t disk, uint64_t page) {
-    sim::PageImage::Page bytes;
-    image.read(page * kPage, bytes);
+  /// Of a page that holds `bytes`; 0 if they are zeros, as of a page that was never written.
+  static uint64_t page_hash(const sim::PageImage::Page& bytes, size_t disk, uint64_t page) {
     static constexpr sim::PageImage::Page zeros{};
     if (bytes == zeros) return 0;
     uint64_t hash =
@@ -86,6 +85,15 @@ class Recorder::Replay {
     hash ^= (page * 8 + disk + 1) * 0x9e3779b97f4a7c15;
     hash *= 0xff51afd7ed558ccd;
     return hash ^ hash >> 31;
+  }
+
+  static uint64_t range_hash(const sim::PageImage& image, size_t disk, uint64_t offset,
+                             uint64_t length) {
+    uint64_t hash = 0;
+    image.for_each_in(offset, length, [&](uint64_t at, const sim::PageImage::Page& bytes) {
+      hash ^= page_hash(bytes, disk, at / kPage);
+    });
+    return hash;
   }
 
   /// The hash of images is the xor over their pages: relative to the start, that is 0.
@@ -96,17 +104,11 @@ class Recorder::Replay {
     while (images[disk].name != write.disk) ++disk;
     auto& image = images[disk].bytes;
     if (write.kind == DiskEvent::discard) {  // never torn
-      if (image.used_bytes() == 0) return;
-      for (uint64_t page = write.offset / kPage; page < (write.offset + write.length) / kPage;
-           ++page) {
-        hash ^= page_hash(image, disk, page);
-      }
+      hash ^= range_hash(image, disk, write.offset, write.length);
       image.zero(write.offset, write.length);
       return;
     }
-    for (uint64_t at = 0; at < write.length; at += kPage) {
-      hash ^= page_hash(image, disk, (write.offset + at) / kPage);
-    }
+    hash ^= range_hash(image, disk, write.offset, write.length);
     const uint64_t half = write.length / 2;
     if (fate == Fate::whole) image.write(write.offset, write.bytes);
     for (uint64_t at = 0; at < write.length && fate != Fate::whole; at += 512) {
@@ -115,9 +117,7 @@ class Recorder::Replay {
       if (fate == Fate::sectors && random() % 2 == 0) continue;
       image.write(write.offset + at, ConstBytes(write.bytes).subspan(at, 512));
     }
-    for (uint64_t at = 0; at < write.length; at += kPage) {
-      hash ^= page_hash(image, disk, (write.offset + at) / kPage);
-    }
+    hash ^= range_hash(image, disk, write.offset, write.length);
   }
 
   Images images_;

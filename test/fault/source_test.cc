@@ -69,8 +69,8 @@ void require_clean_member(World& world) {
 }
 
 /// After a fault, with the source healthy again.
-void require_recovered(World& world, const std::vector<DirState>& states,
-                       const Progress& progress) {
+void require_replaceable(World& world, const std::vector<DirState>& states,
+                         const Progress& progress) {
   auto mount = open_member(world);
   const DirState found = picture(mount->filesystem());
   std::string why;
@@ -176,7 +176,7 @@ std::string with_fault(Step step, Fault fault, uint64_t k, const std::vector<Dir
     (void)mount->close();  // may return the error of a commit that failed
     mount.reset();
     if (fault != Fault::rot_for_ever) require_clean_member(world);
-    require_recovered(world, states, progress);
+    require_replaceable(world, states, progress);
   });
 }
 

@@ -34,12 +34,42 @@ void enter_stack([[maybe_unused]] void* fake, [[maybe_unused]] StackBounds* from
 #endif
 }
 
-/// Stacks with a guard page, whose bounds are known.
+/// Stacks with a guard page, kept for the fibers of this and later worlds: most fibers are short, and
+/// a new stack costs more than their work (system calls, and a page fault for each page).
+class StackPool {
+ public:
+  ~StackPool() {
+    for (auto& stack : free_) stacks_.deallocate(stack);
+  }
+  boost::context::stack_context take() {
+    if (free_.empty()) return stacks_.allocate();
+    auto stack = free_.back();
+    free_.pop_back();
+    return stack;
+  }
+  void give_back(boost::context::stack_context& stack) {
+    if (free_.size() < kMostFree) {
+      free_.push_back(stack);
+    } else {
+      stacks_.deallocate(stack);
+    }
+  }
+
+ private:
+  static constexpr size_t kMostFree = 64;
+  boost::context::protected_fixedsize_stack stacks_{4 * 1024 * 1024};
+  std::vector<boost::context::stack_context> free_;
+};
+
+/// Stacks whose bounds are known.
 struct StackAllocator {
   StackBounds* bounds;
-  boost::context::protected_fixedsize_stack stacks{4 * 1024 * 1024};
+  static StackPool& pool() {
+    static thread_local StackPool stacks;
+    return stacks;
+  }
   boost::context::stack_context allocate() {
-    auto stack = stacks.allocate();
+    auto stack = pool().take();
     *bounds = {static_cast<const char*>(stack.sp) - stack.size, stack.size};
     return stack;
   }
@@ -48,7 +78,7 @@ struct StackAllocator {
     // The outermost functions never returned and left their marks; the memory may be reused.
     __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
 #endif
-    stacks.deallocate(stack);
+    pool().give_back(stack);
   }
 };
 

@@ -38,6 +38,14 @@ class PageImage {
   void for_each(F visit) const {
     for (const auto& [number, page] : pages_) visit(number * kPage, *page);
   }
+  /// Of those, the ones that lie in the range; page-aligned.
+  template <class F>
+  void for_each_in(uint64_t offset, uint64_t length, F visit) const {
+    const auto end = pages_.lower_bound((offset + length) / kPage);
+    for (auto at = pages_.lower_bound(offset / kPage); at != end; ++at) {
+      visit(at->first * kPage, *at->second);
+    }
+  }
   uint64_t used_bytes() const { return pages_.size() * kPage; }
   bool operator==(const PageImage& other) const;
 

@@ -14,6 +14,8 @@
 #include <optional>
 #include <string>
 
+#include "test/support/catch.h"
+
 namespace moltfs::test {
 
 /// A new directory, below `parent` (default: where temporary files go).
@@ -94,3 +96,10 @@ class LoopDevice {
 };
 
 }  // namespace moltfs::test
+
+/// Ends a test case where there are no loop devices, with a warning.
+#define REQUIRE_LOOP(device)                                      \
+  if (!(device)) {                                                \
+    WARN("no loop devices here (needs root): nothing is tested"); \
+    return;                                                       \
+  }
