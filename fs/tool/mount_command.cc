@@ -9,6 +9,7 @@
 #include "alloc/base/utf8.h"
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/device_path.h"
+#include "fs/daemon/find_device.h"
 #include "fs/daemon/mount_namespace.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/remount.h"
@@ -21,6 +22,24 @@ namespace {
 int usage_error(const Error& error) {
   print_error("moltfs mount: {}\n", printable(error.message()));
   return kExitUsage;
+}
+
+/// The daemon has another working directory: there a path that could not be made absolute would mean
+/// something else.
+Result<void> check_absolute(const daemon::MountRequest& request) {
+  std::vector<std::string> paths = request.devices;
+  paths.insert(paths.end(), request.mount.device_hints.begin(), request.mount.device_hints.end());
+  paths.push_back(request.mountpoint);
+  for (const std::string& path : paths) {
+    if (path.starts_with('/') || daemon::is_tag(path)) continue;
+    return Error(Errc::not_found,
+                 path.empty()
+                     ? std::string("an empty path names nothing")
+                     : fmt::format("{}: is relative to the working directory, which was removed or "
+                                   "cannot be reached",
+                                   path));
+  }
+  return ok();
 }
 
 int mount_devices(const std::vector<std::string>& option_lists, std::vector<std::string> words,
@@ -37,6 +56,8 @@ int mount_devices(const std::vector<std::string>& option_lists, std::vector<std:
   for (const std::string& word : words) {
     request.devices.push_back(daemon::absolute_path(word));
   }
+  const auto absolute = check_absolute(request);
+  if (!absolute) return fail("mount", absolute.error());
   if (!request.remount) return daemon::run(request);
   const auto done = daemon::remount(request);
   return done ? kExitOk : fail("mount", done.error());
