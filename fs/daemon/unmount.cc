@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,13 +40,16 @@ constexpr int kNoticeMs = 4000;
 /// How long to wait for a process that cannot say whether its filesystem is still mounted elsewhere.
 constexpr int kProcessWaitMs = 60'000;
 constexpr std::string_view kFailedWrites = "failed_cached_writes";
+/// How often and after which pause a forced unmounting of a mount in use is tried again.
+constexpr int kForcedTries = 20;
+constexpr useconds_t kForcedPauseUs = 50'000;
 /// For a daemon that may hang.
 constexpr int kAnswerMs = 5000;
 
 Error unmount_error(int err, const std::string& mountpoint) {
   if (err == EBUSY) {
-    return Error(Errc::busy, fmt::format("{} is in use: a file on it is open, or it is the working "
-                                         "directory of a program",
+    return Error(Errc::busy, fmt::format("{} is in use: a file on it is open, it is the working "
+                                         "directory of a program, or something is mounted in it",
                                          mountpoint));
   }
   return Error(errc_from_errno(err),
@@ -84,12 +88,19 @@ struct DaemonWatch {
   }
 };
 
+/// False in a PID namespace (a container): /proc does not have all processes there.
+bool sees_all_processes() {
+  constexpr ino_t kFirstPidNamespace = 0xEFFFFFFC;  // PROC_PID_INIT_INO of the kernel
+  struct stat status {};
+  return stat("/proc/self/ns/pid", &status) == 0 && status.st_ino == kFirstPidNamespace;
+}
+
 /// Whether some process sees the filesystem mounted; nothing if there are processes that this one
 /// may not ask. A namespace without processes is not found.
 std::optional<bool> is_mounted_for_any_process(const std::string& device_number) {
   std::error_code error;
   std::set<std::string> seen;
-  bool asked_all = true;
+  bool asked_all = sees_all_processes();
   for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
     const std::string process = entry.path().string();
     if (process.find_first_not_of("0123456789", 6) != std::string::npos) continue;
@@ -270,7 +281,12 @@ Result<void> commit_first(const Asker& asker, const std::string& mountpoint, boo
 
 Result<void> unmount_without_waiting(const std::string& mountpoint, const UnmountOptions& options) {
   const int flags = (options.lazy ? MNT_DETACH : 0) | (options.force ? MNT_FORCE : 0);
-  if (umount2(mountpoint.c_str(), flags | UMOUNT_NOFOLLOW) == 0) return ok();
+  // Requests that were ended by force use the mount until their programs have noticed it.
+  for (int tries = options.force ? kForcedTries : 1;; --tries) {
+    if (umount2(mountpoint.c_str(), flags | UMOUNT_NOFOLLOW) == 0) return ok();
+    if (errno != EBUSY || tries <= 1) break;
+    usleep(kForcedPauseUs);
+  }
   if (errno == EPERM && geteuid() != 0) return fusermount(mountpoint, options.lazy);
   return unmount_error(errno, mountpoint);
 }
