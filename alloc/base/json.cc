@@ -28,6 +28,8 @@ void write_string(std::string& out, std::string_view text) {
       out += text[0];
     } else if (c < 0x20 || c == 0x7F) {
       out += fmt::format("\\u{:04x}", c);
+    } else if (length == 2 && c == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(text[1]));  // U+0080 to U+009F
     } else {
       out += text.substr(0, length);
     }

@@ -51,6 +51,7 @@ TEST_CASE("bytes that are not UTF-8 become U+FFFD, control characters become esc
              "\xc3\xa4\xed\xa0\x80\\")
             .compact() == "\"\\ufffd\\ufffd(\\u000a\\u007f\xc3\xa4\\ufffd\\ufffd\\ufffd\\\\\"");
   CHECK(Json(std::string("a\0b", 3)).compact() == R"("a\u0000b")");
+  CHECK(Json("\xc2\x80\xc2\x9b\xc2\x9f\xc2\xa0").compact() == "\"\\u0080\\u009b\\u009f\xc2\xa0\"");
   CHECK(Json("größe \xf0\x9f\x98\x80").compact() == "\"größe \xf0\x9f\x98\x80\"");
   // Overlong forms, what lies above U+10FFFF, and a sequence that is cut short.
   CHECK(Json("\xc0\xaf").compact() == R"("\ufffd\ufffd")");
