@@ -36,6 +36,11 @@ void occupy_standard_descriptors() {
 
 void release_standard_descriptors() {
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0 && (errno == EMFILE || errno == ENFILE)) {
+    close(STDIN_FILENO);  // open() takes this number
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null == STDIN_FILENO) fcntl(null, F_SETFD, 0);
+  }
   if (null < 0) null = open_nothing();
   if (null < 0) return;
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
