@@ -261,7 +261,7 @@ TEST_CASE("a chunk is removed under the copier") {
   CHECK(Race::damage(Case::chunk_goes_away, false) == "");
 }
 
-TEST_CASE("the same seed gives the same life") {
+TEST_CASE("the same seed gives the same trace") {
   LifeOptions options;
   options.seed = 11;
   const LifeResult once = live(options), again = live(options);
