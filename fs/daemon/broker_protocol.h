@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The requests to the broker. Used only by its two ends, broker_process.cc and broker_server.cc.
+// The requests to the broker. Used only by its two ends, and by the tests.
 #pragma once
 
 #include <cstddef>

@@ -9,9 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <random>
+
 #include "alloc/device/system_devices.h"
 #include "alloc/disk/superblock.h"
 #include "fs/daemon/broker_process.h"
+#include "fs/daemon/broker_protocol.h"
 #include "fs/daemon/message.h"
 #include "fs/mount/control_call.h"
 #include "fs/mount/mount.h"
@@ -39,7 +42,8 @@ class Lab {
       _exit(0);
     }
     close(ends[1]);
-    broker.connect(ends[0]);
+    socket = ends[0];
+    broker.connect(socket);
   }
   ~Lab() {
     broker.stop();
@@ -63,6 +67,7 @@ class Lab {
   }
 
   BrokerProcess broker;
+  int socket = -1;  ///< the daemon's end; belongs to `broker`
 
  private:
   char directory_[32] = "/tmp/moltfs-broker.XXXXXX";
@@ -237,6 +242,30 @@ TEST_CASE("the daemon gets the devices of its own volume, and none of another") 
   CHECK(refusal(lab.broker.open_own(other, true, false)) == Errc::not_found);
   CHECK(refusal(lab.broker.open_own(files.file("blank"), true, false)) == Errc::not_found);
   CHECK(refusal(lab.broker.open_own("/etc/passwd", true, false)).code != Errc::not_supported);
+}
+
+TEST_CASE("messages that are no requests are dropped, and the next request is answered") {
+  Lab lab;
+  const std::string path = lab.file("blank");
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  std::mt19937_64 random(1);
+  for (unsigned i = 0; i < 200; ++i) {
+    static constexpr BrokerJob kJobs[] = {BrokerJob::check_admin, BrokerJob::groups,
+                                          BrokerJob::open_blank,  BrokerJob::take_target,
+                                          BrokerJob::open_own,    BrokerJob::candidates};
+    BrokerRequest request;
+    request.job = i % 2 == 0 ? kJobs[random() % std::size(kJobs)]
+                             : static_cast<BrokerJob>(100 + random() % 1000);
+    request.uid = static_cast<uint32_t>(random());
+    request.pid = i % 3 == 0 ? getpid() : static_cast<int32_t>(random());
+    request.number = static_cast<int32_t>(random());
+    std::string bytes = packed(request, std::string(random() % 300, "/a\n\0x"[random() % 5]));
+    // Not to nothing: an empty message cannot be told from the end of the connection.
+    if (i % 3 == 0) bytes.resize(1 + random() % (bytes.size() - 1));
+    CHECK(send_message(lab.socket, bytes, std::vector<int>(random() % 4, null)) == 0);
+  }
+  close(null);
+  CHECK(is_open(lab.broker.open_blank(self(), path), path));
 }
 
 TEST_CASE("without a broker every question is refused") {
