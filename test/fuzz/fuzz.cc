@@ -181,7 +181,9 @@ int main(int argc, char** argv) {
   // Stays with the process: inputs take and free megabytes.
   ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  const rlimit limit{uint64_t{4} << 30, uint64_t{4} << 30};
+  // The other targets have threads, each with address space of its own.
+  const uint64_t most = arguments.target->is_slow ? uint64_t{1} << 30 : uint64_t{4} << 30;
+  const rlimit limit{most, most};
   // An allocation by a claimed length fails. (AddressSanitizer reserves more, and has its own limit.)
   if (!kAddressSanitizer) ::setrlimit(RLIMIT_AS, &limit);
   fuzz::run(arguments);

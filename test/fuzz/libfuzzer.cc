@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "alloc/base/log.h"
+#include "test/fuzz/base_images.h"
 #include "test/fuzz/targets.h"
 
 namespace moltfs::fuzz {
@@ -18,6 +19,7 @@ void fail(const std::string& what) {
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   moltfs::set_log_sink([](moltfs::LogLevel, const std::string&) {});
+  (void)moltfs::fuzz::base_images();
   return 0;
 }
 
