@@ -45,6 +45,7 @@ class Kernel {
     send();
   }
   ~Kernel() {
+    while (!opens_.empty()) close_one(opens_.size() - 1, 0);
     context_.deferred.stop();
     session_.reset();
     ::close(fd_);
@@ -86,16 +87,25 @@ class Kernel {
     if (::ftruncate(fd_, 0) != 0 || ::lseek(fd_, 0, SEEK_SET) != 0) fail("memfd");
     const ReplyDescriptor reply_to(fd_);
     (void)handle_request(context_, session_.get(), {buffer_.data(), length_});
+    // Late replies of the thread for deferred ones may come before it.
     fuse_out_header out{};
-    if (::pread(fd_, &out, sizeof out, 0) != sizeof out) return 0;
+    for (reply_at_ = 0;; reply_at_ += out.len) {
+      const bool is_read = ::pread(fd_, &out, sizeof out, reply_at_) == sizeof out;
+      if (!is_read || out.len < sizeof out) return 0;
+      if (out.unique == header_.unique) break;
+    }
     if (out.error == 0) ++accepted_inputs;
     return -out.error;
   }
   template <class T>
   std::optional<T> reply_at(size_t offset) {
     T value;
-    const auto at = static_cast<off_t>(sizeof(fuse_out_header) + offset);
-    if (::pread(fd_, &value, sizeof value, at) != sizeof value) return std::nullopt;
+    const auto at = reply_at_ + static_cast<off_t>(sizeof(fuse_out_header) + offset);
+    fuse_out_header out{};
+    if (::pread(fd_, &out, sizeof out, reply_at_) != sizeof out || out.unique != header_.unique ||
+        ::pread(fd_, &value, sizeof value, at) != sizeof value) {
+      return std::nullopt;  // there is none (yet)
+    }
     return value;
   }
 
@@ -130,6 +140,7 @@ class Kernel {
     if (nodes_.size() < 500) nodes_.push_back(entry->nodeid);
     ++lookups_;
   }
+  void close_one(size_t at, uint32_t flags);
   void open_or_close(Choices& choices);
   void names(Choices& choices);
   void content(Choices& choices);
@@ -139,8 +150,8 @@ class Kernel {
   void control_call(Choices& choices);
 
   Mounted mounted_;
-  const int fd_;         // replies of this thread
-  const int others_fd_;  // of the thread of deferred replies
+  const int fd_;         // replies to the requests
+  const int others_fd_;  // what the product tells the kernel on its own
   FuseContext context_;
   Session session_;
   ReceiveBuffer buffer_;
@@ -148,22 +159,26 @@ class Kernel {
   uint32_t user_ = 0;
   size_t length_ = 0;
   uint64_t sent_ = 0, lookups_ = 0;
+  off_t reply_at_ = 0;  // of the last request, in fd_
   std::vector<uint64_t> nodes_{1};
   std::vector<Open> opens_;
 };
 
+void Kernel::close_one(size_t at, uint32_t flags) {
+  const Open open = opens_[at];
+  opens_.erase(opens_.begin() + static_cast<ptrdiff_t>(at));
+  begin(open.directory ? FUSE_RELEASEDIR : FUSE_RELEASE, open.node);
+  fuse_release_in in{};
+  in.fh = open.handle;
+  in.flags = flags;
+  put(in);
+  send();
+}
+
 void Kernel::open_or_close(Choices& choices) {
   if (!opens_.empty() && (opens_.size() > 50 || choices.one_in(3))) {
     const size_t at = choices.below(opens_.size());
-    const Open open = opens_[at];
-    opens_.erase(opens_.begin() + static_cast<ptrdiff_t>(at));
-    begin(open.directory ? FUSE_RELEASEDIR : FUSE_RELEASE, open.node);
-    fuse_release_in in{};
-    in.fh = open.handle;
-    in.flags = static_cast<uint32_t>(choices.number(16, 0));
-    put(in);
-    send();
-    return;
+    return close_one(at, static_cast<uint32_t>(choices.number(16, 0)));
   }
   const bool directory = choices.one_in(2);
   const uint64_t node = any_node(choices);
