@@ -24,7 +24,7 @@ struct MountRequest {
   uint64_t readahead_bytes = 1 << 20;  ///< of the kernel for this mount; 0: the kernel's default
   bool idle_polling = true;            ///< the option idlepoll
   Control::Level control = Control::Level::full;
-  bool sandbox = true;   ///< the option sandbox
+  bool sandbox = true;  ///< the option sandbox
   bool remount = false;
   bool nofail = false;                      ///< a device that does not exist is not an error
   std::vector<std::string> policy_words;    ///< the words that were applied to mount.policy
