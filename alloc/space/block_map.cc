@@ -56,6 +56,12 @@ constexpr uint64_t kAllOnes = ~uint64_t{0};
 
 }  // namespace
 
+BlockMap::BlockMap(uint64_t size) : size_(size) {
+  // Groups have 64 pages, and more where there would be too many groups: in a chunk of more than 64 TiB.
+  constexpr uint64_t kMostGroups = 65536;
+  while (page_count() >> group_shift_ > kMostGroups) ++group_shift_;
+}
+
 uint64_t BlockMap::blocks_in(uint64_t page) const {
   return std::min(kPageBlocks, size_ - page * kPageBlocks);
 }
@@ -63,23 +69,24 @@ uint64_t BlockMap::blocks_in(uint64_t page) const {
 /// Null: nothing has touched it.
 const BlockMap::Page* BlockMap::find_page(uint64_t page) const {
   if (groups_.empty()) return nullptr;
-  const auto& group = groups_[page / kGroupPages];
-  return group ? &(*group)[page % kGroupPages] : nullptr;
+  const Group& group = groups_[page >> group_shift_];
+  return group ? &group[page & ((uint64_t{1} << group_shift_) - 1)] : nullptr;
 }
 
 BlockMap::Page& BlockMap::make_page(uint64_t page) {
-  if (groups_.empty()) groups_.resize((page_count() + kGroupPages - 1) / kGroupPages);
-  auto& group = groups_[page / kGroupPages];
+  const uint64_t group_pages = uint64_t{1} << group_shift_;
+  if (groups_.empty()) groups_.resize((page_count() + group_pages - 1) / group_pages);
+  Group& group = groups_[page / group_pages];
+  const uint64_t first = round_down(page, group_pages);
   if (!group) {
-    group = std::make_unique<Group>();
-    const uint64_t first = round_down(page, kGroupPages);
-    const uint64_t end = std::min(first + kGroupPages, page_count());
+    group = std::make_unique<Page[]>(group_pages);
+    const uint64_t end = std::min(first + group_pages, page_count());
     for (uint64_t i = first; untouched_is_free_ && i < end; ++i) {
-      Page& made = (*group)[i - first];
+      Page& made = group[i - first];
       made.free = made.longest = static_cast<uint16_t>(blocks_in(i));
     }
   }
-  return (*group)[page % kGroupPages];
+  return group[page - first];
 }
 
 void BlockMap::make_bits(Page& page, uint64_t index) {

@@ -32,7 +32,7 @@ class BlockMap {
   static constexpr uint64_t kPageBlocks = 4096;
 
   /// All blocks are busy. Takes no memory for bits.
-  explicit BlockMap(uint64_t size) : size_(size) {}
+  explicit BlockMap(uint64_t size);
 
   uint64_t size() const { return size_; }
   uint64_t free() const { return free_; }
@@ -70,8 +70,7 @@ class BlockMap {
     uint16_t longest = 0;  // upper bound of the free runs
   };
 
-  static constexpr uint64_t kGroupPages = 64;
-  using Group = std::array<Page, kGroupPages>;
+  using Group = std::unique_ptr<Page[]>;
 
   uint64_t page_count() const { return (size_ + kPageBlocks - 1) / kPageBlocks; }
   uint64_t blocks_in(uint64_t page) const;
@@ -90,8 +89,9 @@ class BlockMap {
   void count_frozen_free();
 
   uint64_t size_;
+  unsigned group_shift_ = 6;  // a group has 1 << group_shift_ pages
   // Null, or empty as a whole: all blocks are as untouched_is_free_ says.
-  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<Group> groups_;
   bool untouched_is_free_ = false;
   uint64_t free_ = 0;
   uint64_t longest_ = 0;
