@@ -3,6 +3,7 @@
 #include "test/crash/recorder.h"
 
 #include <array>
+#include <cstring>
 #include <string_view>
 
 namespace moltfs::crash {
@@ -79,7 +80,7 @@ class Recorder::Replay {
   /// Of a page that holds `bytes`; 0 if they are zeros, as of a page that was never written.
   static uint64_t page_hash(const sim::PageImage::Page& bytes, size_t disk, uint64_t page) {
     static constexpr sim::PageImage::Page zeros{};
-    if (bytes == zeros) return 0;
+    if (std::memcmp(bytes.data(), zeros.data(), bytes.size()) == 0) return 0;
     uint64_t hash =
         std::hash<std::string_view>{}({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     hash ^= (page * 8 + disk + 1) * 0x9e3779b97f4a7c15;
