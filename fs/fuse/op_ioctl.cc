@@ -138,6 +138,7 @@ void get_label(const Call& call) {
 }
 
 void set_label(const Call& call) {
+  if (call.in.empty()) return void(fuse_reply_err(call.req, EINVAL));
   const char* text = reinterpret_cast<const char*>(call.in.data());
   const size_t length = strnlen(text, call.in.size());
   if (length == call.in.size()) return void(fuse_reply_err(call.req, EINVAL));

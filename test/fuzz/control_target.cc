@@ -104,9 +104,9 @@ void fuzz_control(Choices& choices) {
     }
     return;
   }
-  const auto door = choices.one_in(2) ? Control::Door::ioctl : Control::Door::name;
+  const auto interface = choices.one_in(2) ? Control::Interface::ioctl : Control::Interface::name;
   const std::string text = choices.one_in(2) ? command_from(choices) : text_from(choices);
-  if (control->set(topic, text, user, door)) ++accepted_inputs;
+  if (control->set(topic, text, user, interface)) ++accepted_inputs;
 }
 
 }  // namespace moltfs::fuzz
