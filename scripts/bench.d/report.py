@@ -80,7 +80,8 @@ def slower_rows(results, media, least=0.97):
     for row in ROWS:
         better = now_to_before(results, media, row)
         if better and better[0] < least:
-            found.append(f"{row.title} (%.2f, %.2f to %.2f)" % better)
+            median, low, high = better
+            found.append(f"{row.title} ({median:.2f}, {low:.2f} to {high:.2f})")
     return found
 
 
