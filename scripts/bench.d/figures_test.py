@@ -76,6 +76,11 @@ class Comparing(unittest.TestCase):
         self.assertIn("| 0.50 (0.50 to 0.50) |", text)   # seconds: less is better
         self.assertIn("| 1.00 | - | - |", text)          # not measured with the build before
 
+    def test_a_slower_row_may_have_a_percent_sign(self):
+        row = next(row for row in ROWS if "%" in row.title and row.less_is_better)
+        measured = {("ram", row.name, "moltfs"): [2.0], ("ram", row.name, "moltfs-before"): [1.0]}
+        self.assertEqual(report.slower_rows(measured, "ram"), [f"{row.title} (0.50, 0.50 to 0.50)"])
+
     def test_slower_rows_are_named(self):
         self.assertEqual(report.slower_rows(self.MEASURED, "ram"),
                          ["untar a tree of headers (0.50, 0.50 to 0.50)"])
