@@ -3,7 +3,6 @@
 // cgroup-v1/memory.rst describe the files.
 #include "alloc/device/memory_limit.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -12,7 +11,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <map>
 #include <sstream>
 
@@ -38,27 +36,14 @@ class KeptFiles {
     std::lock_guard lock(mutex_);
     auto& file = files_[path];
     if (file) {
-      if (auto text = read_from(file.get())) return text;
+      if (auto text = read_small_file(file.get())) return text;
     }
     // Not opened yet, or its cgroup was removed, and there may be another of that name.
     file = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    return file ? read_from(file.get()) : std::nullopt;
+    return file ? read_small_file(file.get()) : std::nullopt;
   }
 
  private:
-  /// The kernel makes the content anew for each read from the beginning.
-  static std::optional<std::string> read_from(int fd) {
-    std::string text;
-    char part[4096];
-    for (;;) {
-      const ssize_t size = pread(fd, part, sizeof part, static_cast<off_t>(text.size()));
-      if (size < 0 && errno == EINTR) continue;
-      if (size < 0) return std::nullopt;
-      if (size == 0) return text;
-      text.append(part, static_cast<size_t>(size));
-    }
-  }
-
   std::mutex mutex_;
   std::map<std::string, Descriptor> files_;
 };
@@ -70,10 +55,7 @@ std::optional<std::string> read_kept(const std::string& path) {
 
 std::optional<uint64_t> kept_number(const std::string& path) {
   const auto text = read_kept(path);
-  uint64_t number = 0;
-  if (!text) return std::nullopt;
-  const auto parsed = std::from_chars(text->data(), text->data() + text->size(), number);
-  return parsed.ec == std::errc() ? std::optional(number) : std::nullopt;
+  return text ? leading_number(*text) : std::nullopt;
 }
 
 std::vector<MountinfoEntry> mounts() {

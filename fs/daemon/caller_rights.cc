@@ -13,12 +13,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <sstream>
 
 #include "alloc/base/descriptor.h"
+#include "alloc/base/small_file.h"
+#include "fs/mount/process_identity.h"
 
 namespace moltfs::fs::daemon {
 namespace {
@@ -28,13 +28,6 @@ constexpr uint64_t kKernelThread = 0x00200000;  // PF_KTHREAD
 Error unknown(const CallingProcess& caller, std::string_view why) {
   return Error(Errc::not_permitted,
                fmt::format("the rights of process {} are not known: {}", caller.pid, why));
-}
-
-std::optional<std::string> content_of(const std::string& path) {
-  std::ifstream file(path);
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (text.empty()) return std::nullopt;
-  return text;
 }
 
 /// Numbers separated by blanks, up to the first other word.
@@ -53,19 +46,14 @@ std::vector<uint64_t> numbers_in(const std::string& text, int base) {
 
 /// /proc counts processes as this one does.
 bool proc_is_ours() {
-  const auto text = content_of("/proc/self/status");
+  const auto text = read_small_file("/proc/self/status");
   const auto own = static_cast<uint64_t>(getpid());
   return text && parse_status(*text).namespace_pids == std::vector<uint64_t>{own};
 }
 
-bool is_kernel_thread(const std::string& directory) {
-  const auto text = content_of(directory + "/stat");
-  if (!text) return true;
-  // Field 9. Field 2, the name in parentheses, may contain blanks and parentheses.
-  std::istringstream fields(text->substr(std::min(text->size(), text->rfind(')') + 1)));
-  std::string word;
-  for (int field = 3; field <= 9; ++field) fields >> word;
-  const auto flags = numbers_in(word, 10);
+/// Also true if that cannot be found out.
+bool is_kernel_thread(int pid) {
+  const auto flags = numbers_in(process_stat_field(std::to_string(pid), kStatFlags), 10);
   return flags.empty() || (flags[0] & kKernelThread) != 0;
 }
 
@@ -127,14 +115,14 @@ Result<CallerRights> rights_of(const CallingProcess& caller) {
     return unknown(caller, "/proc is missing, or is that of another PID namespace");
   }
   const std::string directory = fmt::format("/proc/{}", caller.pid);
-  const auto text = content_of(directory + "/status");
+  const auto text = read_small_file(directory + "/status");
   if (!text) return unknown(caller, "the daemon does not see it in /proc");
   const StatusFields fields = parse_status(*text);
   constexpr size_t kFilesystem = 3;  // real, effective, saved, filesystem
   if (fields.uids.size() != 4 || fields.gids.size() != 4 || !fields.has_capabilities) {
     return unknown(caller, "its /proc/PID/status lacks them");
   }
-  if (is_kernel_thread(directory)) return unknown(caller, "it is a kernel thread");
+  if (is_kernel_thread(caller.pid)) return unknown(caller, "it is a kernel thread");
   if (fields.uids[kFilesystem] != caller.uid) {
     return unknown(caller, "the request was not made with its own rights");
   }

@@ -26,12 +26,12 @@
 #include <cstddef>
 #include <cstdlib>
 #include <set>
-#include <sstream>
 
 #include "alloc/base/descriptor.h"
 #include "alloc/base/error.h"
 #include "alloc/base/sanitizer.h"
 #include "alloc/base/small_file.h"
+#include "fs/mount/process_identity.h"
 
 // Older headers lack some of these. Values: include/uapi/linux/landlock.h of Linux 6.12.
 #ifndef SYS_landlock_create_ruleset
@@ -404,18 +404,11 @@ void on_signal(int) {
 /// The kernel's own threads for io_uring are listed, too. They take no signals, and work with the
 /// rights of who submits. Their names tell only once they run, but their flags from the start.
 bool is_ours(int thread) {
-  constexpr unsigned long kIoWorker = 0x10, kUserWorker = 0x4000;  // PF_... in linux/sched.h
-  const auto stat = read_small_file(fmt::format("/proc/self/task/{}/stat", thread));
-  if (!stat) return true;  // it has ended: signalling it fails
-  // "TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ...", and NAME may have blanks
-  std::istringstream fields(stat->substr(std::min(stat->rfind(')') + 1, stat->size())));
-  std::string state;
-  long number = 0;
-  unsigned long flags = 0;
-  fields >> state;
-  for (int i = 0; i < 5; ++i) fields >> number;
-  fields >> flags;
-  return (flags & (kIoWorker | kUserWorker)) == 0;
+  constexpr uint64_t kIoWorker = 0x10, kUserWorker = 0x4000;  // PF_... in linux/sched.h
+  // Without the file the thread has ended: signalling it fails.
+  const auto flags =
+      leading_number(process_stat_field(fmt::format("self/task/{}", thread), kStatFlags));
+  return (flags.value_or(0) & (kIoWorker | kUserWorker)) == 0;
 }
 
 std::set<int> threads() {

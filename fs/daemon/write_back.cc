@@ -9,6 +9,8 @@
 
 #include <cstring>
 
+#include "alloc/base/descriptor.h"
+
 namespace moltfs::fs::daemon {
 namespace {
 
@@ -17,12 +19,12 @@ namespace {
 constexpr int kAttempts = 100;
 
 Result<void> sync_root(const std::string& mountpoint, int (*sync)(int fd)) {
-  const int fd = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  bool done = fd >= 0 && sync(fd) == 0;
-  for (int i = 1; i < kAttempts && fd >= 0 && !done && errno == EINTR; ++i) done = sync(fd) == 0;
+  const Descriptor root(open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int attempt = 1; root; ++attempt) {
+    if (sync(root.get()) == 0) return ok();
+    if (errno != EINTR || attempt == kAttempts) break;
+  }
   const int err = errno;
-  if (fd >= 0) close(fd);
-  if (done) return ok();
   return Error(errc_from_errno(err), fmt::format("{}: {}", mountpoint, strerror(err)));
 }
 

@@ -7,6 +7,11 @@
 
 namespace moltfs::fs {
 
+/// Field `number` (3 or higher) of /proc/PROCESS/stat; empty if that cannot be read. `process`: a name
+/// in /proc, such as "self" or "123/task/124".
+std::string process_stat_field(const std::string& process, int number);
+inline constexpr int kStatFlags = 9;  ///< the field with the flags PF_... of linux/sched.h
+
 /// Field 22 of /proc/PID/stat, in clock ticks since the machine was started; empty if there is no
 /// process `pid`.
 std::string process_start_time(int pid);
