@@ -20,9 +20,10 @@ struct CheckedTarget {
   bool must_wipe = false;                 ///< something is on it, and --force was given
 };
 
-/// Opens the target and checks whether it can take the place of `source`; writes nothing. Errors, each
-/// with a sentence: bad_target (too small, the source itself, already a member), device_in_use,
-/// device_read_only, foreign_signature, not_found, invalid_argument (a directory or the like; a path too long).
+/// Opens the target and checks whether it can take the place of `source`; writes nothing. Errors,
+/// each with a sentence: bad_target (too small, the source itself, already a member), device_in_use,
+/// device_read_only, foreign_signature, not_found, invalid_argument (a directory or the like; a path
+/// too long).
 Result<CheckedTarget> check_target(alloc::Volume& volume, const alloc::DeviceEntry& source,
                                    const Engine::StartRequest& request);
 /// Error: bad_target if a device of `size_bytes` is too small for the allocated chunks of `source`.

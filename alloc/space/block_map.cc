@@ -57,7 +57,8 @@ constexpr uint64_t kAllOnes = ~uint64_t{0};
 }  // namespace
 
 BlockMap::BlockMap(uint64_t size) : size_(size) {
-  // Groups have 64 pages, and more where there would be too many groups: in a chunk of more than 64 TiB.
+  // Groups have 64 pages. In a chunk of more than 64 TiB there would be too many groups, so they have
+  // more.
   constexpr uint64_t kMostGroups = 65536;
   while (page_count() >> group_shift_ > kMostGroups) ++group_shift_;
 }

@@ -4,9 +4,9 @@
 // A bitmap in pages of 4096 blocks. A page in which all blocks are free, or all are busy, has no
 // bits: memory is used only where a chunk is mixed. Pages that nothing has touched since the map
 // was made or cleared have no memory at all: a chunk may be much longer than what it holds. Each
-// page has an upper bound of its longest free run. The bound rises when blocks come free, and a search that finds nothing makes it exact.
-// So searches of a full or fragmented chunk skip the pages that cannot help. A run that is found
-// never crosses a page.
+// page has an upper bound of its longest free run. The bound rises when blocks come free, and a
+// search that finds nothing makes it exact. So searches of a full or fragmented chunk skip the pages
+// that cannot help. A run that is found never crosses a page.
 //
 // The search is next fit: it starts where the last allocation ended.
 #pragma once

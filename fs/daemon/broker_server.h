@@ -5,8 +5,9 @@
 //
 // It is a program of its own (the same file under the name "moltfs-broker") with one socket to the
 // daemon, its standard input; it ends when the daemon does. Each request brings a socket for its
-// answer and is carried out by a process of its own. So one that hangs (a path on a dead network
-// filesystem) keeps nothing else waiting, and its change of rights and namespaces ends with it.
+// answer. Those that only read /proc are answered at once; all others are carried out by a process of
+// their own. So one that hangs (a path on a dead network filesystem) keeps nothing else waiting, and
+// its change of rights and namespaces ends with it.
 //
 // What a daemon that an attacker has taken over can get from it, invariant B1: descriptors of
 //   - devices whose superblock names the daemon's own volume,
@@ -23,8 +24,8 @@
 
 namespace moltfs::fs::daemon {
 
-/// Answers requests from `socket` until the daemon closes it. `volume`: the daemon's own. Requests
-/// are carried out by children of this process.
+/// Answers requests from `socket` until the daemon closes it. `volume`: the daemon's own. Most
+/// requests are carried out by children of this process.
 void serve_requests(int socket, const Uuid& volume);
 
 /// The program moltfs-broker VOLUME. Returns the exit code.

@@ -8,8 +8,8 @@
 //                  outside connected to (as far as the kernel has it)
 //   seccomp        only the system calls of allowed_calls() (sandbox.cc); without Landlock no
 //                  open(2). No exec, no fork, no new socket to connect, no signal to others, no
-//                  ptrace, no mount, no executable memory, no io_uring (rings that exist are limited to reading, writing
-//                  and syncing: uring_engine.cc)
+//                  ptrace, no mount, no executable memory, no io_uring (rings that exist are
+//                  limited to reading, writing and syncing: uring_engine.cc)
 //
 // Every thread is confined. Threads that are started later inherit it. If a part is missing, the
 // others hold: a file can be opened only if Landlock restricts every thread.

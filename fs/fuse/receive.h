@@ -28,8 +28,9 @@
 //     from a device) do not delay quick ones;
 //   - when it has a backlog: several clients are at work. Then up to `base_threads` wait for a
 //     while.
-// No more than `max_threads` are started; where the system has no more threads, fewer. Each thread has its own clone of the device where the
-// kernel provides it, and a reply goes through the descriptor that its request came from.
+// No more than `max_threads` are started; where the system has no more threads, fewer. Each thread
+// has its own clone of the device where the kernel provides it, and a reply goes through the
+// descriptor that its request came from.
 //
 // It ends when the kernel ends the connection (unmount: every read fails with ENODEV), or by
 // stop().

@@ -30,13 +30,14 @@ class Broker {
   // Both give the descriptors of a device for DeviceOpener::adopt. `path` is absolute.
 
   /// Opens `path` for reading, writing and exclusive use as the caller would: with his rights, in
-  /// his mount namespace. Succeeds only if the device is blank (alloc/device/blank.h),
-  /// or if it was retired by a replace and nobody has used it since. Errors, with a sentence:
+  /// his mount namespace. Succeeds only if the device is blank (alloc/device/blank.h), or if it was
+  /// retired by a replace and nobody has used it since. Errors, with a sentence:
   /// foreign_signature (it is neither), device_in_use, access_denied, not_found, invalid_argument.
   virtual Result<std::vector<int>> open_blank(const CallingProcess& caller,
                                               const std::string& path) = 0;
   /// The target that the caller has put into his socket `number` (fs/mount/control_call.h), for
-  /// exclusive use. `path` is for messages. Errors, with a sentence: device_in_use, access_denied, invalid_argument.
+  /// exclusive use. `path` is for messages. Errors, with a sentence: device_in_use, access_denied,
+  /// invalid_argument.
   virtual Result<std::vector<int>> take_target(const CallingProcess& caller, int number,
                                                const std::string& path) = 0;
 };
