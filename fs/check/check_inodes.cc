@@ -179,7 +179,7 @@ void InodeStates::find_loops(const std::vector<InodeNumber>& sorted) {
 
 std::string InodeStates::path_of(InodeNumber ino, TreeReader& reader,
                                  const TreeRoot& fs_root) const {
-  const std::string unknown = fmt::format("<inode {}>", ino.value);
+  std::string unknown = fmt::format("<inode {}>", ino.value);
   std::string path;
   for (unsigned depth = 0; ino != kRootInode; ++depth) {
     const InodeState* state = find(ino);
