@@ -114,6 +114,10 @@ void Coverage::merge_neighbours() {
   intervals_ = std::move(merged);
 }
 
+Generation Coverage::newest() const {
+  return intervals_.empty() ? Generation() : intervals_.back().last;
+}
+
 Generation Coverage::armed_since() const {
   ASSERT(open());
   return intervals_.back().first;

@@ -54,6 +54,8 @@
 namespace moltfs::replace {
 
 class Engine final : public alloc::CommitHook {
+struct FoundTarget;
+
  public:
   struct Options {
     uint64_t window_bytes = 1 << 20;
@@ -168,7 +170,10 @@ class Engine final : public alloc::CommitHook {
   void fail_start(const Record& candidate, const Error& error, alloc::Device& target);
   void take_over(Record record, Generation durable);  // REQUIRES: mutex_
   bool swap_has_happened(const Record& record) const;
-  Result<std::shared_ptr<alloc::Device>> find_recorded_target(const Status& facts);
+  Result<FoundTarget> find_recorded_target(const Status& facts);
+  /// A sentence if the target is older than what `record` claims of it: then nothing of that holds.
+  std::optional<std::string> is_older_copy(const Record& record, const FoundTarget& target) const;
+  void copy_anew();  // REQUIRES: mutex_, duplication is off
   Result<void> restore_target();
 
   // ---- engine_copy.cc

@@ -56,13 +56,15 @@ Result<void> Engine::arm_new(const StartRequest& request) {
 }
 
 Result<void> Engine::arm(const alloc::DeviceEntry& source, std::shared_ptr<alloc::Device> target) {
+  Uuid target_uuid;
   {
     Lock lock(mutex_);
     target_ = target;
+    target_uuid = ledger_.current().facts.target.uuid;
   }
   const uint64_t size = target->size_bytes();
   const std::string path = target->path();
-  volume_.arm(source.devid, std::move(target), rule_);
+  volume_.arm(source.devid, std::move(target), rule_, target_uuid);
   // From here on no chunk is made that would not fit. One may have been made since the check.
   TRY(check_size(volume_, source, path, size));
   {
@@ -116,21 +118,29 @@ void Engine::fail_start(const Record& candidate, const Error& error, alloc::Devi
 /// Activity arming; idle if it fails.
 Result<void> Engine::arm_again(bool accept_loss) {
   volume_.disarm();  // a fault before run() leaves the volume armed
-  Record candidate;
+  Record record;
   {
     Lock lock(mutex_);
     target_.reset();
     duplicating_ = false;
-    candidate = ledger_.record();
-    candidate.coverage.accept_holes(accept_loss);
+    record = ledger_.record();
   }
-  Result<void> armed = ok();
-  auto target = find_recorded_target(candidate.facts);
-  if (target) {
-    armed = arm_with(std::move(candidate), target.value());
-  } else {
-    armed = target.error();
-  }
+  auto find_and_arm = [&]() -> Result<void> {
+    TRY(auto target, find_recorded_target(record.facts));
+    if (const auto older = is_older_copy(record, target)) {
+      log_warning("replace: {}; everything is copied again", *older);
+      {
+        Lock lock(mutex_);
+        copy_anew();
+        record = ledger_.record();
+      }
+      // Before the target's superblock becomes a new one: after a crash nothing else would tell.
+      TRY(host_.commit());
+    }
+    record.coverage.accept_holes(accept_loss);
+    return arm_with(std::move(record), std::move(target.device));
+  };
+  auto armed = find_and_arm();
   if (armed) return ok();
   Lock lock(mutex_);
   set_activity(Activity::idle);
@@ -164,15 +174,35 @@ Result<void> Engine::arm_with(Record candidate, std::shared_ptr<alloc::Device> t
 }
 
 /// The target that the record names, if it can be found and is large enough.
-Result<std::shared_ptr<alloc::Device>> Engine::find_recorded_target(const Status& facts) {
+Result<FoundTarget> Engine::find_recorded_target(const Status& facts) {
   std::vector<std::string> hints;
   {
     Lock lock(mutex_);
     hints = hints_;
   }
   TRY(auto target, find_target(volume_, facts.target, hints, true));
-  TRY(check_size(volume_, facts.source, target->path(), target->size_bytes()));
+  const alloc::Device& device = *target.device;
+  TRY(check_size(volume_, facts.source, device.path(), device.size_bytes()));
   return target;
+}
+
+/// What is claimed is at most of the commit that wrote the record.
+std::optional<std::string> Engine::is_older_copy(const Record& record,
+                                                 const FoundTarget& target) const {
+  const Generation claimed = std::min(record.coverage.newest(), volume_.superblock().generation);
+  if (!target.follows || target.generation >= claimed) return std::nullopt;
+  return fmt::format(
+      "the target {} is of generation {} and not of {}: it was put back from an older copy",
+      target.device->path(), target.generation.value, claimed.value);
+}
+
+void Engine::copy_anew() {
+  Record& record = ledger_.current();
+  record.coverage = Coverage();
+  record.facts.errors.read_uncorrectable = 0;
+  record.facts.start_generation = Generation();
+  record.facts.cursor_left = PhysicalOffset();
+  lost_.clear();
 }
 
 // ---- At mount
@@ -247,14 +277,24 @@ bool Engine::swap_has_happened(const Record& record) const {
 
 /// Finds the target and duplicates again, before the first write.
 Result<void> Engine::restore_target() {
-  Status facts;
+  Record record;
   {
     Lock lock(mutex_);
     if (read_only_) return Error(Errc::read_only, "the volume is mounted read-only");
-    facts = ledger_.record().facts;
+    record = ledger_.record();
   }
+  const Status& facts = record.facts;
   volume_.set_pending_swap(std::nullopt);
-  TRY(auto target, find_recorded_target(facts));
+  TRY(auto found, find_recorded_target(facts));
+  if (const auto older = is_older_copy(record, found)) {
+    Lock lock(mutex_);
+    ledger_.fault();
+    copy_anew();
+    std::string reason = *older + "; \"moltfs replace resume\" copies everything again";
+    ledger_.current().facts.reason = reason;
+    return Error(Errc::bad_target, std::move(reason));
+  }
+  const auto target = std::move(found.device);
   {
     Lock lock(mutex_);
     target_ = target;
@@ -262,7 +302,7 @@ Result<void> Engine::restore_target() {
     now.target.path = alloc::recordable_path(target->path());
     now.target.size_bytes = target->size_bytes();
   }
-  volume_.arm(facts.source.devid, std::move(target), rule_);
+  volume_.arm(facts.source.devid, target, rule_, facts.target.uuid);
   Lock lock(mutex_);
   duplicating_ = true;
   return ok();

@@ -213,7 +213,7 @@ Result<void> Engine::undo() {
   if (!committed) log_warning("replace: {}", committed.error().message());
   if (!target) {
     auto found = find_target(volume_, entry, hints, false);
-    if (found) target = std::move(found.value());
+    if (found) target = std::move(found.value().device);
   }
   if (target && committed) {
     auto wiped = alloc::wipe_superblocks(volume_.engine(), *target);

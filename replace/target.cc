@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "alloc/base/log.h"
 #include "alloc/base/size_text.h"
@@ -13,6 +14,7 @@
 #include "alloc/device/same_storage.h"
 #include "alloc/device/wipe.h"
 #include "alloc/disk/format.h"
+#include "alloc/disk/log_batch.h"
 #include "alloc/disk/peek.h"
 #include "alloc/disk/volume_settings.h"
 
@@ -27,7 +29,8 @@ using alloc::Superblock;
 using alloc::Volume;
 
 /// A uuid is only a name that anybody can write on a device. A target also has the device table of
-/// the volume, which does not change before the swap, and a generation of the volume's past.
+/// the volume, which does not change before the swap, and a generation of the volume's past, or that
+/// of a commit that a crash has kept from the members.
 bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock& superblock) {
   const Superblock ours = volume.superblock();
   const auto is_same = [](const DeviceEntry& a, const DeviceEntry& b) {
@@ -35,7 +38,7 @@ bool is_target(const Volume& volume, const DeviceEntry& target, const Superblock
   };
   return superblock.role == DeviceRole::target && superblock.device == target.uuid &&
          superblock.volume == ours.volume && superblock.devid == target.devid &&
-         superblock.generation <= ours.generation &&
+         superblock.generation <= ours.generation + alloc::kReplayStep &&
          std::equal(ours.devices.begin(), ours.devices.end(), superblock.devices.begin(),
                     superblock.devices.end(), is_same);
 }
@@ -127,26 +130,15 @@ void discard_rest(Volume& volume, DeviceId source, Device& device) {
   }
 }
 
-Superblock target_superblock(const Volume& volume, const DeviceEntry& target) {
-  Superblock superblock = volume.superblock();
-  superblock.role = DeviceRole::target;
-  superblock.devid = target.devid;
-  superblock.device = target.uuid;
-  superblock.pending_swap.reset();
-  superblock.predecessor.reset();
-  superblock.successor.reset();
-  superblock.compatible_features &= ~alloc::format::kFeatureHasLostBlocks;
-  return superblock;
-}
-
-Result<std::shared_ptr<Device>> open_if_target(Volume& volume, const DeviceEntry& target,
-                                               const std::string& path) {
+Result<FoundTarget> open_if_target(Volume& volume, const DeviceEntry& target,
+                                   const std::string& path) {
   TRY(auto seen, alloc::peek_superblock(volume.opener(), path));
   if (!is_target(volume, target, seen)) return Error(Errc::not_found);
   TRY(auto device, volume.opener().open(path, {}));
   TRY(auto superblock, alloc::read_superblock(volume.engine(), *device));
   if (!is_target(volume, target, superblock)) return Error(Errc::not_found);
-  return device;
+  const bool follows = (superblock.compatible_features & alloc::format::kFeatureTargetFollows) != 0;
+  return FoundTarget{std::move(device), superblock.generation, follows};
 }
 
 }  // namespace
@@ -236,31 +228,32 @@ Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
   if (checked.must_wipe) {
     TRY(alloc::wipe_signatures(volume.engine(), device));
   }
-  const Superblock superblock = target_superblock(volume, target);
+  const Superblock superblock =
+      alloc::target_superblock(volume.superblock(), target.devid, target.uuid);
   TRY(alloc::write_superblock(volume.engine(), device, superblock));
   return alloc::verify_superblock(volume.engine(), device, superblock);
 }
 
-Result<std::shared_ptr<Device>> find_target(Volume& volume, const DeviceEntry& target,
-                                            const std::vector<std::string>& hints, bool search) {
+Result<FoundTarget> find_target(Volume& volume, const DeviceEntry& target,
+                                const std::vector<std::string>& hints, bool search) {
   Error why(Errc::not_found);
-  auto try_path = [&](const std::string& path) -> std::shared_ptr<Device> {
-    auto device = open_if_target(volume, target, path);
-    if (device) return device.value();
+  auto try_path = [&](const std::string& path) -> std::optional<FoundTarget> {
+    auto found = open_if_target(volume, target, path);
+    if (found) return std::move(found.value());
     // The most useful error: found, but it cannot be opened.
-    if (why == Errc::not_found) why = device.error();
-    return nullptr;
+    if (why == Errc::not_found) why = found.error();
+    return std::nullopt;
   };
   std::vector<std::string> paths = hints;
   if (!target.path.empty()) paths.insert(paths.begin(), target.path);
   for (const std::string& path : paths) {
-    if (auto device = try_path(path)) return device;
+    if (auto found = try_path(path)) return std::move(*found);
   }
   const Error where_it_was = why;
   if (search) {
     for (const std::string& path : volume.opener().candidates()) {
       if (std::find(paths.begin(), paths.end(), path) != paths.end()) continue;
-      if (auto device = try_path(path)) return device;
+      if (auto found = try_path(path)) return std::move(*found);
     }
   }
   const std::string reason = where_it_was == Errc::not_found ? "not found" : where_it_was.message();

@@ -35,12 +35,16 @@ Result<void> check_size(const alloc::Volume& volume, const alloc::DeviceEntry& s
 Result<void> prepare_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
                             const CheckedTarget& checked);
 
+struct FoundTarget {
+  std::shared_ptr<alloc::Device> device;  ///< open exclusively
+  Generation generation;                  ///< of its superblock
+  bool follows = false;                   ///< commits keep that up to date (older programs do not)
+};
+
 /// Finds the target of an interrupted replace at its recorded path, at one of `hints` or (with
 /// `search`) on any device, and opens it. Its superblock must have the right volume, uuid and role.
 /// Error: not_found, or why it could not be opened; with a sentence.
-Result<std::shared_ptr<alloc::Device>> find_target(alloc::Volume& volume,
-                                                   const alloc::DeviceEntry& target,
-                                                   const std::vector<std::string>& hints,
-                                                   bool search);
+Result<FoundTarget> find_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
+                                const std::vector<std::string>& hints, bool search);
 
 }  // namespace moltfs::replace

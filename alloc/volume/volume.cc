@@ -91,7 +91,11 @@ Superblock Volume::next_superblock() const {
 // ---- Duplication
 
 void Volume::arm(DeviceId source, std::shared_ptr<Device> target,
-                 std::shared_ptr<const DuplicationRule> rule) {
+                 std::shared_ptr<const DuplicationRule> rule, const Uuid& target_uuid) {
+  {
+    std::lock_guard lock(mutex_);
+    target_uuid_ = target_uuid;
+  }
   const auto devices = mapper_.current()->shared_devices();
   const auto device = devices->find(source);
   ASSERT(device != devices->end());

@@ -4,8 +4,8 @@
 // Life of a commit, as the volume sees it (fs/tree drives it):
 //   1. fs closes its transaction and calls seal() in the same critical section.
 //   2. fs writes its nodes with write().
-//   3. finish_commit(): buffered writes -> chunk table, if it changed -> flush of all devices, the
-//      target included -> superblock copy 0 on all members -> flush -> copy 1. The second flush
+//   3. finish_commit(): buffered writes -> chunk table, if it changed -> the target's superblock
+//      (target_superblock()) -> flush of all devices, the target included -> superblock copy 0 on all members -> flush -> copy 1. The second flush
 //      makes the commit durable. The next commit's first flush makes copy 1 durable, before that
 //      commit touches copy 0.
 //   4. fs tells those who wait for the commit.
@@ -102,6 +102,12 @@ class CommitHook {
   /// answer true, target_fault is not called until the outcome of the swap is known.
   virtual bool duplication_stands() = 0;
 };
+
+/// The superblock of a target of devid `devid` with the uuid `device`, from one of the volume. Its
+/// generation says how new the target is: a commit whose record claims anything of the target has
+/// flushed a superblock of its own generation there before. So a target with an older one was put
+/// back from a copy.
+Superblock target_superblock(Superblock of_volume, DeviceId devid, const Uuid& device);
 
 class Volume {
  public:
@@ -200,8 +206,10 @@ class Volume {
 
   // ---- Replace.
   /// Publishes a map with duplication of devid `source` to `target` (R1). Waits for older guards.
+  /// `target_uuid`: what the target's superblock has; commits keep its generation up to date. Nil:
+  /// they do not write it.
   void arm(DeviceId source, std::shared_ptr<Device> target,
-           std::shared_ptr<const DuplicationRule> rule);
+           std::shared_ptr<const DuplicationRule> rule, const Uuid& target_uuid = Uuid());
   /// Publishes the plain map. Waits for older guards: after that nothing writes to the target.
   void disarm();
   /// Publishes the plain map and does not wait. For target_fault.
@@ -282,6 +290,7 @@ class Volume {
   std::vector<DeviceEntry> entries_;  // by devid, as the devices are now
   std::optional<Superblock::Succession> pending_swap_;
   std::optional<SwapRequest> swap_request_;
+  Uuid target_uuid_;  // of the last arm()
 };
 
 }  // namespace moltfs::alloc

@@ -4,6 +4,8 @@
 //
 // Which writes a crash may lose, in the order of the steps (G is the commit, G-1 the one before):
 //   chunk table   goes to the slot that G-1 does not name. Durable with the first flush.
+//   target        a copy of its superblock, each time the other one. Durable with the first flush: so
+//                 one copy is always whole, and no older than the members' superblocks.
 //   first flush   makes everything of G durable, and copy 1 of G-1, before copy 0 is touched. So
 //                 while copy 0 is torn, copy 1 holds G-1.
 //   copy 0        durable with the second flush: then G is durable. Nothing before depends on it.
@@ -36,6 +38,7 @@ class Volume::Commit {
   };
   Result<void> make_durable();
   Result<void> write_chunk_table();
+  void mark_target();
   Result<void> flush_devices();
   void ask_replace();
   Result<void> write_superblocks();
@@ -105,6 +108,7 @@ Result<void> Volume::Commit::run() {
 Result<void> Volume::Commit::make_durable() {
   TRY(volume_.drain_buffer());
   TRY(write_chunk_table());
+  mark_target();
   TRY(flush_devices());
   ask_replace();
   if (swap_) try_swap();
@@ -161,6 +165,29 @@ Result<void> Volume::Commit::write_chunk_table() {
     }
   }
   return run_on_members(on, requests);
+}
+
+/// Writes this generation into the target's superblock. See target_superblock().
+void Volume::Commit::mark_target() {
+  const auto map = volume_.mapper_.current();
+  if (!map->duplication()) return;
+  Uuid uuid;
+  {
+    std::lock_guard lock(volume_.mutex_);
+    uuid = volume_.target_uuid_;
+  }
+  if (uuid.is_nil()) return;
+  const DeviceId devid = map->duplication()->source;
+  const unsigned copy = sealed_.generation.value % 2;
+  const uint64_t offset = kSuperblockOffsets[copy];
+  auto written = encode(target_superblock(next_, devid, uuid), copy);
+  if (written) {
+    const AlignedBuffer& buffer = written.value();
+    auto done = volume_.engine_.write(*map->duplication()->target, offset, buffer.span());
+    if (done) return;
+    written = done.error();
+  }
+  volume_.report_target_fault(IoOp::write, located(written.error(), devid, offset));
 }
 
 Result<void> Volume::Commit::flush_devices() {
@@ -317,10 +344,7 @@ void Volume::Commit::retire_source() {
 /// keeps its place. If all attempts fail, it tries to wipe the target's superblocks.
 void Volume::Commit::demote_target() {
   constexpr unsigned kAttempts = 3;
-  Superblock demoted = next_;
-  demoted.role = DeviceRole::target;
-  demoted.devid = swap_->source;
-  demoted.device = swap_->target.uuid;
+  const Superblock demoted = target_superblock(next_, swap_->source, swap_->target.uuid);
   Result<void> written = ok();
   for (unsigned attempt = 0; attempt < kAttempts; ++attempt) {
     written = write_superblock(volume_.engine_, *target_, demoted);
@@ -344,6 +368,20 @@ void Volume::Commit::publish() {
 }
 
 // ---- Volume
+
+Superblock target_superblock(Superblock of_volume, DeviceId devid, const Uuid& device) {
+  Superblock superblock = std::move(of_volume);
+  superblock.role = DeviceRole::target;
+  superblock.devid = devid;
+  superblock.device = device;
+  superblock.replace_payload.clear();
+  superblock.pending_swap.reset();
+  superblock.predecessor.reset();
+  superblock.successor.reset();
+  superblock.compatible_features &= ~format::kFeatureHasLostBlocks;
+  superblock.compatible_features |= format::kFeatureTargetFollows;
+  return superblock;
+}
 
 Space::Sealed Volume::seal(Generation closing) {
   Space::Sealed sealed = space_.seal(closing);
