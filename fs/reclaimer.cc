@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "alloc/base/contain.h"
 #include "alloc/base/log.h"
 #include "fs/content/content.h"
 #include "fs/inode/orphan_mark.h"
@@ -215,7 +216,8 @@ void Reclaimer::remove_queued(std::unique_lock<std::mutex>& lock) {
     const std::vector<InodeNumber> batch(queue_.begin(), end);
     queue_.erase(queue_.begin(), end);
     lock.unlock();
-    remove_batch(batch);
+    const auto removed = contain([&] { remove_batch(batch); });
+    if (!removed) log_warning("orphans stay until the next mount: {}", removed.error().message());
     lock.lock();
   }
   removing_ = false;

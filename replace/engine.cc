@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/contain.h"
 #include "alloc/base/log.h"
 
 namespace moltfs::replace {
@@ -68,7 +69,13 @@ void Engine::spawn(asio::awaitable<void> coroutine) {
     Lock lock(mutex_);
     ++coroutines_;
   }
-  background_.start(owned(std::move(coroutine)));
+  try {
+    background_.start(owned(std::move(coroutine)));
+  } catch (...) {
+    Lock lock(mutex_);
+    --coroutines_;
+    throw;
+  }
 }
 
 asio::awaitable<void> Engine::owned(asio::awaitable<void> coroutine) {
@@ -129,9 +136,8 @@ Result<void> Engine::start(const StartRequest& request) {
     cancel_requested_ = false;
     set_activity(Activity::arming);
   }
-  TRY(arm_new(request));
-  begin_copy();
-  return ok();
+  TRY(give_up_if_thrown([&] { return arm_new(request); }));
+  return begin_copy_or_suspend();
 }
 
 Result<void> Engine::resume(bool accept_loss) {
@@ -147,9 +153,8 @@ Result<void> Engine::resume(bool accept_loss) {
     cancel_requested_ = false;
     set_activity(Activity::arming);
   }
-  TRY(arm_again(accept_loss));
-  begin_copy();
-  return ok();
+  TRY(give_up_if_thrown([&] { return arm_again(accept_loss); }));
+  return begin_copy_or_suspend();
 }
 
 Result<void> Engine::cancel() {
@@ -171,7 +176,7 @@ Result<void> Engine::cancel() {
     }
     set_activity(Activity::cancelling);
   }
-  return undo();
+  return give_up_if_thrown([&] { return undo(); });
 }
 
 void Engine::update_totals() {
@@ -252,6 +257,10 @@ bool Engine::duplication_stands() {
 // ---- Faults
 
 void Engine::target_fault(alloc::IoOp op, const Error& error) {
+  insist(volume_.runtime(), [&] { note_target_fault(op, error); });
+}
+
+void Engine::note_target_fault(alloc::IoOp op, const Error& error) {
   std::string reason;
   {
     Lock lock(mutex_);
@@ -263,6 +272,36 @@ void Engine::target_fault(alloc::IoOp op, const Error& error) {
                          error.message());
   }
   suspend(reason);
+}
+
+Result<void> Engine::give_up_if_thrown(const std::function<Result<void>()>& command) {
+  try {
+    return command();
+  } catch (...) {
+    Error error = error_of_exception();
+    give_up_for(error);
+    return error;
+  }
+}
+
+void Engine::give_up_for(const Error& error) noexcept {
+  insist(volume_.runtime(), [&] {
+    bool arming = false;
+    {
+      Lock lock(mutex_);
+      arming = ledger_.arming();
+    }
+    if (arming) {
+      disarm_failed();
+      log_warning("replace: it cannot be armed: {}", error.message());
+    }
+    suspend(error.message());
+    finish_suspension();
+  });
+}
+
+void Engine::suspend_for(const Error& error) noexcept {
+  insist(volume_.runtime(), [&] { suspend(error.message()); });
 }
 
 void Engine::suspend(const std::string& reason) {

@@ -29,7 +29,8 @@
 // nests. start(), resume() and cancel() do their work in the calling task and may wait long. Call
 // them from any task but those of Background: the copy runs there, and they may have to wait for
 // it. target_fault() may come from any task. It closes the ledger and publishes the plain map; the
-// rest of a suspension follows when the copy has ended.
+// rest of a suspension follows when the copy has ended. Work that runs out of memory suspends the
+// replace (contain.h); a fault of the target is noted even if that has to wait for memory.
 #pragma once
 
 #include <cstdint>
@@ -53,9 +54,9 @@
 
 namespace moltfs::replace {
 
-class Engine final : public alloc::CommitHook {
 struct FoundTarget;
 
+class Engine final : public alloc::CommitHook {
  public:
   struct Options {
     uint64_t window_bytes = 1 << 20;
@@ -159,6 +160,15 @@ struct FoundTarget;
   Walk::UsedBytes used_bytes() const;
   void update_totals();  // REQUIRES: mutex_
 
+  /// Runs a command that has claimed the activity.
+  Result<void> give_up_if_thrown(const std::function<Result<void>()>& command);
+  void note_target_fault(alloc::IoOp op, const Error& error);
+  /// After work has ended by an exception: `error`. Suspends the replace, or gives the arming up.
+  /// Waits for the little memory that this needs. Afterwards the activity is idle.
+  void give_up_for(const Error& error) noexcept;
+  /// The same for a part of the copy: the part that ends last makes the activity idle.
+  void suspend_for(const Error& error) noexcept;
+
   // ---- engine_arm.cc
   Result<void> arm_new(const StartRequest& request);
   Result<void> arm_again(bool accept_loss);
@@ -178,6 +188,7 @@ struct FoundTarget;
 
   // ---- engine_copy.cc
   void begin_copy();
+  Result<void> begin_copy_or_suspend();
   void start_walk();  // REQUIRES: mutex_
   /// What a copy slot does next. Nothing set: the slot ends.
   struct Step {
@@ -194,13 +205,17 @@ struct FoundTarget;
     bool ends = false;
   };
   Pause copy_windows(Bytes buffer);
+  Pause copy_windows_or_suspend(Bytes buffer) noexcept;
   void commit_now();
+  void commit_now_or_suspend() noexcept;
   void window_done(PhysicalRange window, const WindowResult& result);
   bool gave_up() const;   // cancelled, or duplication broke
   bool must_end() const;  // that, or unmounting; REQUIRES: mutex_
   unsigned slot_count() const;
   size_t slot_bytes() const;
   asio::awaitable<void> copy_slot(Bytes buffer);
+  asio::awaitable<void> run_slot(Bytes buffer);
+  asio::awaitable<void> end_walk();
   void note_unreadable(const WindowResult& result);  // REQUIRES: mutex_
 
   // ---- engine_retry.cc
@@ -213,6 +228,7 @@ struct FoundTarget;
   bool stop_at_holes();
   asio::awaitable<void> commit_cursor(uint64_t walk_number);
   void end_copy();
+  void end_copy_or_suspend() noexcept;
 
   // ---- engine_finish.cc
   enum class Announced : uint8_t { yes, interrupted, duplication_broke };

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/contain.h"
 #include "alloc/base/log.h"
 #include "replace/engine.h"
 
@@ -30,7 +31,14 @@ void Engine::run() {
     if (activity_ != Activity::idle || stopping_ || !was_armed) return;
     set_activity(Activity::arming);
   }
-  begin_copy();
+  (void)begin_copy_or_suspend();
+}
+
+/// Error: out_of_memory, and the replace is suspended.
+Result<void> Engine::begin_copy_or_suspend() {
+  auto begun = contain([this] { begin_copy(); });
+  if (!begun) give_up_for(begun.error());
+  return begun;
 }
 
 /// REQUIRES: activity arming, and armed; duplication may have broken since.
@@ -48,9 +56,18 @@ void Engine::begin_copy() {
     memory = slot_memory_.span();
   }
   if (!standing) return finish_suspension();
-  spawn(commit_cursor(walk_number));
+  const auto cursor = contain([&] { spawn(commit_cursor(walk_number)); });
+  if (!cursor) log_warning("replace: {}: fewer commits", cursor.error().message());
+  // Fewer slots than planned will do.
   for (unsigned i = 0; i < slot_count(); ++i) {
-    spawn(copy_slot(memory.subspan(i * slot_bytes(), slot_bytes())));
+    const Bytes buffer = memory.subspan(i * slot_bytes(), slot_bytes());
+    const auto slot = contain([&] { spawn(copy_slot(buffer)); });
+    if (slot) continue;
+    Lock lock(mutex_);
+    if (--slots_ > 0) continue;
+    lock.unlock();
+    suspend_for(slot.error());
+    return give_up_for(slot.error());
   }
 }
 
@@ -176,7 +193,7 @@ Engine::Pause Engine::copy_windows(Bytes buffer) {
   for (;;) {
     const Step step = next_step();
     if (step.commit) {
-      commit_now();
+      commit_now_or_suspend();
       continue;
     }
     if (step.wait > Nanoseconds::zero()) return {step.wait, false, false};
@@ -194,15 +211,31 @@ Engine::Pause Engine::copy_windows(Bytes buffer) {
   }
 }
 
-/// The slot that ends last ends the copy.
-asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
+/// A slot that finds no memory for a window ends. The window stays unfinished.
+Engine::Pause Engine::copy_windows_or_suspend(Bytes buffer) noexcept {
+  const auto pause = contain([&] { return copy_windows(buffer); });
+  if (pause) return pause.value();
+  suspend_for(pause.error());
+  return {Nanoseconds::zero(), false, true};
+}
+
+asio::awaitable<void> Engine::run_slot(Bytes buffer) {
   for (;;) {
-    auto job = [this, buffer] { return copy_windows(buffer); };
+    auto job = [this, buffer] { return copy_windows_or_suspend(buffer); };
     const Pause pause = co_await background_.blocking(std::move(job));
     if (pause.ends) break;
     co_await background_.sleep(pause.time);
     Lock lock(mutex_);
     if (pause.is_rest) --busy_slots_;
+  }
+}
+
+/// The slot that ends last ends the copy.
+asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
+  try {
+    co_await run_slot(buffer);
+  } catch (...) {
+    suspend_for(error_of_exception());
   }
   bool last = false;
   {
@@ -210,11 +243,22 @@ asio::awaitable<void> Engine::copy_slot(Bytes buffer) {
     last = --slots_ == 0;
     if (last) slot_memory_ = {};
   }
-  if (last) {
-    co_await retry_unreadable();
-    auto job = [this] { end_copy(); };
-    co_await background_.blocking(std::move(job));
+  if (!last) co_return;
+  try {
+    co_await end_walk();
+  } catch (...) {
+    give_up_for(error_of_exception());
   }
+}
+
+asio::awaitable<void> Engine::end_walk() {
+  try {
+    co_await retry_unreadable();
+  } catch (...) {
+    suspend_for(error_of_exception());
+  }
+  auto job = [this] { end_copy_or_suspend(); };
+  co_await background_.blocking(std::move(job));
 }
 
 // ---- Making the cursor durable
@@ -228,6 +272,14 @@ void Engine::commit_now() {
   } else if (!committed) {
     suspend("a commit failed: " + committed.error().message());
   }
+  Lock lock(mutex_);
+  committing_ = false;
+}
+
+void Engine::commit_now_or_suspend() noexcept {
+  const auto committed = contain([this] { commit_now(); });
+  if (committed) return;
+  suspend_for(committed.error());
   Lock lock(mutex_);
   committing_ = false;
 }
@@ -246,8 +298,14 @@ asio::awaitable<void> Engine::commit_cursor(uint64_t walk_number) {
       if (moved) committing_ = true;
     }
     if (!moved) continue;
-    auto job = [this] { commit_now(); };
-    co_await background_.blocking(std::move(job));
+    auto job = [this] { commit_now_or_suspend(); };
+    try {
+      co_await background_.blocking(std::move(job));
+    } catch (...) {
+      (void)error_of_exception();
+      Lock lock(mutex_);
+      committing_ = false;  // the slots commit, too
+    }
   }
 }
 
@@ -272,6 +330,11 @@ void Engine::end_copy() {
   } else {
     finish_suspension();
   }
+}
+
+void Engine::end_copy_or_suspend() noexcept {
+  const auto ended = contain([this] { end_copy(); });
+  if (!ended) give_up_for(ended.error());
 }
 
 }  // namespace moltfs::replace

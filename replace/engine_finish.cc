@@ -181,7 +181,8 @@ void Engine::finish_suspension() {
   }
   if (commit) commit_or_warn();
   Lock lock(mutex_);
-  log_warning("replace: suspended: {}", ledger_.record().facts.reason);
+  const Status& facts = ledger_.record().facts;
+  if (facts.state == State::suspended) log_warning("replace: suspended: {}", facts.reason);
   set_activity(Activity::idle);
 }
 

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/log.h"
 
 namespace moltfs {
 namespace {
@@ -63,14 +64,25 @@ void Background::start(asio::awaitable<void> coroutine) {
     std::lock_guard lock(mutex_);
     ++coroutines_;
   }
-  auto owned = std::make_shared<asio::awaitable<void>>(std::move(coroutine));
-  auto ended = [this](const std::exception_ptr& exception) {
-    ASSERT(exception == nullptr);
+  const auto leave = [this] {
     std::lock_guard lock(mutex_);
     --coroutines_;
     idle_->notify_all();
   };
-  post([this, owned, ended] { asio::co_spawn(context_, std::move(*owned), ended); });
+  const auto ended = [leave](const std::exception_ptr& exception) {
+    if (exception) {
+      const auto why = contain([&] { std::rethrow_exception(exception); });
+      (void)contain([&] { log_error("work in the background: {}", why.error().message()); });
+    }
+    leave();
+  };
+  try {
+    auto owned = std::make_shared<asio::awaitable<void>>(std::move(coroutine));
+    post([this, owned, ended] { asio::co_spawn(context_, std::move(*owned), ended); });
+  } catch (...) {
+    leave();
+    throw;
+  }
 }
 
 void Background::post(std::function<void()> f) {

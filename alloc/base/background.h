@@ -6,8 +6,8 @@
 // RULES for coroutines started here:
 //  - Never block on the context (device I/O, WaitQueue::wait, Runtime::sleep): use blocking() and
 //    sleep() instead. A lock that is only held over memory is fine.
-//  - co_await only sleep(), blocking(), asio::post to the own executor, and other coroutines. No
-//    exception may leave a coroutine.
+//  - co_await only sleep(), blocking(), asio::post to the own executor, and other coroutines. Each of
+//    them can throw std::bad_alloc. If that leaves a coroutine, it has ended, and the log says so.
 //  - Give a lambda with captures a name before `co_await background.blocking(std::move(f))`: gcc 12
 //    destroys a temporary twice there.
 #pragma once
@@ -21,6 +21,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,6 +31,7 @@
 #include <variant>
 #include <vector>
 
+#include "alloc/base/contain.h"
 #include "alloc/base/error.h"
 #include "alloc/base/runtime.h"
 
@@ -60,7 +62,7 @@ class Background {
   void wake_sleepers();
 
   /// Runs `f`, which may block, on a worker. Then resumes the coroutine on the context with the
-  /// result of `f` (any movable type, or void).
+  /// result of `f` (any movable type, or void), or with what `f` has thrown.
   template <class F>
   asio::awaitable<std::invoke_result_t<F>> blocking(F f);
 
@@ -106,23 +108,29 @@ asio::awaitable<std::invoke_result_t<F>> Background::blocking(F f) {
   struct State {
     std::optional<F> body;
     std::optional<std::conditional_t<has_result, R, std::monostate>> result;
+    std::exception_ptr thrown;
   };
   auto state = std::make_shared<State>();
   state->body.emplace(std::move(f));
   auto begin = [this, state](auto handler) {
     auto shared = std::make_shared<decltype(handler)>(std::move(handler));
     add_job([this, shared, state] {
-      if constexpr (has_result) {
-        state->result.emplace((*state->body)());
-      } else {
-        (*state->body)();
+      try {
+        if constexpr (has_result) {
+          state->result.emplace((*state->body)());
+        } else {
+          (*state->body)();
+        }
+      } catch (...) {
+        state->thrown = std::current_exception();
       }
       state->body.reset();
-      post([shared] { std::move (*shared)(); });
+      insist(runtime_, [&] { post([shared] { std::move (*shared)(); }); });
     });
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(std::move(begin),
                                                                        asio::use_awaitable);
+  if (state->thrown) std::rethrow_exception(state->thrown);
   if constexpr (has_result) co_return std::move(*state->result);
 }
 

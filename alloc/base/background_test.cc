@@ -2,6 +2,7 @@
 #include "alloc/base/background.h"
 
 #include <atomic>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -49,6 +50,36 @@ TEST_CASE("where threads are short, fewer workers do; too few are an error, and 
   for (int i = 0; i < 30; ++i) background.start(coroutine(background, done));
   background.join();
   CHECK(done == 30);
+}
+
+TEST_CASE("what a body throws comes out of blocking(); what leaves a coroutine ends it alone") {
+  RealRuntime runtime;
+  Background background(runtime, 2);
+  std::atomic<int> caught{0}, done{0};
+  const auto catches = [](Background& b, std::atomic<int>& count) -> asio::awaitable<void> {
+    auto body = [] { throw std::bad_alloc(); };
+    try {
+      co_await b.blocking(std::move(body));
+    } catch (const std::bad_alloc&) {
+      ++count;
+    }
+  };
+  const auto lets_go = [](Background& b) -> asio::awaitable<void> {
+    auto body = []() -> int { throw std::bad_alloc(); };
+    (void)co_await b.blocking(std::move(body));
+  };
+  const auto works = [](Background& b, std::atomic<int>& count) -> asio::awaitable<void> {
+    auto body = [&count] { ++count; };
+    co_await b.blocking(std::move(body));
+  };
+  for (int i = 0; i < 10; ++i) {
+    background.start(catches(background, caught));
+    background.start(lets_go(background));
+    background.start(works(background, done));
+  }
+  background.join();
+  CHECK(caught == 10);
+  CHECK(done == 10);
 }
 
 TEST_CASE("sleep lasts as long as asked, and sleepers wake in the order of their deadlines") {

@@ -12,6 +12,7 @@
 
 #include "alloc/base/assert.h"
 #include "alloc/base/blocking.h"
+#include "alloc/base/contain.h"
 #include "alloc/device/memory_limit.h"
 
 namespace moltfs::alloc {
@@ -39,7 +40,8 @@ std::string describe(const IoRequest& request) {
 }
 
 void refuse(IoRequest& request, Errc code, std::string_view why) {
-  Error error(code, fmt::format("{}: {}", describe(request), why));
+  Error error(code);  // without memory, without a sentence
+  (void)contain([&] { error = Error(code, fmt::format("{}: {}", describe(request), why)); });
   error.offset = request.offset;
   DeviceCounters& counters = request.device->counters();
   switch (request.op) {

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "alloc/base/assert.h"
+#include "alloc/base/contain.h"
 #include "alloc/base/log.h"
 #include "alloc/device/file_io.h"
 
@@ -77,7 +78,8 @@ class ThreadEngine final : public IoEngine {
     IoRequest& request = batch.requests[batch.next++];
     if (batch.next == batch.requests.size()) std::erase(batches_, &batch);
     lock.unlock();
-    run_here(request);
+    const auto ran = contain([&] { run_here(request); });
+    if (!ran) request.result = ran.error();
     lock.lock();
     if (++batch.done == batch.requests.size()) batch.all_done->notify_all();
   }

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "alloc/base/contain.h"
+#include "alloc/base/log.h"
 #include "fs/fuse/receive.h"
 
 namespace moltfs::fs::fuse {
@@ -51,7 +53,8 @@ void DeferredReplies::run() {
     lock.unlock();
     {
       const ReplyDescriptor reply_to(next.reply_fd);
-      next.job();
+      const auto done = contain(next.job);
+      if (!done) log_warning("a deferred reply: {}", done.error().message());
     }
     lock.lock();
   }
