@@ -269,7 +269,8 @@ Result<MountRequest> resolved(MountRequest request) {
   return request;
 }
 
-/// Chooses the size of the cache of metadata, if the user has not.
+/// Chooses the size of the cache of metadata, if the user has not, and has it follow the limit of
+/// memory when that changes.
 void limit_memory(MountRequest& request) {
   const uint64_t limit = alloc::memory_limit();
   uint64_t& cache = request.mount.cache_bytes;
@@ -281,6 +282,11 @@ void limit_memory(MountRequest& request) {
         "killed for that",
         human_size(cache), human_size(limit));
   }
+  request.mount.wanted_cache_bytes = [limit, cache, given = request.cache_is_given] {
+    const uint64_t now = alloc::memory_limit();
+    if (now == limit) return cache;
+    return given ? std::min(cache, now / 2) : alloc::default_cache_bytes(now);
+  };
 }
 
 int start_failed(const Error& error) {

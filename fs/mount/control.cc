@@ -227,6 +227,7 @@ std::string usage_json(Mount& mount) {
       {"metadata_used_bytes", usage.metadata_used_bytes},
       {"pinned_bytes", usage.pinned_bytes},
       {"cache_bytes", mount.options().cache_bytes},
+      {"cache_limit_bytes", mount.transactions().cache_bytes()},
       {"commit_seconds", commit_seconds},
       {"failed_cached_writes", failed_cached_writes.load()},
   });

@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "alloc/base/contain.h"
 #include "alloc/base/log.h"
+#include "alloc/base/size_text.h"
 #include "fs/content/log_data.h"
 
 namespace moltfs::fs {
@@ -12,6 +14,9 @@ namespace {
 
 // Besides the copier's windows: commits, and what else the engine does in the background.
 constexpr unsigned kExtraWorkers = 4;
+/// How often Options::wanted_cache_bytes is asked.
+constexpr Nanoseconds kAskForMemory = std::chrono::seconds(5);
+constexpr Nanoseconds kPauseWithoutMemory = std::chrono::milliseconds(10);
 
 }  // namespace
 
@@ -98,29 +103,59 @@ void Mount::start() {
   // A device that has moved or grown is recorded at once, so that the next mount finds it.
   if (volume_->superblock().devices != volume_->devices()) (void)transactions_->commit(true);
   transactions_->set_pressure_callback([this] {
-    if (!commit_is_requested_.exchange(true)) background_.start(commit_once());
+    if (commit_is_requested_.exchange(true)) return;
+    // The change that has called this is done; the timer commits as well.
+    if (!contain([this] { background_.start(commit_once()); })) commit_is_requested_ = false;
   });
   if (options_.commit_interval > Nanoseconds::zero()) background_.start(commit_timer());
+  if (options_.wanted_cache_bytes) background_.start(cache_timer());
 }
 
+asio::awaitable<void> Mount::cache_timer() {
+  while (!background_.stopping()) {
+    co_await background_.sleep(kAskForMemory);
+    if (background_.stopping()) co_return;
+    auto adjust = [this] { return contain([this] { adjust_cache(); }); };
+    (void)co_await background_.blocking(std::move(adjust));
+  }
+}
+
+void Mount::adjust_cache() {
+  const uint64_t wanted = options_.wanted_cache_bytes();
+  const uint64_t now = transactions_->cache_bytes();
+  if (wanted == now) return;
+  log_info("the cache of metadata may use {} now, not {}", human_size(wanted), human_size(now));
+  transactions_->set_cache_bytes(wanted);
+}
+
+// It must not end for want of memory.
 asio::awaitable<void> Mount::commit_timer() {
   while (!background_.stopping()) {
-    const Nanoseconds due = runtime_.now() + options_.commit_interval;
-    while (!background_.stopping() && runtime_.now() < due) {
-      co_await background_.sleep(due - runtime_.now());
+    try {
+      co_await commit_after_interval();
+    } catch (...) {
+      (void)error_of_exception();
+      runtime_.sleep(kPauseWithoutMemory);
     }
-    if (background_.stopping() || !transactions_->has_changes()) continue;
-    auto commit = [this] { commit_unless_abandoned(); };
-    co_await background_.blocking(std::move(commit));
   }
+}
+
+asio::awaitable<void> Mount::commit_after_interval() {
+  const Nanoseconds due = runtime_.now() + options_.commit_interval;
+  while (!background_.stopping() && runtime_.now() < due) {
+    co_await background_.sleep(due - runtime_.now());
+  }
+  if (background_.stopping() || !transactions_->has_changes()) co_return;
+  auto commit = [this] { commit_unless_abandoned(); };
+  co_await background_.blocking(std::move(commit));
 }
 
 asio::awaitable<void> Mount::commit_once() {
   auto commit = [this] {
     commit_is_requested_ = false;
-    commit_unless_abandoned();
+    return contain([this] { commit_unless_abandoned(); });
   };
-  co_await background_.blocking(std::move(commit));
+  (void)co_await background_.blocking(std::move(commit));
 }
 
 // The error is not lost: Transactions logs it and returns it to the next caller of commit().

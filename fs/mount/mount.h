@@ -16,6 +16,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +48,9 @@ class Mount {
   struct Options {
     bool read_only = false;
     uint64_t cache_bytes = 256ull << 20;
+    /// Asked now and then what cache_bytes should be (bytes); the cache shrinks or may grow. None: it
+    /// stays.
+    std::function<uint64_t()> wanted_cache_bytes;
     Nanoseconds commit_interval = std::chrono::seconds(5);  ///< 0: no timer
     Policy policy;
     std::vector<std::string> device_hints;  ///< -o device=PATH
@@ -87,7 +91,10 @@ class Mount {
   void start();
   void stop_background();
   asio::awaitable<void> commit_timer();
+  asio::awaitable<void> commit_after_interval();
   asio::awaitable<void> commit_once();
+  asio::awaitable<void> cache_timer();
+  void adjust_cache();
   void commit_unless_abandoned();
 
   const Options options_;

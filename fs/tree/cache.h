@@ -34,6 +34,8 @@ class NodeCache {
   /// Removes `node` itself; another node at its address stays.
   void remove(const Node& node);
   void evict();
+  /// The next evict() obeys it.
+  void set_limit(uint64_t bytes) { limit_bytes_ = bytes; }
 
   uint64_t bytes() const { return nodes_.size() * kNodeSize; }
 
@@ -41,7 +43,7 @@ class NodeCache {
   using Ring = boost::intrusive::list<
       Node, boost::intrusive::member_hook<Node, boost::intrusive::list_member_hook<>, &Node::ring>>;
 
-  const uint64_t limit_bytes_;
+  uint64_t limit_bytes_;
   boost::unordered_flat_map<LogicalOffset, std::shared_ptr<Node>, std::hash<LogicalOffset>> nodes_;
   Ring ring_;  // clean nodes; the next candidate for eviction is at the front
 };

@@ -18,10 +18,10 @@ namespace {
 constexpr unsigned kMaxWaitsForSpace = 64;
 constexpr unsigned kMaxCommitsForSpace = 2;
 
-uint64_t dirty_limit_of(const Transactions::Options& options) {
+uint64_t dirty_limit_of(const Transactions::Options& options, uint64_t cache_bytes) {
   const uint64_t limit = options.dirty_limit_bytes != 0
                              ? options.dirty_limit_bytes
-                             : std::min<uint64_t>(options.cache_bytes / 4, 64ull << 20);
+                             : std::min<uint64_t>(cache_bytes / 4, 64ull << 20);
   return std::max<uint64_t>(limit, 4 * kNodeSize);
 }
 
@@ -30,7 +30,8 @@ uint64_t dirty_limit_of(const Transactions::Options& options) {
 Transactions::Transactions(alloc::Volume& volume, const Options& options)
     : volume_(volume),
       options_(options),
-      dirty_limit_(dirty_limit_of(options)),
+      cache_bytes_(options.cache_bytes),
+      dirty_limit_(dirty_limit_of(options, options.cache_bytes)),
       loader_(volume),
       commit_ended_(volume.runtime().make_wait_queue()),
       write_ended_(volume.runtime().make_wait_queue()),
@@ -302,6 +303,14 @@ uint64_t Transactions::dirty_bytes() const {
 uint64_t Transactions::cached_bytes() const {
   std::lock_guard lock(mutex_);
   return state_->cache.bytes();
+}
+
+void Transactions::set_cache_bytes(uint64_t bytes) {
+  cache_bytes_ = bytes;
+  dirty_limit_ = dirty_limit_of(options_, bytes);
+  std::lock_guard lock(mutex_);
+  state_->cache.set_limit(bytes);
+  state_->cache.evict();
 }
 
 void Transactions::set_pressure_callback(std::function<void()> callback) {

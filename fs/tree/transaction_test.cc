@@ -616,6 +616,24 @@ TEST_CASE("the dirty limit calls for a commit; at twice the limit writers make o
   REQUIRE(called == 1);
 }
 
+TEST_CASE("a smaller limit shrinks the cache at once, a larger one lets it grow") {
+  TestTrees t(128 * kMiB, {.cache_bytes = 8 * kMiB});
+  for (uint64_t n = 0; n < 4000; ++n) REQUIRE(t.put(n, std::string(1000, 'v')));
+  t.commit();
+  REQUIRE(t.transactions->cached_bytes() > 200 * kNodeSize);
+  t.transactions->set_cache_bytes(100 * kNodeSize);
+  REQUIRE(t.transactions->cache_bytes() == 100 * kNodeSize);
+  REQUIRE(t.transactions->cached_bytes() <= 100 * kNodeSize);
+  unsigned called = 0;
+  t.transactions->set_pressure_callback([&] { ++called; });
+  for (uint64_t n = 0; called == 0; ++n) REQUIRE(t.put(n, std::string(1000, 'w')));
+  REQUIRE(t.transactions->dirty_bytes() <= 30 * kNodeSize);
+  t.commit();
+  t.transactions->set_cache_bytes(8 * kMiB);
+  REQUIRE(t.content().size() == 4000);
+  REQUIRE(t.transactions->cached_bytes() > 200 * kNodeSize);
+}
+
 TEST_CASE("writers that wait for room return when the commit fails") {
   LogCount log;
   TestTrees t(128 * kMiB, {.cache_bytes = 8 * kMiB, .dirty_limit_bytes = 10 * kNodeSize});
