@@ -64,8 +64,8 @@ class Coverage {
   /// Everything left of `cursor` that was born before the open interval is on the target.
   /// REQUIRES: open().
   void cursor_reached(PhysicalOffset cursor);
-  /// The newest generation that the table says anything about; kOpenEnd if it is open, 0 if the table
-  /// is empty.
+  /// The newest generation that the table says anything about; kOpenEnd if it is open, 0 if the
+  /// table is empty.
   Generation newest() const;
   /// First generation of the open interval. REQUIRES: open().
   Generation armed_since() const;

@@ -6,8 +6,8 @@
 // RULES for coroutines started here:
 //  - Never block on the context (device I/O, WaitQueue::wait, Runtime::sleep): use blocking() and
 //    sleep() instead. A lock that is only held over memory is fine.
-//  - co_await only sleep(), blocking(), asio::post to the own executor, and other coroutines. Each of
-//    them can throw std::bad_alloc. If that leaves a coroutine, it has ended, and the log says so.
+//  - co_await only sleep(), blocking(), asio::post to the own executor, and other coroutines. Each
+//    can throw std::bad_alloc. If that leaves a coroutine, it has ended, and the log says so.
 //  - Give a lambda with captures a name before `co_await background.blocking(std::move(f))`: gcc 12
 //    destroys a temporary twice there.
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where exceptions end. This code throws none of its own, but memory or threads can run out anywhere:
-// std::bad_alloc, std::system_error. A task that no request waits for calls contain() or insist()
-// around its work, and goes on.
+// Where exceptions end. This code throws none of its own, but memory or threads can run out
+// anywhere: std::bad_alloc, std::system_error. A task that no request waits for calls contain() or
+// insist() around its work, and goes on.
 #pragma once
 
 #include <type_traits>

@@ -39,8 +39,8 @@ inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog;
 // Compatible features: a program may ignore them.
 /// On a device with the role "replaced": it has blocks that its successor lacks.
 inline constexpr uint64_t kFeatureHasLostBlocks = 1;
-/// On a device with the role "target": each commit under duplication writes its generation into this
-/// superblock, before the flush that precedes the members' superblocks.
+/// On a device with the role "target": each commit under duplication writes its generation into
+/// this superblock, before the flush that precedes the members' superblocks.
 inline constexpr uint64_t kFeatureTargetFollows = 2;
 
 inline constexpr size_t kMaxFsPayload = 1024;

@@ -5,9 +5,9 @@
 //   1. fs closes its transaction and calls seal() in the same critical section.
 //   2. fs writes its nodes with write().
 //   3. finish_commit(): buffered writes -> chunk table, if it changed -> the target's superblock
-//      (target_superblock()) -> flush of all devices, the target included -> superblock copy 0 on all members -> flush -> copy 1. The second flush
-//      makes the commit durable. The next commit's first flush makes copy 1 durable, before that
-//      commit touches copy 0.
+//      (target_superblock()) -> flush of all devices, the target included -> superblock copy 0 on
+//      all members -> flush -> copy 1. The second flush makes the commit durable. The next commit's
+//      first flush makes copy 1 durable, before that commit touches copy 0.
 //   4. fs tells those who wait for the commit.
 //   5. free_removed(): discards the device extents of the removed chunks, then frees them and the
 //      pinned space (space.h S1, S4).

@@ -4,8 +4,8 @@
 //
 // Which writes a crash may lose, in the order of the steps (G is the commit, G-1 the one before):
 //   chunk table   goes to the slot that G-1 does not name. Durable with the first flush.
-//   target        a copy of its superblock, each time the other one. Durable with the first flush: so
-//                 one copy is always whole, and no older than the members' superblocks.
+//   target        a copy of its superblock, each time the other one. Durable with the first flush:
+//                 so one copy is always whole, and no older than the members' superblocks.
 //   first flush   makes everything of G durable, and copy 1 of G-1, before copy 0 is touched. So
 //                 while copy 0 is torn, copy 1 holds G-1.
 //   copy 0        durable with the second flush: then G is durable. Nothing before depends on it.

@@ -48,8 +48,8 @@ class Mount {
   struct Options {
     bool read_only = false;
     uint64_t cache_bytes = 256ull << 20;
-    /// Asked now and then what cache_bytes should be (bytes); the cache shrinks or may grow. None: it
-    /// stays.
+    /// Asked now and then what cache_bytes should be (bytes); the cache shrinks or may grow. None:
+    /// it stays.
     std::function<uint64_t()> wanted_cache_bytes;
     Nanoseconds commit_interval = std::chrono::seconds(5);  ///< 0: no timer
     Policy policy;
