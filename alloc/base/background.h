@@ -26,7 +26,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <system_error>
 #include <type_traits>
 #include <variant>
 #include <vector>
@@ -62,7 +64,8 @@ class Background {
   void wake_sleepers();
 
   /// Runs `f`, which may block, on a worker. Then resumes the coroutine on the context with the
-  /// result of `f` (any movable type, or void), or with what `f` has thrown.
+  /// result of `f` (any movable type, or void), or with what `f` has thrown for want of memory or
+  /// threads.
   template <class F>
   asio::awaitable<std::invoke_result_t<F>> blocking(F f);
 
@@ -121,7 +124,9 @@ asio::awaitable<std::invoke_result_t<F>> Background::blocking(F f) {
         } else {
           (*state->body)();
         }
-      } catch (...) {
+      } catch (const std::bad_alloc&) {
+        state->thrown = std::current_exception();
+      } catch (const std::system_error&) {
         state->thrown = std::current_exception();
       }
       state->body.reset();

@@ -7,7 +7,7 @@
 
 namespace moltfs {
 
-Error error_of_exception() noexcept {
+Error error_of_exception() {
   try {
     throw;
   } catch (const std::bad_alloc&) {

@@ -12,9 +12,9 @@
 
 namespace moltfs {
 
-/// The error for the exception that is being handled. Any other than those two is a programmer's
-/// error and ends the program. REQUIRES: called in a catch block.
-Error error_of_exception() noexcept;
+/// The error for the exception that is being handled. Any other than those two is thrown again: it
+/// is a programmer's error, and nothing catches it. REQUIRES: called in a catch block.
+Error error_of_exception();
 
 template <class T>
 struct ResultOf {
@@ -27,7 +27,7 @@ struct ResultOf<Result<T>> {
 
 /// Runs `f` and returns what it returns; the error if it throws.
 template <class F>
-typename ResultOf<std::invoke_result_t<F>>::Type contain(F&& f) noexcept {
+typename ResultOf<std::invoke_result_t<F>>::Type contain(F&& f) {
   try {
     if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
       f();
@@ -43,7 +43,7 @@ typename ResultOf<std::invoke_result_t<F>>::Type contain(F&& f) noexcept {
 /// Runs `f`, which must be done, again and again until it does not throw. Waits between: others may
 /// give memory back. REQUIRES: `f` can be repeated after it has thrown.
 template <class F>
-void insist(Runtime& runtime, F&& f) noexcept {
+void insist(Runtime& runtime, F&& f) {
   constexpr Nanoseconds kPause = std::chrono::milliseconds(100);
   while (!contain(f)) runtime.sleep(kPause);
 }
