@@ -32,6 +32,7 @@ struct DeviceCounters {
   std::atomic<uint64_t> read_bytes{0}, written_bytes{0}, discarded_bytes{0};
   std::atomic<uint64_t> reads{0}, writes{0}, flushes{0};
   std::atomic<uint64_t> read_errors{0}, write_errors{0}, flush_errors{0}, checksum_errors{0};
+  std::atomic<uint64_t> reads_under_way{0};  ///< of mapped reads: how busy the device is
 };
 
 class Device {
@@ -69,6 +70,22 @@ struct IoRequest {
   static IoRequest make_discard(Device* d, uint64_t offset, uint64_t length) {
     return {d, IoOp::discard, offset, nullptr, length, ok()};
   }
+};
+
+/// Counts reads as DeviceCounters::reads_under_way while it lives. REQUIRES: the requests live
+/// longer.
+class ReadsUnderWay {
+ public:
+  explicit ReadsUnderWay(std::span<const IoRequest> reads) : reads_(reads) { count(1); }
+  ~ReadsUnderWay() { count(~uint64_t{0}); }
+  ReadsUnderWay(const ReadsUnderWay&) = delete;
+  ReadsUnderWay& operator=(const ReadsUnderWay&) = delete;
+
+ private:
+  void count(uint64_t change) const {
+    for (const IoRequest& read : reads_) read.device->counters().reads_under_way += change;
+  }
+  std::span<const IoRequest> reads_;
 };
 
 class IoEngine {

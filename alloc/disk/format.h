@@ -33,8 +33,9 @@ inline constexpr uint16_t kChunkTableVersion = 1;
 inline constexpr uint16_t kLogBatchVersion = 1;
 
 // Incompatible features: a program must know all that are set.
-inline constexpr uint64_t kFeatureFsyncLog = 1;  ///< the volume may have an fsync log
-inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog;
+inline constexpr uint64_t kFeatureFsyncLog = 1;    ///< the volume may have an fsync log
+inline constexpr uint64_t kFeatureDevicesOut = 2;  ///< set exactly while a device is out
+inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog | kFeatureDevicesOut;
 
 // Compatible features: a program may ignore them.
 /// On a device with the role "replaced": it has blocks that its successor lacks.
@@ -50,6 +51,7 @@ inline constexpr size_t kMaxReplacePayload = 24 * 1024;
 inline constexpr uint8_t kHasPendingSwap = 1;
 inline constexpr uint8_t kHasPredecessor = 2;
 inline constexpr uint8_t kHasSuccessor = 4;
+inline constexpr uint8_t kHasDevicesOut = 8;
 
 struct SuperblockHeader {
   Magic magic;

@@ -54,11 +54,25 @@ enum class DeviceRole : uint8_t {
   replaced = 3,  ///< was a member; `successor` says which device replaced it
 };
 
+/// What is known of a device that is out: the volume has been written without it.
+struct Absence {
+  /// It holds everything, at its place, that was born in this generation or earlier.
+  Generation whole_until;
+  uint64_t log_id = 0;       ///< of the superblock of generation `whole_until`
+  uint64_t drop_log_id = 0;  ///< of the mount that went on without the device
+  /// Whether the superblock `generation`, `log_id` of the device found is the one that it was left
+  /// with. Else the device was put back from an older copy, or has gone on by itself.
+  bool left(Generation generation, uint64_t log_id) const;
+  bool operator==(const Absence&) const = default;
+};
+
 struct DeviceEntry {
   DeviceId devid;
   Uuid uuid;
   uint64_t size_bytes = 0;
   std::string path;  ///< last known
+  std::optional<Absence> out =
+      std::nullopt;  ///< not set: the device is in, it takes reads and writes
   bool operator==(const DeviceEntry&) const = default;
 };
 
@@ -109,6 +123,10 @@ struct Superblock {
   bool operator==(const Superblock&) const = default;
 };
 
+/// The first device that is in. REQUIRES: there is one, as in every valid superblock.
+const DeviceEntry& first_in(const std::vector<DeviceEntry>& devices);
+/// Sets or clears the feature bit that says whether devices are out.
+void update_features(Superblock& superblock);
 /// Checks every field. Errors: bad_superblock (the detail says which field), unsupported_feature.
 Result<void> validate(const Superblock& superblock);
 /// True if enough generations follow `generation` for a mount that writes.

@@ -51,6 +51,11 @@ const DeviceEntry* find_entry(const Superblock& sb, const Uuid& uuid) {
   return nullptr;
 }
 
+bool any_out(const Superblock& sb) {
+  return std::any_of(sb.devices.begin(), sb.devices.end(),
+                     [](const DeviceEntry& entry) { return entry.out.has_value(); });
+}
+
 bool has_devid(const Superblock& sb, DeviceId devid) {
   for (const DeviceEntry& entry : sb.devices) {
     if (entry.devid == devid) return true;
@@ -100,6 +105,22 @@ Result<void> validate_succession(const Superblock& sb,
   return ok();
 }
 
+Result<void> validate_absences(const Superblock& sb) {
+  const bool has_feature = (sb.incompatible_features & format::kFeatureDevicesOut) != 0;
+  if (any_out(sb) != has_feature) return bad("devices that are out do not fit the features");
+  bool any_in = false;
+  for (const DeviceEntry& entry : sb.devices) {
+    any_in |= !entry.out.has_value();
+    if (!entry.out) continue;
+    if (entry.out->whole_until.value == 0 || entry.out->whole_until > sb.generation) {
+      return bad("devid {}: out since generation {}, superblock of {}", entry.devid.value,
+                 entry.out->whole_until.value, sb.generation.value);
+    }
+  }
+  if (!any_in) return bad("all devices are out");
+  return ok();
+}
+
 /// Fields about the device that holds the superblock, and about swaps.
 Result<void> validate_role(const Superblock& sb) {
   if (sb.device.is_nil()) return bad("device uuid is nil");
@@ -110,8 +131,12 @@ Result<void> validate_role(const Superblock& sb) {
         return bad("member {} is not devid {} of the device table", sb.device.to_string(),
                    sb.devid.value);
       }
+      if (own->out) return bad("member {} is out", sb.device.to_string());
       break;
     case DeviceRole::target:
+      // A device that comes back is a target with its own uuid.
+      if (own != nullptr && own->devid == sb.devid && own->out) break;
+      [[fallthrough]];
     case DeviceRole::replaced:
       if (own != nullptr || !has_devid(sb, sb.devid)) {
         return bad("{} {} of devid {} does not fit the device table", name_of(sb.role),
@@ -181,6 +206,42 @@ Result<std::optional<Superblock::Succession>> get_succession(ByteReader& body, b
   return std::optional(std::move(succession));
 }
 
+void put_absences(ByteWriter& body, const Superblock& sb) {
+  if (!any_out(sb)) return;
+  const auto count = std::count_if(sb.devices.begin(), sb.devices.end(),
+                                   [](const DeviceEntry& entry) { return entry.out.has_value(); });
+  body.u16(static_cast<uint16_t>(count));
+  for (const DeviceEntry& entry : sb.devices) {
+    if (!entry.out) continue;
+    body.u64(entry.devid.value);
+    body.u64(entry.out->whole_until.value);
+    body.u64(entry.out->log_id);
+    body.u64(entry.out->drop_log_id);
+  }
+}
+
+Result<void> get_absences(ByteReader& body, Superblock& sb) {
+  TRY(const auto count, body.u16());
+  if (count == 0) return bad("no device is out, but the part for them is there");
+  DeviceId last;
+  for (unsigned i = 0; i < count; ++i) {
+    Absence absence;
+    TRY(const auto devid, body.u64());
+    TRY(const auto whole_until, body.u64());
+    TRY(absence.log_id, body.u64());
+    TRY(absence.drop_log_id, body.u64());
+    absence.whole_until = Generation(whole_until);
+    const auto entry = std::find_if(sb.devices.begin(), sb.devices.end(),
+                                    [&](const auto& e) { return e.devid.value == devid; });
+    if (entry == sb.devices.end() || DeviceId(devid) <= last) {
+      return bad("devid {} is out, but not in the device table, or not in its order", devid);
+    }
+    last = DeviceId(devid);
+    entry->out = absence;
+  }
+  return ok();
+}
+
 std::vector<std::byte> encode_body(const Superblock& sb) {
   ByteWriter body;
   body.string(sb.label);
@@ -195,6 +256,7 @@ std::vector<std::byte> encode_body(const Superblock& sb) {
   put_succession(body, sb.pending_swap);
   put_succession(body, sb.predecessor);
   put_succession(body, sb.successor);
+  put_absences(body, sb);
   return body.take();
 }
 
@@ -218,6 +280,9 @@ Result<void> decode_body(const SuperblockHeader& header, ConstBytes bytes, Super
   TRY(sb.pending_swap, get_succession(body, (parts & format::kHasPendingSwap) != 0));
   TRY(sb.predecessor, get_succession(body, (parts & format::kHasPredecessor) != 0));
   TRY(sb.successor, get_succession(body, (parts & format::kHasSuccessor) != 0));
+  if ((parts & format::kHasDevicesOut) != 0) {
+    TRY(get_absences(body, sb));
+  }
   if (!body.at_end()) return bad("the body has {} bytes too many", body.left());
   return ok();
 }
@@ -244,7 +309,8 @@ SuperblockHeader make_header(const Superblock& sb, unsigned copy, size_t body_le
   header.table_slot = sb.chunk_table.slot;
   header.optional_parts = static_cast<uint8_t>((sb.pending_swap ? format::kHasPendingSwap : 0) |
                                                (sb.predecessor ? format::kHasPredecessor : 0) |
-                                               (sb.successor ? format::kHasSuccessor : 0));
+                                               (sb.successor ? format::kHasSuccessor : 0) |
+                                               (any_out(sb) ? format::kHasDevicesOut : 0));
   header.device_count = static_cast<uint16_t>(sb.devices.size());
   header.body_length = static_cast<uint32_t>(body_length);
   header.data_profile = static_cast<uint8_t>(sb.data_profile);
@@ -320,8 +386,26 @@ Result<void> validate(const Superblock& sb) {
     return bad("replace payload of {} bytes", sb.replace_payload.size());
   }
   TRY(validate_devices(sb));
+  TRY(validate_absences(sb));
   TRY(validate_space(sb));
   return validate_role(sb);
+}
+
+bool Absence::left(Generation generation, uint64_t id) const {
+  return (generation == whole_until && id == log_id) ||
+         (generation == whole_until + 1 && id == drop_log_id);
+}
+
+void update_features(Superblock& sb) {
+  sb.incompatible_features &= ~format::kFeatureDevicesOut;
+  if (any_out(sb)) sb.incompatible_features |= format::kFeatureDevicesOut;
+}
+
+const DeviceEntry& first_in(const std::vector<DeviceEntry>& devices) {
+  const auto found = std::find_if(devices.begin(), devices.end(),
+                                  [](const DeviceEntry& entry) { return !entry.out; });
+  ASSERT(found != devices.end());
+  return *found;
 }
 
 uint64_t encoded_length(ConstBytes first_block) {
@@ -358,8 +442,8 @@ Result<Superblock> decode_superblock(ConstBytes bytes, unsigned copy) {
   TRY(auto header, check_frame(bytes, copy));
   TRY(check_features(header.incompatible_features));
   if (!format::all_zero(header.reserved)) return bad("reserved bytes are not zero");
-  if ((header.optional_parts &
-       ~(format::kHasPendingSwap | format::kHasPredecessor | format::kHasSuccessor)) != 0) {
+  if ((header.optional_parts & ~(format::kHasPendingSwap | format::kHasPredecessor |
+                                 format::kHasSuccessor | format::kHasDevicesOut)) != 0) {
     return bad("unknown optional parts {:#x}", header.optional_parts);
   }
   Superblock sb;
@@ -409,6 +493,10 @@ std::string describe(const Superblock& sb) {
     line(fmt::format("devid {}", entry.devid.value),
          fmt::format("{} {} bytes ({}) {}", entry.uuid.to_string(), entry.size_bytes,
                      human_size(entry.size_bytes), printable(entry.path)));
+    if (!entry.out) continue;
+    line("  out",
+         fmt::format("whole until generation {}, log id {:016x}, left by {:016x}",
+                     entry.out->whole_until.value, entry.out->log_id, entry.out->drop_log_id));
   }
   line("fs payload", fmt::format("{} bytes", sb.fs_payload.size()));
   line("replace payload", fmt::format("{} bytes", sb.replace_payload.size()));

@@ -4,6 +4,7 @@
 #include "alloc/base/checksum.h"
 
 #include <cstring>
+#include <functional>
 
 #include "alloc/base/codec.h"
 #include "alloc/disk/format.h"
@@ -24,6 +25,8 @@ Superblock largest() {
     sb.devices.push_back(
         {DeviceId(i), uuid_of(static_cast<uint8_t>(i)), 64 << 20, std::string(kMaxPathBytes, 'p')});
   }
+  for (unsigned i = 1; i < kMaxDevices; ++i) sb.devices[i].out = Absence{Generation(6), 1, 2};
+  update_features(sb);
   sb.label = std::string(kMaxLabelBytes, 'l');
   sb.fs_payload.assign(format::kMaxFsPayload, std::byte{1});
   sb.replace_payload.assign(format::kMaxReplacePayload, std::byte{1});
@@ -57,7 +60,14 @@ TEST_CASE("a superblock is decoded as it was encoded") {
   Superblock target = sample_superblock();
   target.role = DeviceRole::target;
   target.device = uuid_of(60);
-  for (const Superblock& sb : {plain, swapping, target, largest()}) {
+  Superblock degraded = sample_superblock();
+  degraded.devices[0].out = Absence{Generation(5), 0x11, 0x22};
+  update_features(degraded);
+  Superblock coming_back = degraded;
+  coming_back.role = DeviceRole::target;
+  coming_back.devid = DeviceId(1);
+  coming_back.device = uuid_of(11);
+  for (const Superblock& sb : {plain, swapping, target, degraded, coming_back, largest()}) {
     for (unsigned copy : {0u, 1u}) {
       auto encoded = encode(sb, copy);
       REQUIRE(encoded);
@@ -258,4 +268,39 @@ TEST_CASE("generations and sizes beyond their limits are refused") {
   CHECK(encode(sb));
   sb.devices[0].size_bytes += kBlockSize;
   CHECK_FALSE(encode(sb));
+}
+
+TEST_CASE("devices that are out: what a superblock may not say of them") {
+  Superblock degraded = sample_superblock();
+  degraded.devices[0].out = Absence{Generation(5), 0x11, 0x22};
+  update_features(degraded);
+  REQUIRE(validate(degraded));
+  const auto is_bad = [](Superblock sb, const std::function<void(Superblock&)>& change) {
+    change(sb);
+    return !validate(sb);
+  };
+  CHECK(is_bad(degraded, [](Superblock& sb) { sb.incompatible_features = 0; }));
+  CHECK(is_bad(degraded, [](Superblock& sb) { sb.devices[0].out.reset(); }));
+  CHECK(is_bad(degraded, [](Superblock& sb) { sb.devices[0].out->whole_until = Generation(8); }));
+  CHECK(is_bad(degraded, [](Superblock& sb) { sb.devices[0].out->whole_until = Generation(0); }));
+  CHECK(is_bad(degraded, [](Superblock& sb) { sb.devices[1].out = sb.devices[0].out; }));
+  // It is on a device that is out itself.
+  CHECK(is_bad(degraded, [](Superblock& sb) {
+    sb.devid = DeviceId(1);
+    sb.device = uuid_of(11);
+  }));
+  // The encoded part: devids in order, and in the device table.
+  const AlignedBuffer good = encode(degraded).value();
+  CHECK(decode_superblock(good.span()).value() == degraded);
+  CHECK(describe(degraded).find("whole until generation 5") != std::string::npos);
+}
+
+TEST_CASE("a device that is out is known again by the superblock it was left with") {
+  const Absence absence{Generation(5), 0x11, 0x22};
+  CHECK(absence.left(Generation(5), 0x11));
+  CHECK(absence.left(Generation(6), 0x22));  // it still got that of the commit that failed
+  CHECK_FALSE(absence.left(Generation(5), 0x22));
+  CHECK_FALSE(absence.left(Generation(6), 0x11));
+  CHECK_FALSE(absence.left(Generation(4), 0x11));
+  CHECK_FALSE(absence.left(Generation(7), 0x22));
 }

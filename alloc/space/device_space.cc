@@ -44,6 +44,10 @@ Layout layout_of(Profile profile) {
   return {};
 }
 
+bool has_copies_on_others(Profile profile) {
+  return profile == Profile::raid1 || profile == Profile::raid10;
+}
+
 }  // namespace
 
 void DeviceSpace::find_gaps(DeviceState& device) {
@@ -77,6 +81,11 @@ void DeviceSpace::set_end(DeviceId device, uint64_t end_bytes) {
   for (const auto& [id, state] : devices_) {
     usable_ += state.end - std::min(state.end, kFirstChunkOffset);
   }
+}
+
+void DeviceSpace::set_in(DeviceId device, bool is_in) {
+  devices_[device].is_in = is_in;
+  ++changes_;
 }
 
 void DeviceSpace::occupy(const std::shared_ptr<const Chunk>& chunk) {
@@ -173,6 +182,7 @@ std::optional<DeviceSpace::Placement> DeviceSpace::place(Profile profile, uint64
   std::vector<Candidate> candidates;
   for (const auto& [id, device] : devices_) {
     const uint64_t longest = longest_stripe(device.gaps, layout.stripes_per_device);
+    if (!device.is_in && !has_copies_on_others(profile)) continue;
     if (longest >= kUnit) candidates.push_back({id, &device, longest});
   }
   std::vector<uint64_t> longest;
@@ -197,9 +207,22 @@ std::optional<DeviceSpace::Placement> DeviceSpace::place(Profile profile, uint64
   const uint64_t stripe_length = std::min(wanted(count), longest[count - 1]);
 
   std::erase_if(candidates, [&](const Candidate& c) { return c.longest < stripe_length; });
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const auto& a, const auto& b) { return a.device->free > b.device->free; });
+  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.device->is_in, a.device->free) > std::pair(b.device->is_in, b.device->free);
+  });
   candidates.resize(count);
+  // The first copies of all columns, and then the other copies: so each column has one on a device
+  // that is in, if there are as many of these as columns.
+  if (copies > 1 && layout.stripes_per_device == 1) {
+    if (!candidates[columns - 1].device->is_in) return std::nullopt;
+    std::vector<Candidate> by_column;
+    for (size_t column = 0; column < columns; ++column) {
+      for (size_t copy = 0; copy < copies; ++copy) {
+        by_column.push_back(candidates[copy * columns + column]);
+      }
+    }
+    candidates = std::move(by_column);
+  }
 
   Placement placement{stripe_length * columns, static_cast<uint16_t>(copies), {}};
   for (const Candidate& c : candidates) {

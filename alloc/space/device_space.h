@@ -21,6 +21,9 @@ class DeviceSpace {
   static constexpr uint64_t kUnit = 1024 * 1024;
 
   void set_end(DeviceId device, uint64_t end_bytes);
+  /// A device that is not in is used only for profiles with copies on several devices, where there
+  /// are not enough others, and so that each column has a copy on a device that is in.
+  void set_in(DeviceId device, bool is_in);
   void occupy(const std::shared_ptr<const Chunk>& chunk);
   /// The chunk is no longer in the running table; its extents stay occupied until release().
   void retire(const Chunk& chunk);
@@ -63,6 +66,7 @@ class DeviceSpace {
   };
   struct DeviceState {
     uint64_t end = 0;
+    bool is_in = true;
     std::map<PhysicalOffset, Extent> extents;
     std::vector<PhysicalRange> gaps;  // ascending, whole units
     uint64_t free = 0;                // sum of gaps

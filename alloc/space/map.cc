@@ -3,6 +3,7 @@
 #include "alloc/space/map.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "alloc/base/assert.h"
@@ -50,39 +51,101 @@ const Chunk* Map::chunk_of(LogicalRange range) const {
 Result<Segments> Map::for_read(LogicalRange range, unsigned copy) const {
   const Chunk* chunk = chunk_of(range);
   if (!chunk) return Error(Errc::bad_chunk_table, DeviceId(), range.start.value);
-  if (copy >= chunk->copies) return Error(Errc::not_found);
+  if (copy != kAnyCopy && copy >= chunk->copies) return Error(Errc::not_found);
   Segments segments;
   std::optional<Error> missing;
   for_each_piece(*chunk, range, [&](uint32_t column, uint64_t at, uint64_t length, uint64_t done) {
-    const Stripe& stripe = chunk->stripes[column * chunk->copies + copy];
-    auto device = devices_->find(stripe.device);
-    if (device == devices_->end()) {
+    const unsigned chosen = copy != kAnyCopy ? copy : choose_copy(*chunk, column, at);
+    const Stripe& stripe = chunk->stripes[column * chunk->copies + chosen];
+    Device* device = device_of(stripe.device);
+    if (device == nullptr) {
       missing = Error(Errc::missing_device, stripe.device, (stripe.offset + at).value);
       return;
     }
-    segments.push_back({device->second.get(), stripe.device, stripe.offset + at, length, done});
+    segments.push_back({device, stripe.device, stripe.offset + at, length, done});
   });
   if (missing) return *missing;
   return segments;
+}
+
+Device* Map::device_of(DeviceId devid) const {
+  const auto found = devices_->find(devid);
+  return found == devices_->end() ? nullptr : found->second.get();
+}
+
+/// Of equally busy devices neighbouring pieces of kReadRun bytes take different ones. So a reader
+/// stays on one device for a while, and a long read has the speed of all.
+unsigned Map::choose_copy(const Chunk& chunk, uint32_t column, uint64_t at) const {
+  constexpr uint64_t kReadRun = 256 * 1024;
+  if (chunk.copies == 1 || chunk.profile == Profile::dup) return 0;
+  const unsigned first = static_cast<unsigned>(at / kReadRun % chunk.copies);
+  unsigned best = first;
+  uint64_t least = UINT64_MAX;
+  for (unsigned i = 0; i < chunk.copies; ++i) {
+    const unsigned copy = (first + i) % chunk.copies;
+    Device* device = device_of(chunk.stripes[column * chunk.copies + copy].device);
+    if (device == nullptr) continue;
+    const uint64_t under_way = device->counters().reads_under_way.load(std::memory_order_relaxed);
+    if (under_way >= least) continue;
+    least = under_way;
+    best = copy;
+  }
+  return best;
 }
 
 Result<Segments> Map::for_write(LogicalRange range) const {
   const Chunk* chunk = chunk_of(range);
   if (!chunk) return Error(Errc::bad_chunk_table, DeviceId(), range.start.value);
   Segments segments;
-  for (unsigned copy = 0; copy < chunk->copies; ++copy) {
-    TRY(auto places, for_read(range, copy));
-    for (const Segment& place : places) {
-      segments.push_back(place);
-      if (!duplication_ || place.devid != duplication_->source) continue;
-      if (!duplication_->rule->duplicates({place.offset, place.length})) continue;
-      Segment twin = place;
-      twin.device = duplication_->target.get();
-      twin.to_target = true;
-      segments.push_back(twin);
+  std::optional<Error> missing;
+  for_each_piece(*chunk, range, [&](uint32_t column, uint64_t at, uint64_t length, uint64_t done) {
+    bool any = false;
+    for (unsigned copy = 0; copy < chunk->copies; ++copy) {
+      const Stripe& stripe = chunk->stripes[column * chunk->copies + copy];
+      Segment segment{device_of(stripe.device), stripe.device, stripe.offset + at, length, done};
+      if (segment.device != nullptr) {
+        segments.push_back(segment);
+        any = true;
+      }
+      if (!duplicates(stripe.device, {segment.offset, length})) continue;
+      segment.device = duplication_->target.get();
+      segment.to_target = true;
+      segments.push_back(segment);
     }
-  }
+    if (any) return;
+    const Stripe& stripe = chunk->stripes[column * chunk->copies];
+    missing = Error(Errc::missing_device, stripe.device, (stripe.offset + at).value);
+  });
+  if (missing) return *missing;
   return segments;
+}
+
+bool Map::duplicates(DeviceId devid, PhysicalRange range) const {
+  return duplication_ && duplication_->source == devid && duplication_->rule->duplicates(range);
+}
+
+bool Map::has_copy(LogicalOffset at, unsigned copy) const {
+  const Chunk* chunk = chunk_of({at, 1});
+  if (chunk == nullptr || copy >= chunk->copies) return false;
+  for (size_t i = copy; i < chunk->stripes.size(); i += chunk->copies) {
+    if (device_of(chunk->stripes[i].device) == nullptr) return false;
+  }
+  return true;
+}
+
+size_t Map::chunks_lost(std::optional<DeviceId> without) const {
+  const auto is_whole = [&](const std::shared_ptr<const Chunk>& chunk) {
+    for (size_t column = 0; column < chunk->stripes.size(); column += chunk->copies) {
+      const auto first = chunk->stripes.begin() + static_cast<ptrdiff_t>(column);
+      const bool any = std::any_of(first, first + chunk->copies, [&](const Stripe& stripe) {
+        return stripe.device != without && device_of(stripe.device) != nullptr;
+      });
+      if (!any) return false;
+    }
+    return true;
+  };
+  return static_cast<size_t>(
+      std::count_if(chunks_->begin(), chunks_->end(), std::not_fn(is_whole)));
 }
 
 MapGuard::MapGuard(MapGuard&& other) noexcept

@@ -18,7 +18,9 @@
 //     A DuplicationRule decides, and the product has exactly one. (Tests use other rules, to show
 //     how they lose data.)
 //
-// Reads are never mapped to the target.
+// Reads are never mapped to the target. A device that is out is not in the map: neither reads nor
+// writes are mapped to its stripes. While such a device is being replaced, writes to its stripes are
+// mapped to the target alone.
 //
 // A guard keeps the devices of its map open. Publishing a map is cheap: it has pointers to chunks.
 #pragma once
@@ -83,14 +85,26 @@ class Map {
   /// The chunk that holds all of `range`. Null if there is none (the address is stale or damaged).
   const Chunk* chunk_of(LogicalRange range) const;
 
-  /// Where copy `copy` of `range` lies. Errors: bad_chunk_table if no chunk holds `range`;
-  /// not_found if there is no such copy; missing_device.
+  static constexpr unsigned kAnyCopy = ~0u;
+  /// Where copy `copy` of `range` lies. kAnyCopy: for each piece, the copy on the device with the
+  /// fewest reads under way. Errors: bad_chunk_table if no chunk holds `range`; not_found if there
+  /// is no such copy; missing_device if its device is out.
   Result<Segments> for_read(LogicalRange range, unsigned copy) const;
-  /// All places to which `range` must be written, those on the target included. Errors:
-  /// bad_chunk_table, missing_device.
+  /// All places to which `range` must be written, those on the target included. Stripes on devices
+  /// that are out are left out. Errors: bad_chunk_table; missing_device if a piece has no place.
   Result<Segments> for_write(LogicalRange range) const;
+  /// True if copy `copy` of `at` is on devices that are in.
+  bool has_copy(LogicalOffset at, unsigned copy) const;
+  /// The number of chunks with a piece that has no copy on a device that is in, if `without` were
+  /// out as well.
+  size_t chunks_lost(std::optional<DeviceId> without = std::nullopt) const;
+  /// True if a write to `range` of devid `devid` goes to the target as well (R1).
+  bool duplicates(DeviceId devid, PhysicalRange range) const;
 
  private:
+  Device* device_of(DeviceId devid) const;  // null: it is out
+  unsigned choose_copy(const Chunk& chunk, uint32_t column, uint64_t at) const;
+
   std::shared_ptr<const ChunkList> chunks_;
   std::shared_ptr<const Devices> devices_;
   std::optional<Duplication> duplication_;

@@ -55,7 +55,10 @@ Space::Space(Runtime& runtime, Mapper& mapper, Geometry geometry, LogicalOffset 
       committed_chunks_(chunks_),
       table_bytes_(sizeof(format::ChunkTableHeader)),
       next_logical_(next_logical) {
-  for (const auto& [device, end] : geometry_.device_ends) devices_.set_end(device, end);
+  for (const auto& [device, end] : geometry_.device_ends) {
+    devices_.set_end(device, end);
+    devices_.set_in(device, mapper.current()->devices().count(device) > 0);
+  }
   for (const auto& chunk : *chunks_) {
     devices_.occupy(chunk);
     table_bytes_ += table_bytes_of(*chunk);
@@ -530,6 +533,12 @@ void Space::set_device_end(DeviceId device, uint64_t end_bytes) {
     }
   }
   devices_.set_end(device, end_bytes);
+  wake();
+}
+
+void Space::set_device_in(DeviceId device, bool is_in) {
+  Change change(*this);
+  devices_.set_in(device, is_in);
   wake();
 }
 

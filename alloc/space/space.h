@@ -249,6 +249,9 @@ class Space {
   /// No new chunk will lie on `device` beyond `end_bytes`: a smaller target is armed, or a swap has
   /// changed the device's size. 0: up to the device's own size.
   void set_device_end(DeviceId device, uint64_t end_bytes);
+  /// Whether `device` takes writes. New chunks use one that is out only where their profile needs
+  /// more devices than are in, and then each byte has a copy on a device that is in.
+  void set_device_in(DeviceId device, bool is_in);
   /// End of the last device extent on `device` (running or committed), in bytes.
   uint64_t last_extent_end(DeviceId device) const;
   /// Used bytes of the chunk (logical), for showing progress.

@@ -42,7 +42,11 @@ Volume::Volume(Runtime& runtime, DeviceOpener& opener, bool read_only, Superbloc
       durable_(std::move(superblock)),
       label_(durable_.label),
       entries_(std::move(entries)),
-      pending_swap_(durable_.pending_swap) {}
+      pending_swap_(durable_.pending_swap) {
+  for (DeviceEntry& entry : entries_) {
+    if (entry.out && entry.out->drop_log_id == 0) entry.out->drop_log_id = log_id_;
+  }
+}
 
 Error Volume::located(Error error, DeviceId device, uint64_t offset) {
   error.device = device;
@@ -85,6 +89,7 @@ Superblock Volume::next_superblock() const {
   next.pending_swap = pending_swap_;
   next.predecessor.reset();
   next.successor.reset();
+  update_features(next);
   return next;
 }
 
@@ -96,12 +101,12 @@ void Volume::arm(DeviceId source, std::shared_ptr<Device> target,
     std::lock_guard lock(mutex_);
     target_uuid_ = target_uuid;
   }
-  const auto devices = mapper_.current()->shared_devices();
-  const auto device = devices->find(source);
-  ASSERT(device != devices->end());
+  uint64_t size = target->size_bytes();
+  for (const DeviceEntry& entry : devices()) {
+    if (entry.devid == source) size = std::min(size, entry.size_bytes);
+  }
   // Before the map is published: a chunk that is made under it must fit both devices.
-  space_.set_device_end(
-      source, round_down(std::min(device->second->size_bytes(), target->size_bytes()), kBlockSize));
+  space_.set_device_end(source, round_down(size, kBlockSize));
   // What is written before arming need not be duplicated and then copied again.
   (void)drain_buffer();
   duplicated_bytes_ = 0;
@@ -171,6 +176,7 @@ void Volume::put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Devic
     return std::make_shared<const Map>(map.shared_chunks(), std::move(devices), std::nullopt);
   });
   space_.set_device_end(entry.devid, entry.size_bytes);
+  space_.set_device_in(entry.devid, true);
   std::lock_guard lock(mutex_);
   for (DeviceEntry& e : entries_) {
     if (e.devid == entry.devid) e = entry;

@@ -11,12 +11,22 @@
 //   4. fs tells those who wait for the commit.
 //   5. free_removed(): discards the device extents of the removed chunks, then frees them and the
 //      pinned space (space.h S1, S4).
-// A failure on a member in 2 or 3 is fatal: the caller makes the filesystem read-only. The one
+// A failure on a member in 2 or 3 that does not put the member out (see below) is fatal: the caller
+// makes the filesystem read-only. The one
 // exception is a write that fails because the device is full (device_full): nothing durable has
 // changed then, and nothing is lost. The caller repeats steps 2 and 3 for the same sealed
 // transaction when there may be room: all nodes are written again, then everything is flushed. (A
 // flush never counts as such a failure: after it, earlier writes may be gone.)
 // A failure on the target goes to the CommitHook only (R8). Step 5 does not fail.
+//
+// A device that fails (volume_absence.cc). When a write or flush of a member fails, the member is
+// put out, if every piece of every chunk has a copy on another device that is in: a map without it
+// is published, and the user's write succeeds. Else it is an I/O error.
+//   C2  From then on nothing is written to it, no superblock either.
+//   C5  The next commit says in the superblocks of the others that it is out. Until that is durable
+//       no commit returns, and nothing is written to the fsync log. So what was acknowledged is
+//       never looked for on a device that missed it.
+// Errors that are not the device's own do not put it out: device_full, out_of_memory.
 //
 // Swap (the end of a replace). The engine calls request_swap(). The next commit that is sealed
 // after that call writes a new chunk table, to the target as well, flushes, and then:
@@ -128,12 +138,14 @@ class Volume {
     bool abandon_swap = false;       ///< go on with the source if a pending target is missing
     bool ignore_log = false;         ///< ignore the fsync log; REQUIRES: read_only
     bool search = true;              ///< search opener.candidates() for missing members
+    bool degraded = false;           ///< go on without members that are missing or unusable
   };
   /// Opens `paths` and the other members that the newest superblock names. Errors, each with a
   /// sentence that names the path: not_found, device_in_use, bad_superblock (no moltfs),
   /// replaced_device ("... was replaced by uuid U (PATH) ..."), bad_target (an unfinished target),
   /// missing_device, unsupported_feature, bad_chunk_table, device_too_small (the device is shorter
-  /// than recorded).
+  /// than recorded). Devices that are out, as the newest superblock says, need not be there. It is
+  /// missing_device, too, if a volume opened for writing has chunks without a copy on the others.
   static Result<std::unique_ptr<Volume>> open(Runtime& runtime, DeviceOpener& opener,
                                               std::vector<std::string> paths,
                                               const OpenOptions& options);
@@ -150,7 +162,11 @@ class Volume {
   /// The newest durable superblock. Its device fields are those of the first member.
   Superblock superblock() const;
   std::vector<DeviceEntry> devices() const;
-  std::shared_ptr<Device> device(DeviceId id) const;  ///< null if there is none
+  std::shared_ptr<Device> device(DeviceId id) const;  ///< null if there is none, or if it is out
+  /// Puts a device out (see the head of this file); `why` goes to the log. Nothing happens if it is
+  /// out already. Durable with the next commit. Errors, with a sentence: not_found, read_only,
+  /// invalid_argument (it has the only copy of something).
+  Result<void> put_out(DeviceId devid, std::string_view why);
   /// Durable with the next commit. A label that cannot be recorded is cut.
   void set_label(const std::string& label);
   void set_hook(CommitHook* hook) { hook_ = hook; }  ///< null: none
@@ -167,7 +183,8 @@ class Volume {
                               uint64_t owner);
   /// Buffered writes that have failed on a member.
   WriteFailures& write_failures() { return write_failures_; }
-  /// Reads one copy. Errors: io_error and the like with devid and offset; bad_chunk_table.
+  /// Reads one copy (Map::kAnyCopy: any). Errors: io_error and the like with devid and offset;
+  /// bad_chunk_table; missing_device.
   Result<void> read(const MapGuard& guard, LogicalOffset at, Bytes into, unsigned copy);
   /// Reads one copy of each, in parallel.
   void read_batch(const MapGuard& guard, std::span<LogicalRead> reads, unsigned copy);
@@ -200,8 +217,9 @@ class Volume {
   /// Writes the batches to the members that carry the log, and all buffered writes with them. Then
   /// flushes all members. With `flush_first` it writes the buffered writes and flushes once more
   /// before. False: a buffered write has failed since the volume was opened, so the batches may
-  /// name data that is not on the devices. Errors are those of a member; after device_full the
-  /// chains cannot be continued.
+  /// name data that is not on the devices. Errors are those of a member. After device_full, and
+  /// after missing_device (a device is out, and no durable superblock says so), the chains cannot be
+  /// continued, and a commit is needed.
   Result<bool> write_log(std::span<const LogWrite> writes, bool flush_first);
 
   // ---- Replace.
@@ -237,9 +255,16 @@ class Volume {
     Result<void> add(const Map& map, const LogicalWrite& write);
   };
   struct Failures;
+  /// A request on a member that has failed.
+  struct Fault {
+    DeviceId devid;
+    const Device* device;
+    Error error;
+  };
 
   /// `superblock`: the durable one (generation 0: none is durable yet). `entries`: the devices as
-  /// they are now. `devices`: the same devices, opened.
+  /// they are now; those that went out when they were opened have no `drop_log_id` yet. `devices`:
+  /// those that are in, opened.
   Volume(Runtime& runtime, DeviceOpener& opener, bool read_only, Superblock superblock,
          std::vector<DeviceEntry> entries, Map::Devices devices, ChunkList chunks);
 
@@ -248,6 +273,9 @@ class Volume {
 
   Result<void> run_writes(const Map& map, Plan& plan);
   Result<void> judge_writes(const Map& map, Plan& plan);
+  Result<void> survive(std::span<const Fault> faults);
+  Result<void> put_out(DeviceId devid, const Device* device, std::string_view why);
+  bool absences_are_durable() const;
   static Failures failures_of(const Map& map, std::span<const Segment> segments,
                               std::span<const IoRequest> requests);
   Result<void> repeat_on_target(std::span<const Segment> segments, std::span<IoRequest> requests);
@@ -283,6 +311,7 @@ class Volume {
   const uint64_t log_id_;  // of the superblocks that this mount writes
   FoundLog found_log_;     // set when the volume is opened
 
+  std::mutex out_mutex_;  // held while a device is put out
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   Superblock durable_;

@@ -42,7 +42,9 @@ class Volume::Commit {
   Result<void> flush_devices();
   void ask_replace();
   Result<void> write_superblocks();
+  Result<void> flush_members();
   Result<void> write_copies(unsigned copy);
+  bool take_absences();
 
   void try_swap();
   void swap_failed(std::string reason);
@@ -53,6 +55,7 @@ class Volume::Commit {
 
   std::vector<Member> members() const;
   Result<void> run_on_members(std::span<const Member> on, std::vector<IoRequest>& requests);
+  Result<void> judge(std::span<const Member> on, std::span<const IoRequest> requests);
 
   Volume& volume_;
   const Space::Sealed& sealed_;
@@ -64,6 +67,7 @@ class Volume::Commit {
 
   // Set by try_swap():
   bool swapped_ = false;
+  bool target_is_written_ = false;   // both copies of its superblock are as in `next_`
   std::string swap_reason_;          // why not
   std::optional<Error> swap_fault_;  // of the target; the hook must be told
   std::shared_ptr<Device> source_;
@@ -111,6 +115,7 @@ Result<void> Volume::Commit::make_durable() {
   mark_target();
   TRY(flush_devices());
   ask_replace();
+  take_absences();
   if (swap_) try_swap();
   return write_superblocks();
 }
@@ -123,16 +128,24 @@ std::vector<Volume::Commit::Member> Volume::Commit::members() const {
   return all;
 }
 
-/// Runs one request for each member of `on`. Returns the first failure, with its place.
+/// Runs one request for each member of `on`. A member that fails is put out; else its failure is
+/// returned, with its place.
 Result<void> Volume::Commit::run_on_members(std::span<const Member> on,
                                             std::vector<IoRequest>& requests) {
   ASSERT(requests.size() == on.size());
   volume_.engine_.run(requests);
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const IoRequest& request = requests[i];
-    if (!request.result) return located(request.result.error(), on[i].devid, request.offset);
+  return judge(on, requests);
+}
+
+Result<void> Volume::Commit::judge(std::span<const Member> on,
+                                   std::span<const IoRequest> requests) {
+  std::vector<Fault> faults;
+  for (size_t i = 0; i < on.size(); ++i) {
+    if (requests[i].result) continue;
+    faults.push_back({on[i].devid, on[i].device,
+                      located(requests[i].result.error(), on[i].devid, requests[i].offset)});
   }
-  return ok();
+  return volume_.survive(faults);
 }
 
 /// Not written if nothing has changed. A swap always writes it: the target has none yet.
@@ -208,10 +221,7 @@ Result<void> Volume::Commit::flush_devices() {
                                   located(of_target.result.error(), map->duplication()->source, 0));
     }
   }
-  for (size_t i = 0; i < on.size(); ++i) {
-    if (!requests[i].result) return located(requests[i].result.error(), on[i].devid, 0);
-  }
-  return ok();
+  return judge(on, requests);
 }
 
 void Volume::Commit::ask_replace() {
@@ -221,16 +231,43 @@ void Volume::Commit::ask_replace() {
   ASSERT(next_.replace_payload.size() <= format::kMaxReplacePayload);
 }
 
-/// Copy 0 on all members, flush, copy 1 on all. See the head of this file.
+/// Copy 0 on all members, flush, copy 1 on all. See the head of this file. If a device is put out
+/// meanwhile, all is written once more: then the superblocks say so (C5).
 Result<void> Volume::Commit::write_superblocks() {
-  TRY(write_copies(0));
+  target_is_written_ = swapped_;
+  take_absences();
+  do {
+    TRY(write_copies(0));
+    TRY(flush_members());
+    TRY(write_copies(1));
+    if (first_) {
+      TRY(flush_members());
+    }
+    target_is_written_ = false;
+  } while (take_absences());
+  return ok();
+}
+
+Result<void> Volume::Commit::flush_members() {
   const auto on = members();
   std::vector<IoRequest> flushes;
   for (const Member& member : on) flushes.push_back(IoRequest::make_flush(member.device));
-  TRY(run_on_members(on, flushes));
-  TRY(write_copies(1));
-  if (!first_) return ok();
   return run_on_members(on, flushes);
+}
+
+/// Takes over which devices are out now. True if that has changed.
+bool Volume::Commit::take_absences() {
+  bool changed = false;
+  std::lock_guard lock(volume_.mutex_);
+  for (DeviceEntry& entry : next_.devices) {
+    for (const DeviceEntry& now : volume_.entries_) {
+      if (now.uuid != entry.uuid) continue;
+      changed |= entry.out != now.out;
+      entry.out = now.out;
+    }
+  }
+  update_features(next_);
+  return changed;
 }
 
 Result<void> Volume::Commit::write_copies(unsigned copy) {
@@ -239,13 +276,15 @@ Result<void> Volume::Commit::write_copies(unsigned copy) {
   std::vector<AlignedBuffer> buffers;
   std::vector<IoRequest> requests;
   for (const DeviceEntry& entry : next_.devices) {
-    if (swapped_ && entry.devid == swap_->source) continue;  // both copies are there, verified
+    if (target_is_written_ && entry.devid == swap_->source) continue;  // and verified
+    const auto found = map->devices().find(entry.devid);
+    if (entry.out || found == map->devices().end()) continue;  // C2
     Superblock own = next_;
     own.role = DeviceRole::member;
     own.devid = entry.devid;
     own.device = entry.uuid;
     TRY(auto buffer, encode(own, copy));
-    Device* device = map->devices().at(entry.devid).get();
+    Device* device = found->second.get();
     on.push_back({entry.devid, device});
     requests.push_back(IoRequest::make_write(device, kSuperblockOffsets[copy], buffer.span()));
     buffers.push_back(std::move(buffer));
@@ -271,7 +310,7 @@ void Volume::Commit::try_swap() {
     return swap_failed("duplication is off");
   }
   auto target = map->duplication()->target;
-  source_ = map->devices().at(swap_->source);
+  source_ = volume_.device(swap_->source);  // null: it is out
   swap_->target.size_bytes = round_down(target->size_bytes(), kBlockSize);
 
   Superblock swapped = next_;
@@ -279,9 +318,13 @@ void Volume::Commit::try_swap() {
   for (DeviceEntry& entry : swapped.devices) {
     if (entry.devid != swap_->source) continue;
     source_uuid_ = entry.uuid;
-    swapped.predecessor = {entry.devid, entry.uuid, entry.path};
+    // A device that comes back takes its own place.
+    if (entry.uuid != swap_->target.uuid) {
+      swapped.predecessor = {entry.devid, entry.uuid, entry.path};
+    }
     entry = swap_->target;
   }
+  update_features(swapped);
   swapped.role = DeviceRole::member;
   swapped.devid = swap_->source;
   swapped.device = swap_->target.uuid;
@@ -325,6 +368,7 @@ Result<void> Volume::Commit::write_target_superblock(Device& target, const Super
 /// Writes into the source's superblock which device has replaced it. The source may be broken; the
 /// target's superblock counts anyway.
 void Volume::Commit::retire_source() {
+  if (!source_) return;
   Superblock replaced = next_;
   replaced.role = DeviceRole::replaced;
   replaced.device = source_uuid_;
@@ -360,8 +404,8 @@ void Volume::Commit::demote_target() {
 
 void Volume::Commit::publish() {
   next_.role = DeviceRole::member;
-  next_.devid = next_.devices.front().devid;
-  next_.device = next_.devices.front().uuid;
+  next_.devid = first_in(next_.devices).devid;
+  next_.device = first_in(next_.devices).uuid;
   next_.successor.reset();
   std::lock_guard lock(volume_.mutex_);
   volume_.durable_ = next_;

@@ -19,9 +19,11 @@ std::span<IoRequest> span_of(Requests& requests) {
 
 // ---- Writing
 
-/// The first failure on the target, on the source that it is to replace, and on other members.
+/// The first failure on the target; all failures on the source that it is to replace, and on other
+/// members.
 struct Volume::Failures {
-  std::optional<Error> target, source, member;
+  std::optional<Error> target;
+  std::vector<Fault> source, members;
 };
 
 Volume::Failures Volume::failures_of(const Map& map, std::span<const Segment> segments,
@@ -31,11 +33,12 @@ Volume::Failures Volume::failures_of(const Map& map, std::span<const Segment> se
     if (requests[i].result) continue;
     const Segment& segment = segments[i];
     const bool of_source = map.duplication() && segment.devid == map.duplication()->source;
-    auto& first = segment.to_target ? failures.target
-                  : of_source       ? failures.source
-                                    : failures.member;
-    if (!first) {
-      first = located(requests[i].result.error(), segment.devid, segment.offset.value);
+    Error error = located(requests[i].result.error(), segment.devid, segment.offset.value);
+    if (segment.to_target) {
+      if (!failures.target) failures.target = std::move(error);
+    } else {
+      auto& faults = of_source ? failures.source : failures.members;
+      faults.push_back({segment.devid, segment.device, std::move(error)});
     }
   }
   return failures;
@@ -55,8 +58,8 @@ Result<void> Volume::repeat_on_target(std::span<const Segment> segments,
   return ok();
 }
 
-/// Judges the failures of a plan that was carried out. A failure on the target goes to the hook,
-/// one on a member is returned. While a swap is being decided, waits until it is known which of the
+/// Judges the failures of a plan that was carried out. A failure on the target goes to the hook; one
+/// on a member puts the member out, or is returned. While a swap is being decided, waits until it is known which of the
 /// two devices is the member.
 Result<void> Volume::judge_writes(const Map& map, Plan& plan) {
   const std::span<const Segment> segments(plan.segments.data(), plan.segments.size());
@@ -68,7 +71,7 @@ Result<void> Volume::judge_writes(const Map& map, Plan& plan) {
   duplicated_bytes_ += to_target;
 
   Failures failures = failures_of(map, segments, requests);
-  if (failures.target || failures.source) {
+  if (failures.target || !failures.source.empty()) {
     const Device* target = map.duplication()->target.get();
     if (window_.target_is_member(target, failures.target.has_value())) {
       if (failures.target) {
@@ -79,11 +82,10 @@ Result<void> Volume::judge_writes(const Map& map, Plan& plan) {
         report_target_fault(IoOp::write, *failures.target);
         window_.end_report();
       }
-      if (failures.source) return *failures.source;
+      TRY(survive(failures.source));
     }
   }
-  if (failures.member) return *failures.member;
-  return ok();
+  return survive(failures.members);
 }
 
 Result<void> Volume::run_writes(const Map& map, Plan& plan) {
@@ -122,11 +124,9 @@ Result<void> Volume::repair(const MapGuard& guard, LogicalOffset at, ConstBytes 
   for (const Segment& place : places) {
     plan.add(place, bytes);
     // R1 holds for this write, too.
-    const auto& duplication = map.duplication();
-    if (!duplication || place.devid != duplication->source) continue;
-    if (!duplication->rule->duplicates({place.offset, place.length})) continue;
+    if (!map.duplicates(place.devid, {place.offset, place.length})) continue;
     Segment twin = place;
-    twin.device = duplication->target.get();
+    twin.device = map.duplication()->target.get();
     twin.to_target = true;
     plan.add(twin, bytes);
   }
@@ -259,7 +259,10 @@ void Volume::read_batch(const MapGuard& guard, std::span<LogicalRead> reads, uns
       for (const auto& part : buffer_.read(read.at, read.into)) add(read, part.at, part.into);
     }
   }
-  engine_.run(span_of(requests));
+  {
+    const ReadsUnderWay under_way(span_of(requests));
+    engine_.run(span_of(requests));
+  }
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].result) continue;
     const Segment& segment = origins[i].segment;

@@ -87,18 +87,25 @@ Result<void> Volume::flush_members(const Map& map) {
     requests.push_back(IoRequest::make_flush(device.get()));
   }
   engine_.run({requests.data(), requests.size()});
+  std::vector<Fault> faults;
   auto member = map.devices().begin();
   for (const IoRequest& request : requests) {
-    if (!request.result) return located(request.result.error(), member->first, 0);
-    ++member;
+    const auto& [devid, device] = *member++;
+    if (request.result) continue;
+    faults.push_back({devid, device.get(), located(request.result.error(), devid, 0)});
   }
-  return ok();
+  return survive(faults);
 }
 
 /// Buffered writes and batches are written in parallel: the order in which they reach the devices
 /// does not matter (L2).
 Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_first) {
   if (read_only_) return Error(Errc::read_only);
+  const auto check_absences = [this]() -> Result<void> {
+    if (absences_are_durable()) return ok();
+    return Error(Errc::missing_device, "a device is out, and no commit has recorded that yet");
+  };
+  TRY(check_absences());
   // Batches that were put back are older than the one that is taken below, and are written first.
   if (flush_first || buffer_.has_put_back()) {
     TRY(drain_buffer());
@@ -129,12 +136,15 @@ Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_firs
   if (batch) buffered_written = end_batch(guard, *batch, judge_writes(map, plan));
   buffer_.wait_for_taken();
   TRY(std::move(buffered_written));
+  std::vector<Fault> faults;
   for (size_t i = buffered; i < all.size(); ++i) {
-    if (!all[i].result) {
-      return located(all[i].result.error(), carriers[i - buffered], all[i].offset);
-    }
+    if (all[i].result) continue;
+    const DeviceId devid = carriers[i - buffered];
+    faults.push_back({devid, all[i].device, located(all[i].result.error(), devid, all[i].offset)});
   }
+  TRY(survive(faults));
   TRY(flush_members(map));
+  TRY(check_absences());  // C5
   return !buffered_write_lost_;
 }
 

@@ -13,13 +13,18 @@
 // table, and either its last commit is that of the superblock that counts, or it missed exactly that
 // commit, as a crash explains, and has the chunk table that the commit wrote before. A member that
 // missed more was put back from an older copy, or is an impostor: the volume is refused, and nothing
-// was written to it. One that missed the last commit gets its superblock when the volume is opened
+// was written to it. (With `degraded` it is left out.) One that missed the last commit gets its superblock when the volume is opened
 // for writing, before anything else is written: so no member ever misses two.
+//
+// Devices that are out, as the newest superblock says, are not opened. They need not be there. But
+// if one is found that has gone on by itself, the volume has two histories, and the user must say
+// which one counts.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 #include <set>
+#include <tuple>
 
 #include "alloc/base/assert.h"
 #include "alloc/base/log.h"
@@ -79,8 +84,8 @@ class Opening {
   Opening(DeviceOpener& opener, const Volume::OpenOptions& options)
       : opener_(opener), options_(options) {}
 
-  /// Adds a device that the user named. Errors: see Volume::open.
-  Result<void> offer(const std::string& path);
+  /// Adds the devices that the user named. Errors: see Volume::open.
+  Result<void> offer_all(const std::vector<std::string>& paths);
   /// Finds the devices that the newest superblock names, and decides which superblock counts.
   void gather();
   /// Checks that all members are there, that none was replaced, and that none is shorter than
@@ -108,6 +113,7 @@ class Opening {
     std::string path;
   };
 
+  Result<void> offer(const std::string& path);
   Result<std::shared_ptr<Device>> open_exclusively(const std::string& path);
   std::optional<Superblock> peek(const std::string& path);
   void find(const Named& named);
@@ -122,7 +128,9 @@ class Opening {
   Result<void> check_member(const Found& found) const;
   Result<void> check_chunk_table(const Found& found, Device& device) const;
   Result<std::shared_ptr<Device>> claim(const Found& found);
+  Result<std::shared_ptr<Device>> take_member(DeviceEntry& entry, uint64_t& room);
   Result<void> take_members();
+  Result<void> check_absent(const DeviceEntry& entry) const;
   Error missing(const DeviceEntry& entry) const;
 
   DeviceOpener& opener_;
@@ -143,6 +151,19 @@ Result<std::shared_ptr<Device>> Opening::open_exclusively(const std::string& pat
   auto device = opener_.open(path, how);
   if (!device) return about(path, device.error());
   return device;
+}
+
+/// A degraded volume does without devices that cannot be used, if there is any that can.
+Result<void> Opening::offer_all(const std::vector<std::string>& paths) {
+  Result<void> first = ok();
+  for (const std::string& path : paths) {
+    auto offered = offer(path);
+    if (offered) continue;
+    if (!options_.degraded || offered.error() == Errc::invalid_argument) return offered;
+    log_warning("going on without {}: {}", path, offered.error().message());
+    if (first) first = std::move(offered);
+  }
+  return found_.empty() ? first : ok();
 }
 
 Result<void> Opening::offer(const std::string& path) {
@@ -196,7 +217,10 @@ const Opening::Found* Opening::found(const Uuid& uuid) const {
 const Opening::Found* Opening::newest() const {
   const Found* best = nullptr;
   auto rank = [](const Found& f) {
-    return std::pair(f.superblock.generation, !f.superblock.predecessor);
+    const auto& devices = f.superblock.devices;
+    const auto out = std::count_if(devices.begin(), devices.end(),
+                                   [](const DeviceEntry& entry) { return entry.out.has_value(); });
+    return std::tuple(f.superblock.generation, !f.superblock.predecessor, out);
   };
   for (const Found& f : found_) {
     if (f.superblock.role != DeviceRole::member) continue;
@@ -262,7 +286,7 @@ Error Opening::missing(const DeviceEntry& entry) const {
   return Error(
       Errc::missing_device,
       fmt::format("devid {} of volume {} is missing: device {}, last seen as {}; say where "
-                  "it is with -o device=PATH",
+                  "it is with -o device=PATH, or go on without it with -o degraded",
                   entry.devid.value, truth_.volume.to_string(), entry.uuid.to_string(),
                   entry.path.empty() ? "(path not recorded)" : entry.path));
 }
@@ -397,32 +421,72 @@ Result<std::shared_ptr<Device>> Opening::claim(const Found& f) {
                fmt::format("{} was changed by somebody else while it was being opened", f.path));
 }
 
+/// Opens a member that was found, and checks that it is one. Sets the size and path in `entry`.
+/// `room`: bytes by which devices may have grown.
+Result<std::shared_ptr<Device>> Opening::take_member(DeviceEntry& entry, uint64_t& room) {
+  const Found* f = found(entry.uuid);
+  if (f == nullptr || f->superblock.role != DeviceRole::member) return missing(entry);
+  TRY(check_member(*f));
+  TRY(auto device, claim(*f));
+  TRY(check_chunk_table(*f, *device));
+  const uint64_t size = round_down(device->size_bytes(), kBlockSize);
+  if (size < entry.size_bytes) {
+    return Error(Errc::device_too_small,
+                 fmt::format("{} has {} bytes ({}), but {} bytes ({}) are recorded for devid {}",
+                             f->path, device->size_bytes(), human_size(device->size_bytes()),
+                             entry.size_bytes, human_size(entry.size_bytes), entry.devid.value));
+  }
+  if (f->superblock.generation != truth_.generation) behind_.push_back(entry);
+  const uint64_t grown = std::min(size - entry.size_bytes, room);
+  room -= grown;
+  entry.size_bytes += grown;
+  entry.path = recordable_path(device->path());
+  return device;
+}
+
 Result<void> Opening::take_members() {
   uint64_t room = kMaxVolumeBytes;  // for devices that have grown
   for (const DeviceEntry& entry : truth_.devices) room -= entry.size_bytes;
   for (DeviceEntry entry : truth_.devices) {
-    const Found* f = found(entry.uuid);
-    if (f == nullptr || f->superblock.role != DeviceRole::member) return missing(entry);
-    TRY(check_member(*f));
-    TRY(auto device, claim(*f));
-    TRY(check_chunk_table(*f, *device));
-    if (f->superblock.generation != truth_.generation) behind_.push_back(entry);
-    const uint64_t size = round_down(device->size_bytes(), kBlockSize);
-    if (size < entry.size_bytes) {
-      return Error(Errc::device_too_small,
-                   fmt::format("{} has {} bytes ({}), but {} bytes ({}) are recorded for devid {}",
-                               f->path, device->size_bytes(), human_size(device->size_bytes()),
-                               entry.size_bytes, human_size(entry.size_bytes), entry.devid.value));
+    if (entry.out) {
+      TRY(check_absent(entry));
+      log_warning(
+          "devid {} (uuid {}, last seen as {}) is out since generation {}; the volume is "
+          "degraded",
+          entry.devid.value, entry.uuid.to_string(), entry.path, entry.out->whole_until.value);
+    } else {
+      auto device = take_member(entry, room);
+      if (device) {
+        devices_[entry.devid] = std::move(device).value();
+      } else if (options_.degraded) {
+        log_warning("going on without devid {}: {}", entry.devid.value, device.error().message());
+        entry.out = Absence{truth_.generation, truth_.log_id, 0};
+      } else {
+        return device.error();
+      }
     }
-    const uint64_t grown = std::min(size - entry.size_bytes, room);
-    room -= grown;
-    entry.size_bytes += grown;
-    entry.path = recordable_path(device->path());
-    devices_[entry.devid] = std::move(device);
     entries_.push_back(std::move(entry));
   }
+  if (devices_.empty()) return Error(Errc::missing_device, "no device of the volume can be used");
   found_.clear();  // closes the devices that are not members
   return ok();
+}
+
+/// A device that is out keeps the superblock that it was left with.
+Result<void> Opening::check_absent(const DeviceEntry& entry) const {
+  const Found* f = found(entry.uuid);
+  if (f == nullptr || f->superblock.role != DeviceRole::member) return ok();
+  const Superblock& sb = f->superblock;
+  const bool went_on =
+      sb.generation > entry.out->whole_until && !entry.out->left(sb.generation, sb.log_id);
+  if (!went_on || options_.degraded) return ok();
+  return Error(Errc::bad_superblock,
+               fmt::format("{} (devid {}, uuid {}) and {} were written to separately since "
+                           "generation {}: they have generations {} and {} now. Take away the one "
+                           "whose changes you do not want, or go on with {} with -o degraded",
+                           f->path, entry.devid.value, entry.uuid.to_string(), newest()->path,
+                           entry.out->whole_until.value, sb.generation.value,
+                           truth_.generation.value, newest()->path));
 }
 
 Result<void> Opening::check() {
@@ -545,9 +609,7 @@ Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& ope
                                              const OpenOptions& options) {
   if (paths.empty()) return Error(Errc::invalid_argument, "no device was named");
   Opening opening(opener, options);
-  for (const std::string& path : paths) {
-    TRY(opening.offer(path));
-  }
+  TRY(opening.offer_all(paths));
   opening.gather();
   TRY(opening.check());
   TRY(auto chunks, opening.read_chunks());
@@ -556,14 +618,25 @@ Result<std::unique_ptr<Volume>> Volume::open(Runtime& runtime, DeviceOpener& ope
   }
   Superblock superblock = opening.truth();
   superblock.role = DeviceRole::member;
-  superblock.devid = superblock.devices.front().devid;
-  superblock.device = superblock.devices.front().uuid;
+  superblock.devid = first_in(opening.entries()).devid;
+  superblock.device = first_in(opening.entries()).uuid;
   // If devices have grown, chunks of the old size could make the table too long.
   superblock.chunk_size = std::max(superblock.chunk_size, default_chunk_size(opening.entries()));
   std::unique_ptr<Volume> volume(new Volume(runtime, opener, options.read_only,
                                             std::move(superblock), opening.entries(),
                                             opening.devices(), std::move(chunks)));
   if (!options.ignore_log) volume->find_log();
+  const auto map = volume->mapper_.current();
+  if (const size_t lost = map->chunks_lost(); lost > 0) {
+    Error error(Errc::missing_device,
+                fmt::format("{} of the {} chunks of the volume have no copy on the devices that "
+                            "are there",
+                            lost, map->chunks().size()));
+    if (!options.read_only) {
+      return Error(error.code, error.message() + "; it can only be mounted read-only (-o ro)");
+    }
+    log_warning("{}", error.message());
+  }
   return volume;
 }
 

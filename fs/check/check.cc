@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "alloc/base/load.h"
+#include "alloc/base/uuid.h"
 #include "alloc/disk/chunk_table.h"
 #include "fs/check/check_extents.h"
 #include "fs/check/check_inodes.h"
@@ -64,7 +65,13 @@ class Check {
 CheckReport Check::run() {
   for (const alloc::DeviceEntry& entry : volume_.devices()) {
     const auto device = volume_.device(entry.devid);
-    if (!device) continue;
+    if (!device) {
+      findings_.note(fmt::format("devid {}", entry.devid.value),
+                     fmt::format("is out or missing (uuid {}, last seen as {}): the copies on it "
+                                 "were not checked",
+                                 entry.uuid.to_string(), entry.path));
+      continue;
+    }
     check_superblocks(*device, entry.devid);
     check_chunk_table(*device);
   }
@@ -285,6 +292,7 @@ Result<CheckReport> check(Runtime& runtime, alloc::DeviceOpener& opener,
   alloc::Volume::OpenOptions how;
   how.read_only = true;
   how.hints = options.hints;
+  how.degraded = options.degraded;
   TRY(const auto volume, alloc::Volume::open(runtime, opener, paths, how));
   return checking::Check(*volume, options, replay_for_reading(*volume)).run();
 }

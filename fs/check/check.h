@@ -46,6 +46,7 @@ namespace moltfs::fs {
 struct CheckOptions {
   bool data = false;               ///< verify the data, too
   std::vector<std::string> hints;  ///< -o device=PATH
+  bool degraded = false;           ///< check without devices that are missing
   uint64_t cache_bytes = 256ull << 20;
   /// Called from time to time with the work done so far, in bytes read; may be empty.
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/load.h"
@@ -134,15 +135,18 @@ void ExtentCheck::read_later(const ExtentRecord& record) {
 }
 
 void ExtentCheck::read_pending() {
-  for (unsigned copy = 0;; ++copy) {
+  unsigned copies = 0;
+  for (const Pending& pending : pending_) {
+    copies = std::max(copies, volume_.copies_at(guard_, pending.start));
+  }
+  for (unsigned copy = 0; copy < copies; ++copy) {
     std::vector<alloc::LogicalRead> reads;
     std::vector<Pending*> whose;
     for (Pending& pending : pending_) {
-      if (copy >= volume_.copies_at(guard_, pending.start)) continue;
+      if (!guard_.map().has_copy(pending.start, copy)) continue;  // its device is out
       reads.push_back({pending.start, pending.buffer.span()});
       whose.push_back(&pending);
     }
-    if (reads.empty()) break;
     volume_.read_batch(guard_, reads, copy);
     for (size_t i = 0; i < reads.size(); ++i) verify(*whose[i], reads[i], copy);
   }
@@ -164,7 +168,7 @@ void ExtentCheck::verify(Pending& pending, const alloc::LogicalRead& read, unsig
     first = i;
     fault = now;
   }
-  if (copy == 0) check_tail(pending);
+  if (!std::exchange(pending.tail_is_checked, true)) check_tail(pending);
 }
 
 ExtentCheck::Fault ExtentCheck::verify_block(Pending& pending, size_t index, bool all_read,

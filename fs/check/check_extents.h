@@ -36,6 +36,7 @@ class ExtentCheck {
     uint64_t file_offset = 0;
     std::vector<uint64_t> checksums;
     AlignedBuffer buffer;
+    bool tail_is_checked = false;
   };
   enum class Fault : uint8_t { none, unreadable, mismatch };
 

@@ -27,6 +27,7 @@ Result<std::unique_ptr<alloc::Volume>> open_volume(Runtime& runtime, alloc::Devi
   alloc::Volume::OpenOptions how;
   how.read_only = true;
   how.hints = request.hints;
+  how.degraded = true;
   return alloc::Volume::open(runtime, opener, request.paths, how);
 }
 

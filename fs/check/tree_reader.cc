@@ -76,9 +76,10 @@ void TreeReader::read(std::span<NodeReading> readings) const {
     std::vector<alloc::LogicalRead> reads;
     std::vector<NodeReading*> whose;
     for (size_t i = 0; i < readings.size(); ++i) {
-      if (copy >= copies[i]) continue;
+      const LogicalOffset address = readings[i].expected.pointer.address;
+      if (copy >= copies[i] || !guard.map().has_copy(address, copy)) continue;
       buffers.emplace_back(kNodeSize);
-      reads.push_back({readings[i].expected.pointer.address, buffers.back().span()});
+      reads.push_back({address, buffers.back().span()});
       whose.push_back(&readings[i]);
     }
     volume_.read_batch(guard, reads, copy);

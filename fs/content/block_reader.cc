@@ -112,7 +112,7 @@ Result<bool> BlockReader::fill(const std::vector<ExtentRead>& extents) {
   for (const ExtentRead& read : extents) reads.push_back({read.extent.logical, read.into});
   {
     const MapGuard guard = volume_.acquire_map();
-    volume_.read_batch(guard, reads, 0);
+    volume_.read_batch(guard, reads, alloc::Map::kAnyCopy);
   }
   for (size_t i = 0; i < extents.size(); ++i) {
     const auto& [extent, into] = extents[i];
@@ -138,6 +138,7 @@ Result<bool> BlockReader::mend(const BadBlock& block) {
     const MapGuard guard = volume_.acquire_map();
     const unsigned copies = volume_.copies_at(guard, block.at);
     for (unsigned copy = 0; copy < copies && !good; ++copy) {
+      if (!guard.map().has_copy(block.at, copy)) continue;
       good = read_copy(guard, block, copy);
       if (!good) bad.push_back(copy);
     }

@@ -144,6 +144,11 @@ Result<void> set_abandon_replace(const Given&, MountRequest& request) {
   return ok();
 }
 
+Result<void> set_degraded(const Given&, MountRequest& request) {
+  request.mount.degraded = true;
+  return ok();
+}
+
 // ---- The table
 
 enum class Kind : uint8_t {
@@ -210,6 +215,9 @@ const std::vector<Row>& rows() {
        "once."},
       {{{"abandon-replace", flag, set_abandon_replace}},
        "Mount with the source although a replace was finishing and its target is lost."},
+      {{{"degraded", flag, set_degraded}},
+       "Go on without devices that are missing or cannot be used, if all chunks have a copy on "
+       "others. What is written then is not on them."},
       {{{"threads", value, set_threads, "N"}},
        "Threads that wait for requests, from 2 to 64. Default: one for each CPU, at least 2 and at "
        "most 8."},
@@ -294,9 +302,10 @@ const std::vector<Row>& rows() {
 
 /// Options that are those of the volume and not of one mount of it, beside those in fs/policy.h.
 bool concerns_volume(const Option& option) {
-  constexpr std::string_view kNames[] = {"cache",     "commit",          "threads",     "readahead",
-                                         "idlepoll",  "abandon-replace", "allow_root",  "context",
-                                         "fscontext", "defcontext",      "rootcontext", "max_read"};
+  constexpr std::string_view kNames[] = {"cache",    "commit",          "threads",    "readahead",
+                                         "idlepoll", "abandon-replace", "degraded",   "allow_root",
+                                         "context",  "fscontext",       "defcontext", "rootcontext",
+                                         "max_read"};
   return std::find(std::begin(kNames), std::end(kNames), option.name) != std::end(kNames);
 }
 

@@ -241,6 +241,8 @@ std::string devices_json(Mount& mount) {
                              {"uuid", entry.uuid.to_string()},
                              {"path", entry.path},
                              {"size_bytes", entry.size_bytes}});
+    one.add("state", entry.out ? "out" : "in");
+    if (entry.out) one.add("whole_until_generation", entry.out->whole_until.value);
     if (const auto device = mount.volume().device(entry.devid)) {
       if (const alloc::Identity* identity = alloc::identity_of(*device)) {
         one.add("storage", to_text(identity->id));

@@ -58,6 +58,7 @@ Result<void> Mount::open_trees(alloc::DeviceOpener& opener, const std::vector<st
   volume_options.read_only = options_.read_only;
   volume_options.hints = options_.device_hints;
   volume_options.abandon_swap = options_.abandon_swap;
+  volume_options.degraded = options_.degraded;
   Transactions::Options transactions_options;
   transactions_options.cache_bytes = options_.cache_bytes;
   transactions_options.read_only = options_.read_only;

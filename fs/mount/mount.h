@@ -55,6 +55,7 @@ class Mount {
     Policy policy;
     std::vector<std::string> device_hints;  ///< -o device=PATH
     bool abandon_swap = false;              ///< -o abandon-replace
+    bool degraded = false;                  ///< -o degraded
     replace::Engine::Options replace;
   };
 

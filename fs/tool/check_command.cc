@@ -28,7 +28,7 @@ constexpr int kFsckUsage = 16;
 
 struct Request {
   std::vector<std::string> devices, hints;
-  bool data = false, as_json = false, quiet = false, progress = true;
+  bool data = false, as_json = false, quiet = false, progress = true, degraded = false;
 };
 
 /// Shows on standard error how far the check is, a few times a second.
@@ -94,6 +94,7 @@ int run(const Request& request) {
   CheckOptions options;
   options.data = request.data;
   options.hints = request.hints;
+  options.degraded = request.degraded;
   CheckProgress progress;
   if (request.progress && progress.is_shown()) {
     options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
@@ -146,12 +147,19 @@ int check_command(int argc, char** argv) {
   app.add_flag("--data", request.data, "verify the checksums of all data, on every copy");
   app.add_flag("--json", request.as_json, "one JSON object");
   app.add_flag("-q,--quiet", request.quiet, "print nothing if there are no errors");
-  app.add_option("-o", options, "device=PATH: where a missing device is now")
+  app.add_option(
+         "-o", options,
+         "device=PATH: where a missing device is now; degraded: check what the devices that are "
+         "there have")
       .type_name("OPTION")
       .repeatable();
   app.add_option("DEVICE", request.devices).required();
   return app.run(argc, argv, [&] {
     for (const std::string& option : options) {
+      if (option == "degraded") {
+        request.degraded = true;
+        continue;
+      }
       request.hints.push_back(hint_of(option));
       if (!request.hints.back().empty()) continue;
       print_error("moltfs check: unknown option -o {}\n", option);

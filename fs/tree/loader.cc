@@ -21,7 +21,8 @@ void NodeLoader::load(std::span<NodeRequest> requests) const {
     const alloc::MapGuard guard = volume_.acquire_map();
     for (size_t i = 0; i < requests.size(); ++i) {
       reads[i].first_io = ios.size();
-      auto segments = guard.map().for_read({requests[i].expected.pointer.address, kNodeSize}, 0);
+      auto segments = guard.map().for_read({requests[i].expected.pointer.address, kNodeSize},
+                                           alloc::Map::kAnyCopy);
       if (!segments) continue;
       for (const alloc::Segment& s : segments.value()) {
         ios.push_back(alloc::IoRequest::make_read(
@@ -29,7 +30,10 @@ void NodeLoader::load(std::span<NodeRequest> requests) const {
       }
       reads[i].io_count = segments.value().size();
     }
-    if (!ios.empty()) volume_.engine().run(ios);
+    if (!ios.empty()) {
+      const alloc::ReadsUnderWay under_way(ios);
+      volume_.engine().run(ios);
+    }
   }
   for (size_t i = 0; i < requests.size(); ++i) {
     bool read = reads[i].io_count > 0;
@@ -54,6 +58,7 @@ void NodeLoader::try_copies(NodeRequest& request) const {
     const alloc::MapGuard guard = volume_.acquire_map();
     const unsigned copies = volume_.copies_at(guard, address);
     for (unsigned copy = 0; copy < copies && !request.node; ++copy) {
+      if (!guard.map().has_copy(address, copy)) continue;
       AlignedBuffer bytes(kNodeSize);
       auto result = volume_.read(guard, address, bytes.span(), copy);
       any_read = any_read || result;

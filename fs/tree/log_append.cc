@@ -64,7 +64,8 @@ Result<bool> Transactions::append_to_log() try {
   TRY(const bool possible, read([&](Access& access) { return compose_batches(access, batches); }));
   if (!possible) return false;
   auto written = volume_.write_log(batches.writes, batches.flush_first);
-  if (!written && written.error() == Errc::device_full) {
+  if (!written &&
+      (written.error() == Errc::device_full || written.error() == Errc::missing_device)) {
     std::lock_guard lock(mutex_);
     if (log_) log_->broken = true;
     if (next_log_) next_log_->broken = true;
