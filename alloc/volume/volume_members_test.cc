@@ -27,6 +27,14 @@ struct TwoMembers : TestDisks {
   void set_superblock(const std::string& path, const Superblock& superblock) {
     REQUIRE(write_superblock(devices.engine(), *devices.open(path, {}).value(), superblock));
   }
+  /// What a power cut leaves that comes between copy 0 of mem:a and that of mem:b. `a`, `b`: their
+  /// superblocks of the commit before.
+  void miss_last_commit(const Superblock& a, const Superblock& b) {
+    set_superblock("mem:b", b);
+    const AlignedBuffer copy = encode(a, 1).value();
+    REQUIRE(devices.engine().write(*devices.open("mem:a", {}).value(), kSuperblockOffsets[1],
+                                   copy.span()));
+  }
   /// Mounts once and commits up to `last`, with new chunks.
   void go_on(uint64_t last, bool new_chunks = true) {
     auto volume = open({"mem:a"}).value();
@@ -76,6 +84,23 @@ TEST_CASE_METHOD(TwoMembers, "a copy of one commit ago is refused if chunks were
   refused("mem:b", {"generation 3", "chunk table of generation 4", "mem:a"});
 }
 
+TEST_CASE_METHOD(TwoMembers, "a copy of the last commit but one is refused") {
+  const auto old = devices.disk("mem:b").clone();
+  SECTION("of the same mount, or of the one before") {
+    go_on(4, false);
+  }
+  SECTION("as far as a replay of the log goes") {
+    go_on(3 + kReplayStep, false);
+  }
+  devices.insert("mem:b", old);
+  refused("mem:b", {"has generation 3", "put back from an older copy", "mem:a"});
+  Volume::OpenOptions degraded;
+  degraded.degraded = true;
+  auto volume = open({"mem:b"}, degraded);  // there are no chunks on mem:b
+  REQUIRE(volume);
+  CHECK(volume.value()->devices()[1].out);
+}
+
 TEST_CASE_METHOD(TwoMembers, "members that went on without each other are refused") {
   const auto old_a = devices.disk("mem:a").clone(), old_b = devices.disk("mem:b").clone();
   go_on(4);
@@ -95,10 +120,10 @@ TEST_CASE_METHOD(TwoMembers, "members that went on without each other are refuse
 }
 
 TEST_CASE_METHOD(TwoMembers, "a crash during a commit: the member that missed it gets it at once") {
-  const Superblock before = superblock_of("mem:b");
+  const Superblock before_a = superblock_of("mem:a"), before = superblock_of("mem:b");
   go_on(4);
   const Superblock after = superblock_of("mem:b");
-  set_superblock("mem:b", before);
+  miss_last_commit(before_a, before);
   {
     Volume::OpenOptions options;
     options.read_only = true;
@@ -114,22 +139,22 @@ TEST_CASE_METHOD(TwoMembers, "a crash during a commit: the member that missed it
   // Crashes one after the other, each in the first commit of a mount.
   for (uint64_t g = 5; g < 9; ++g) {
     REQUIRE(open({"mem:a"}));
-    const Superblock last = superblock_of("mem:b");
+    const Superblock last_a = superblock_of("mem:a"), last = superblock_of("mem:b");
     CHECK(last.generation == Generation(g - 1));
     go_on(g, false);
-    set_superblock("mem:b", last);
+    miss_last_commit(last_a, last);
   }
   CHECK(open({"mem:a"}));
 }
 
 TEST_CASE_METHOD(TwoMembers,
                  "the k-th request fails while a member gets the commit that it missed") {
-  const Superblock before = superblock_of("mem:b");
+  const Superblock before_a = superblock_of("mem:a"), before = superblock_of("mem:b");
   go_on(4);
   bool failed = true;
   for (unsigned k = 1; failed; ++k) {
     REQUIRE(k < 100);
-    set_superblock("mem:b", before);
+    miss_last_commit(before_a, before);
     failed = false;
     unsigned count = 0;
     devices.set_hook([&](const IoRequest& request) -> Result<void> {
@@ -145,7 +170,7 @@ TEST_CASE_METHOD(TwoMembers,
 }
 
 TEST_CASE_METHOD(TwoMembers, "the first commit after a replay of the log skips generations") {
-  const Superblock before = superblock_of("mem:b");
+  const Superblock before_a = superblock_of("mem:a"), before = superblock_of("mem:b");
   go_on(4);
   for (const std::string path : {"mem:a", "mem:b"}) {
     Superblock later = superblock_of(path);
@@ -153,7 +178,7 @@ TEST_CASE_METHOD(TwoMembers, "the first commit after a replay of the log skips g
     set_superblock(path, later);
   }
   const Superblock after = superblock_of("mem:a");
-  set_superblock("mem:b", before);
+  miss_last_commit(before_a, before);
   CHECK(open({"mem:a"}));
   CHECK(superblock_of("mem:b").generation == after.generation);
   // Three commits of one mount are not that.

@@ -11,10 +11,12 @@
 // A recorded path is a hint, and a uuid is only a name that anybody can write on a device. A member
 // that was found is believed only if it knows this volume (check_member()): it has the same device
 // table, and either its last commit is that of the superblock that counts, or it missed exactly that
-// commit, as a crash explains, and has the chunk table that the commit wrote before. A member that
-// missed more was put back from an older copy, or is an impostor: the volume is refused, and nothing
-// was written to it. (With `degraded` it is left out.) One that missed the last commit gets its superblock when the volume is opened
-// for writing, before anything else is written: so no member ever misses two.
+// commit, as a crash explains, and has the chunk table that the commit wrote before. (Copy 1 of a
+// superblock is written after the flush of copy 0 on all members. So where a member has copy 1 of
+// the last commit, no other one has missed that.) A member that missed more was put back from an
+// older copy, or is an impostor: the volume is refused, and nothing was written to it. (With
+// `degraded` it is left out.) One that missed the last commit gets its superblock when the volume is
+// opened for writing, before anything else is written: so no member ever misses two.
 //
 // Devices that are out, as the newest superblock says, are not opened. They need not be there. But
 // if one is found that has gone on by itself, the volume has two histories, and the user must say
@@ -130,6 +132,8 @@ class Opening {
   Result<std::shared_ptr<Device>> claim(const Found& found);
   Result<std::shared_ptr<Device>> take_member(DeviceEntry& entry, uint64_t& room);
   Result<void> take_members();
+  std::optional<Error> was_put_back(const DeviceEntry& late) const;
+  Result<void> check_late_members();
   Result<void> check_absent(const DeviceEntry& entry) const;
   Error missing(const DeviceEntry& entry) const;
 
@@ -467,8 +471,51 @@ Result<void> Opening::take_members() {
     }
     entries_.push_back(std::move(entry));
   }
+  TRY(check_late_members());
   if (devices_.empty()) return Error(Errc::missing_device, "no device of the volume can be used");
   found_.clear();  // closes the devices that are not members
+  return ok();
+}
+
+/// An error if no crash explains why a member missed the last commit.
+std::optional<Error> Opening::was_put_back(const DeviceEntry& late) const {
+  const Superblock& own = found(late.uuid)->superblock;
+  for (const auto& [devid, device] : devices_) {
+    // A device that has just taken its place has both copies before the others have any.
+    const bool came_with_commit =
+        (truth_.predecessor && truth_.predecessor->devid == devid) ||
+        std::any_of(own.devices.begin(), own.devices.end(),
+                    [&](const DeviceEntry& e) { return e.devid == devid && e.out; });
+    if (devid == late.devid || came_with_commit) continue;
+    const auto copy = read_superblock_copy(opener_.engine(), *device, 1);
+    if (!copy || copy.value().generation != truth_.generation) continue;
+    return Error(
+        Errc::bad_superblock,
+        fmt::format("{} (devid {}, uuid {}) has generation {}, but the commit of generation {} was "
+                    "complete, as {} says; it was put back from an older copy; the volume was not "
+                    "opened, and nothing was changed",
+                    found(late.uuid)->path, late.devid.value, late.uuid.to_string(),
+                    own.generation.value, truth_.generation.value, device->path()));
+  }
+  return std::nullopt;
+}
+
+Result<void> Opening::check_late_members() {
+  std::vector<DeviceEntry> late;
+  late.swap(behind_);
+  for (DeviceEntry& entry : late) {
+    const auto why = was_put_back(entry);
+    if (!why) {
+      behind_.push_back(std::move(entry));
+      continue;
+    }
+    if (!options_.degraded) return *why;
+    log_warning("going on without devid {}: {}", entry.devid.value, why->message());
+    devices_.erase(entry.devid);
+    for (DeviceEntry& e : entries_) {
+      if (e.devid == entry.devid) e.out = Absence{truth_.generation, truth_.log_id, 0};
+    }
+  }
   return ok();
 }
 
@@ -502,17 +549,28 @@ Result<void> Opening::check() {
   return take_members();
 }
 
+/// In the order of a commit: copy 0 on all, flush, copy 1 on all.
 Result<void> Opening::complete_last_commit() {
+  for (const unsigned copy : {0u, 1u}) {
+    for (const DeviceEntry& entry : behind_) {
+      Device& device = *devices_.at(entry.devid);
+      Superblock own = truth_;
+      own.role = DeviceRole::member;
+      own.devid = entry.devid;
+      own.device = entry.uuid;
+      TRY(auto buffer, encode(own, copy));
+      auto written = opener_.engine().write(device, kSuperblockOffsets[copy], buffer.span());
+      if (!written) return about(device.path(), written.error());
+    }
+    for (const DeviceEntry& entry : behind_) {
+      Device& device = *devices_.at(entry.devid);
+      auto flushed = opener_.engine().flush(device);
+      if (!flushed) return about(device.path(), flushed.error());
+    }
+  }
   for (const DeviceEntry& entry : behind_) {
-    Device& device = *devices_.at(entry.devid);
-    Superblock own = truth_;
-    own.role = DeviceRole::member;
-    own.devid = entry.devid;
-    own.device = entry.uuid;
-    auto written = write_superblock(opener_.engine(), device, own);
-    if (written) written = opener_.engine().flush(device);
-    if (!written) return about(device.path(), written.error());
-    log_info("{}: had missed the last commit, {}", device.path(), truth_.generation.value);
+    log_info("{}: had missed the last commit, {}", devices_.at(entry.devid)->path(),
+             truth_.generation.value);
   }
   return ok();
 }
