@@ -303,7 +303,13 @@ void Volume::Commit::swap_failed(std::string reason) {
 }
 
 void Volume::Commit::try_swap() {
-  if (announced_ != swap_->target.uuid) return swap_failed("no commit before has announced it");
+  // A device that comes back is not announced: without it the volume goes on as it was.
+  const bool comes_back =
+      std::any_of(next_.devices.begin(), next_.devices.end(),
+                  [&](const DeviceEntry& entry) { return entry.uuid == swap_->target.uuid; });
+  if (!comes_back && announced_ != swap_->target.uuid) {
+    return swap_failed("no commit before has announced it");
+  }
   if (!table_on_target_ || !target_flushed_) return swap_failed("the target failed");
   auto map = volume_.mapper_.current();
   if (!map->duplication() || map->duplication()->source != swap_->source) {

@@ -81,6 +81,13 @@ Superblock before_swap(Superblock superblock, const Device& device) {
   return superblock;
 }
 
+/// A device that was out and is being brought back: it lacks something.
+bool comes_back(const Superblock& superblock) {
+  const auto is_it = [&](const DeviceEntry& entry) { return entry.uuid == superblock.device; };
+  return superblock.role == DeviceRole::target &&
+         std::any_of(superblock.devices.begin(), superblock.devices.end(), is_it);
+}
+
 class Opening {
  public:
   Opening(DeviceOpener& opener, const Volume::OpenOptions& options)
@@ -116,6 +123,7 @@ class Opening {
   };
 
   Result<void> offer(const std::string& path);
+  Result<void> check_offered() const;
   Result<std::shared_ptr<Device>> open_exclusively(const std::string& path);
   std::optional<Superblock> peek(const std::string& path);
   void find(const Named& named);
@@ -167,7 +175,8 @@ Result<void> Opening::offer_all(const std::vector<std::string>& paths) {
     log_warning("going on without {}: {}", path, offered.error().message());
     if (first) first = std::move(offered);
   }
-  return found_.empty() ? first : ok();
+  if (found_.empty()) return first;
+  return check_offered();
 }
 
 Result<void> Opening::offer(const std::string& path) {
@@ -184,7 +193,7 @@ Result<void> Opening::offer(const std::string& path) {
   }
   if (!read) return about(path, read.error());
   Superblock sb = std::move(read).value();
-  if (sb.role == DeviceRole::target) {
+  if (sb.role == DeviceRole::target && !comes_back(sb)) {
     return Error(Errc::bad_target,
                  fmt::format("{} is the unfinished target of a replace of devid {} of volume {}; "
                              "mount that volume by its own devices",
@@ -209,6 +218,18 @@ Result<void> Opening::offer(const std::string& path) {
   }
   found_.push_back({path, std::move(device), std::move(sb), true});
   return ok();
+}
+
+/// Error: bad_target if none of the devices that the user named is a member.
+Result<void> Opening::check_offered() const {
+  if (newest() != nullptr) return ok();
+  const Found& first = found_.front();
+  return Error(
+      Errc::bad_target,
+      fmt::format("{} (devid {}, uuid {}) was out and has not got everything back that it "
+                  "missed; mount volume {} by its other devices",
+                  first.path, first.superblock.devid.value, first.superblock.device.to_string(),
+                  first.superblock.volume.to_string()));
 }
 
 const Opening::Found* Opening::found(const Uuid& uuid) const {
@@ -524,8 +545,10 @@ Result<void> Opening::check_absent(const DeviceEntry& entry) const {
   const Found* f = found(entry.uuid);
   if (f == nullptr || f->superblock.role != DeviceRole::member) return ok();
   const Superblock& sb = f->superblock;
-  const bool went_on =
-      sb.generation > entry.out->whole_until && !entry.out->left(sb.generation, sb.log_id);
+  // It was about to come back, and the power failed when that had failed: no history of its own.
+  const bool came_back = sb.generation == truth_.generation && sb.log_id == truth_.log_id;
+  const bool went_on = !came_back && sb.generation > entry.out->whole_until &&
+                       !entry.out->left(sb.generation, sb.log_id);
   if (!went_on || options_.degraded) return ok();
   return Error(Errc::bad_superblock,
                fmt::format("{} (devid {}, uuid {}) and {} were written to separately since "

@@ -16,10 +16,13 @@ void SwapWindow::open(std::shared_ptr<Device> target) {
 }
 
 bool SwapWindow::close_done() {
+  std::shared_ptr<Device> target;  // released after the lock: that may close the device
   std::unique_lock lock(mutex_);
   ASSERT(state_ == State::open);
   if (spoilt_) return false;
   state_ = State::done;
+  member_ = target_;
+  target_.swap(target);
   decided_->notify_all();
   return true;
 }
@@ -34,12 +37,14 @@ void SwapWindow::close_failed() {
 }
 
 bool SwapWindow::target_is_member(const Device* target, bool target_failed) {
+  std::shared_ptr<Device> member;  // released after the lock
   std::unique_lock lock(mutex_);
   if (state_ == State::open && target_.get() == target) {
     if (target_failed) spoilt_ = true;
     decided_->wait(lock, [&] { return state_ != State::open; });
   }
-  if (state_ == State::done && target_.get() == target) return true;
+  member = member_.lock();
+  if (state_ == State::done && member.get() == target) return true;
   if (target_failed) ++reports_;
   return false;
 }

@@ -60,7 +60,8 @@ class SwapWindow {
   State state_ = State::closed;  // guarded by mutex_, as all below
   bool spoilt_ = false;
   unsigned reports_ = 0;
-  std::shared_ptr<Device> target_;  // of the open window, or of the last swap that succeeded
+  std::shared_ptr<Device> target_;  // of the open window
+  std::weak_ptr<Device> member_;    // of the last swap that succeeded; does not keep it open
 };
 
 }  // namespace moltfs::alloc
