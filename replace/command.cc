@@ -14,7 +14,8 @@ namespace {
 
 constexpr size_t kMaxCommandBytes = 4096;
 constexpr std::string_view kExpected =
-    "expected: start [--force] SOURCE|DEVID TARGET, resume [--accept-loss], cancel or status";
+    "expected: start [--force] SOURCE|DEVID TARGET, resume [--accept-loss], cancel, status, "
+    "online [--force] SOURCE|DEVID [PATH] or offline SOURCE|DEVID";
 
 struct Word {
   std::string text;
@@ -74,26 +75,71 @@ Result<std::vector<Word>> words_of(std::string_view text) {
   }
 }
 
-Result<Engine::StartRequest> parse_start(const std::vector<Word>& words) {
-  Engine::StartRequest request;
-  std::vector<std::string> operands;
+/// What follows the verb: names, and --force.
+struct Operands {
+  std::vector<std::string> names;
+  bool force = false;
+};
+
+Result<Operands> operands_of(const std::vector<Word>& words) {
+  Operands operands;
   for (size_t i = 1; i < words.size(); ++i) {
     const Word& word = words[i];
     if (word.quoted || !word.text.starts_with("-")) {
-      operands.push_back(word.text);
+      operands.names.push_back(word.text);
     } else if (word.text == "--force") {
-      request.force = true;
+      operands.force = true;
     } else {
       return bad(fmt::format("unknown option {}", word.text.substr(0, 40)));
     }
   }
-  if (operands.size() != 2) {
-    return bad(fmt::format("start takes a source and a target, not {} words", operands.size()));
+  return operands;
+}
+
+Result<void> check_names(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (name.empty()) return bad("an empty name");
   }
-  if (operands[0].empty() || operands[1].empty()) return bad("an empty name");
-  request.source = std::move(operands[0]);
-  request.target = std::move(operands[1]);
+  return ok();
+}
+
+Result<Engine::StartRequest> parse_start(const std::vector<Word>& words) {
+  TRY(auto operands, operands_of(words));
+  auto& names = operands.names;
+  if (names.size() != 2) {
+    return bad(fmt::format("start takes a source and a target, not {} words", names.size()));
+  }
+  TRY(check_names(names));
+  Engine::StartRequest request;
+  request.source = std::move(names[0]);
+  request.target = std::move(names[1]);
+  request.force = operands.force;
   return request;
+}
+
+Result<Engine::OnlineRequest> parse_online(const std::vector<Word>& words) {
+  TRY(auto operands, operands_of(words));
+  auto& names = operands.names;
+  if (names.size() != 1 && names.size() != 2) {
+    return bad(
+        fmt::format("online takes a device and perhaps its path, not {} words", names.size()));
+  }
+  TRY(check_names(names));
+  Engine::OnlineRequest request;
+  request.device = std::move(names[0]);
+  if (names.size() == 2) request.path = std::move(names[1]);
+  request.force = operands.force;
+  return request;
+}
+
+Result<std::string> parse_offline(const std::vector<Word>& words) {
+  TRY(auto operands, operands_of(words));
+  if (operands.force) return bad("offline takes no option");
+  if (operands.names.size() != 1) {
+    return bad(fmt::format("offline takes a device, not {} words", operands.names.size()));
+  }
+  TRY(check_names(operands.names));
+  return std::move(operands.names[0]);
 }
 
 std::string quoted(const std::string& word) {
@@ -124,6 +170,16 @@ Result<Command> parse_command(std::string_view text) {
     TRY(command.start, parse_start(words));
     return command;
   }
+  if (verb == "online") {
+    command.verb = Command::Verb::online;
+    TRY(command.online, parse_online(words));
+    return command;
+  }
+  if (verb == "offline") {
+    command.verb = Command::Verb::offline;
+    TRY(command.offline, parse_offline(words));
+    return command;
+  }
   if (verb == "resume") {
     command.verb = Command::Verb::resume;
     command.accept_loss = words.size() == 2 && !words[1].quoted && words[1].text == "--accept-loss";
@@ -151,6 +207,12 @@ std::string format_command(const Command& command) {
       return "cancel";
     case Command::Verb::status:
       return "status";
+    case Command::Verb::online:
+      return fmt::format("online {}{}{}{}", command.online.force ? "--force " : "",
+                         written(command.online.device), command.online.path.empty() ? "" : " ",
+                         command.online.path.empty() ? "" : written(command.online.path));
+    case Command::Verb::offline:
+      return "offline " + written(command.offline);
     case Command::Verb::start:
       break;
   }
@@ -169,6 +231,12 @@ Result<std::string> execute(Engine& engine, const Command& command) {
       break;
     case Command::Verb::cancel:
       outcome = engine.cancel();
+      break;
+    case Command::Verb::online:
+      outcome = engine.online(command.online);
+      break;
+    case Command::Verb::offline:
+      outcome = engine.offline(command.offline);
       break;
     case Command::Verb::status:
       break;

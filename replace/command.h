@@ -2,6 +2,7 @@
 // The commands of all interfaces (command line, xattr, control file): one line of words.
 //
 //   start [--force] SOURCE|DEVID TARGET      resume [--accept-loss]      cancel      status
+//   online [--force] SOURCE|DEVID [PATH]     offline SOURCE|DEVID
 //
 // Words are separated by blanks. A word in double quotes may contain blanks; inside, \" is a quote
 // and \\ a backslash.
@@ -16,8 +17,10 @@
 namespace moltfs::replace {
 
 struct Command {
-  enum class Verb : uint8_t { start, resume, cancel, status } verb = Verb::status;
+  enum class Verb : uint8_t { start, resume, cancel, status, online, offline } verb = Verb::status;
   Engine::StartRequest start;
+  Engine::OnlineRequest online;
+  std::string offline;       ///< the device
   bool accept_loss = false;  ///< resume
 };
 

@@ -49,6 +49,17 @@ TEST_CASE("commands are understood") {
   REQUIRE(start.start.source == R"(/a b/"c\)");
   REQUIRE(start.start.target == "./xy z");
   REQUIRE(parsed(R"(start "--force" b)").start.source == "--force");
+  const auto online = parsed("online --force 2 /dev/b");
+  REQUIRE(online.verb == Command::Verb::online);
+  REQUIRE(online.online.device == "2");
+  REQUIRE(online.online.path == "/dev/b");
+  REQUIRE(online.online.force);
+  REQUIRE(format_command(online) == "online --force 2 /dev/b");
+  REQUIRE(parsed("online 2").online.path.empty());
+  REQUIRE(!parsed("online 2").online.force);
+  REQUIRE(format_command(parsed("online 2")) == "online 2");
+  REQUIRE(parsed("offline \"/a b\"").offline == "/a b");
+  REQUIRE(format_command(parsed("offline \"/a b\"")) == "offline \"/a b\"");
 }
 
 TEST_CASE("a wrong command is refused with a sentence that says why") {
@@ -64,6 +75,11 @@ TEST_CASE("a wrong command is refused with a sentence that says why") {
   REQUIRE(refusal("start \"1\\n\" 2").find("within quotes") != std::string::npos);
   REQUIRE(refusal("start \"1\\").find("not closed") != std::string::npos);
   REQUIRE(refusal("status now").find("takes nothing") != std::string::npos);
+  REQUIRE(refusal("online").find("not 0 words") != std::string::npos);
+  REQUIRE(refusal("online 1 2 3").find("not 3 words") != std::string::npos);
+  REQUIRE(refusal("online \"\"").find("empty name") != std::string::npos);
+  REQUIRE(refusal("offline 1 2").find("not 2 words") != std::string::npos);
+  REQUIRE(refusal("offline --force 1").find("no option") != std::string::npos);
   REQUIRE(refusal("status\n\n").find("control byte 0x0a") != std::string::npos);
   REQUIRE(refusal(std::string_view("start 1\0 2", 10)).find("control byte") != std::string::npos);
   REQUIRE(refusal(std::string(4097, 'x')).find("4096") != std::string::npos);
@@ -74,7 +90,8 @@ TEST_CASE("a written command reads back, and garbage never crashes") {
   const std::string alphabet = "start cancelresumestatus\"\\ \t\n-force12/\xff\x01";
   unsigned understood = 0;
   for (int i = 0; i < 200000; ++i) {
-    std::string text = random() % 2 == 0 ? "start " : "";
+    const std::string_view verbs[] = {"", "start ", "start ", "online ", "offline "};
+    std::string text(verbs[random() % std::size(verbs)]);
     for (unsigned n = random() % 24; n > 0; --n) text += alphabet[random() % alphabet.size()];
     if (random() % 50 == 0) {
       for (char& c : text) c = static_cast<char>(random());
@@ -90,6 +107,9 @@ TEST_CASE("a written command reads back, and garbage never crashes") {
     REQUIRE(again.start.source == command.value().start.source);
     REQUIRE(again.start.target == command.value().start.target);
     REQUIRE(again.start.force == command.value().start.force);
+    REQUIRE(again.online.device == command.value().online.device);
+    REQUIRE(again.online.path == command.value().online.path);
+    REQUIRE(again.offline == command.value().offline);
   }
   REQUIRE(understood > 1000);
 }

@@ -50,7 +50,8 @@ bool fits(const AllocatedExtent& extent, const alloc::ChunkPiece& part) {
 /// The work on one window.
 struct Copier::Window {
   PhysicalRange range;
-  Bytes buffer;  // byte i is the byte of the device at range.start + i
+  Bytes buffer;                           // byte i is the byte of the device at range.start + i
+  std::shared_ptr<alloc::Device> source;  // null: it is out
   WindowResult result;
   std::vector<PhysicalRange> good;  // verified, ascending
   Bytes at(PhysicalRange part) const {
@@ -63,7 +64,7 @@ Copier::Copier(alloc::Volume& volume, Host& host, Setup setup)
 
 WindowResult Copier::copy(PhysicalRange range, Bytes buffer) {
   ASSERT(buffer.size() >= range.length);
-  Window window{range, buffer, {}, {}};
+  Window window{range, buffer, volume_.device(setup_.source), {}, {}};
   PhysicalRange left = range;
   while (left.length > 0) {
     // The chunk that the walk saw here may have been removed, and another made in its place.
@@ -87,7 +88,11 @@ WindowResult Copier::copy(PhysicalRange range, Bytes buffer) {
 Result<void> Copier::copy_piece(Window& window, const alloc::Space::FrozenPiece& piece) {
   TRY(auto items, list(window, piece));
   if (items.empty() || setup_.give_up()) return ok();
-  read(window, items);
+  if (window.source) {
+    read(window, items);
+  } else {
+    read_another_copy(window, piece, items);
+  }
   window.good.clear();
   for (const Item& item : items) {
     verify(window, piece, item);
@@ -134,13 +139,51 @@ void Copier::read(Window& window, std::vector<Item>& items) {
   std::vector<alloc::IoRequest> requests;
   for (PhysicalRange run : runs) {
     requests.push_back(
-        alloc::IoRequest::make_read(setup_.source_device.get(), run.start.value, window.at(run)));
+        alloc::IoRequest::make_read(window.source.get(), run.start.value, window.at(run)));
   }
   volume_.engine().run(requests);
   auto item = items.begin();
   for (size_t i = 0; i < runs.size(); ++i) {
     for (; item != items.end() && item->at < runs[i].end(); ++item) {
       item->read_failed = !requests[i].result.has_value();
+    }
+  }
+}
+
+/// The source is out: reads a copy that is on another device, if there is one. Neighbouring windows
+/// take different copies.
+void Copier::read_another_copy(Window& window, const alloc::Space::FrozenPiece& piece,
+                               std::vector<Item>& items) {
+  const alloc::Chunk& chunk = *piece.chunk;
+  const unsigned own_copy = piece.stripe_index % chunk.copies;
+  const unsigned first_of_column = piece.stripe_index - own_copy;
+  const alloc::MapGuard guard = volume_.acquire_map();
+  std::vector<unsigned> copies;
+  for (unsigned copy = 0; copy < chunk.copies; ++copy) {
+    const DeviceId device = chunk.stripes[first_of_column + copy].device;
+    if (copy != own_copy && guard.map().devices().count(device) != 0) copies.push_back(copy);
+  }
+  for (Item& item : items) item.read_failed = true;
+  if (copies.empty()) return;
+  // Each run is contiguous on the source, and by logical address.
+  std::vector<PhysicalRange> runs;
+  std::vector<LogicalOffset> starts;
+  for (const Item& item : items) {
+    const bool continues = !runs.empty() && item.at >= runs.back().end() &&
+                           item.extent.start >= starts.back() &&
+                           item.extent.start - starts.back() == item.at - runs.back().start;
+    append_run(runs, item.range(), continues ? kReadOverBytes : 0);
+    if (runs.size() > starts.size()) starts.push_back(item.extent.start);
+  }
+  std::vector<alloc::LogicalRead> reads;
+  for (size_t i = 0; i < runs.size(); ++i) reads.push_back({starts[i], window.at(runs[i])});
+  const uint64_t window_number =
+      window.range.start.value / std::max<uint64_t>(window.range.length, 1);
+  volume_.read_batch(guard, reads, copies[window_number % copies.size()]);
+  auto item = items.begin();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    for (; item != items.end() && item->at < runs[i].end(); ++item) {
+      item->read_failed = !reads[i].result.has_value();
     }
   }
 }
@@ -159,13 +202,11 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
     const PhysicalRange range{item.at + offset, unit};
     const Bytes bytes = window.at(range);
     bool right = !item.read_failed && host_.matches(block, bytes, first_bad);
-    if (!right) {  // read again: the error may have been transient
-      if (setup_.give_up()) return;
-      auto read = volume_.engine().read(*setup_.source_device, range.start.value, bytes);
-      if (!read && read.error() == Errc::device_gone) {
-        window.result.failure = read.error();  // the block is not lost
-        return;
-      }
+    std::optional<Error> gone;
+    if (!right && setup_.give_up()) return;
+    if (!right && window.source) {  // read again: the error may have been transient
+      const auto read = volume_.engine().read(*window.source, range.start.value, bytes);
+      if (!read && read.error() == Errc::device_gone) gone = read.error();
       right = read && host_.matches(block, bytes, first_bad);
     }
     if (right) {
@@ -173,6 +214,9 @@ void Copier::verify(Window& window, const alloc::Space::FrozenPiece& piece, cons
     } else if (recover(block, own_copy, bytes)) {
       ++window.result.read_corrected;
       append_run(window.good, range, 0);
+    } else if (gone) {  // the block is not lost
+      window.result.failure = *gone;
+      return;
     } else {
       if (window.result.unreadable.empty()) window.result.first_unreadable = host_.name_of(block);
       window.result.unreadable.push_back(range);

@@ -3,6 +3,8 @@
 //
 //   freeze -> list -> drop what is covered -> read from the source -> verify -> write -> thaw
 //
+// If the source is out, it reads from another copy of the chunk instead.
+//
 // R3  It writes only what was born before duplication and is not covered.
 // R4  It never overwrites newer data: it lists the window after freezing it. So nothing that is not
 //     listed becomes allocated in it, and what is listed is never rewritten in place.
@@ -33,6 +35,7 @@ struct WindowResult {
   std::vector<PhysicalRange> unreadable;  ///< blocks and nodes that no copy has right, ascending
   std::string first_unreadable;           ///< the owner of the first one
   std::optional<Error> failure;           ///< not done: not listed, or the source is gone
+                                          ///< and no other copy has what was on it
   std::optional<Error> target_failure;    ///< not done: the target failed
 };
 
@@ -40,7 +43,7 @@ class Copier {
  public:
   struct Setup {
     DeviceId source;
-    std::shared_ptr<alloc::Device> source_device, target;
+    std::shared_ptr<alloc::Device> target;
     Coverage coverage;             ///< as it was when the walk began
     PhysicalOffset started_right;  ///< of the walk before this one, see Record
     Generation walk_before;
@@ -64,6 +67,8 @@ class Copier {
   Result<void> copy_piece(Window& window, const alloc::Space::FrozenPiece& piece);
   Result<std::vector<Item>> list(Window& window, const alloc::Space::FrozenPiece& piece);
   void read(Window& window, std::vector<Item>& items);
+  void read_another_copy(Window& window, const alloc::Space::FrozenPiece& piece,
+                         std::vector<Item>& items);
   void verify(Window& window, const alloc::Space::FrozenPiece& piece, const Item& item);
   bool recover(const AllocatedExtent& block, unsigned own_copy, Bytes into);
   void write(Window& window);

@@ -51,6 +51,13 @@ bool Coverage::open() const {
   return !intervals_.empty() && intervals_.back().last == kOpenEnd;
 }
 
+// Nothing is born in generation 0. A birth that is not true is taken for that one, and must not be
+// covered.
+void Coverage::claim_until(Generation last) {
+  ASSERT(intervals_.empty() && last > Generation());
+  intervals_.push_back({Generation(1), last, true, PhysicalOffset()});
+}
+
 void Coverage::arm(Generation first) {
   ASSERT(!open());
   ASSERT(intervals_.empty() || first > intervals_.back().last);

@@ -3,7 +3,7 @@
 //
 // A table of generation ranges, ascending and without overlaps. It says what the target has of the
 // things born in each range:
-//   all        everything: it was written under duplication
+//   all        everything: it was written under duplication, or before the device went out
 //   up to X    what lies left of source offset X: the copier works on this range
 //   nothing    the range is not in the table: not reached yet, or a gap
 //
@@ -13,7 +13,7 @@
 // The birth of a thing is the later of its own and that of its device extent (stripe).
 //
 // Holes are exceptions: parts of the source that could not be read. What lies in a hole is on the
-// target only if it was written under duplication, whatever the table says. A target with holes is
+// target only if it was born in a range "all", whatever else the table says. A target with holes is
 // not complete, unless the user has accepted their loss.
 #pragma once
 
@@ -57,6 +57,9 @@ class Coverage {
   /// True if duplication is on (the last interval is all and open).
   bool open() const;
 
+  /// Of a device that comes back: everything born in `last` or earlier is on it. REQUIRES: the
+  /// table is empty, last > 0.
+  void claim_until(Generation last);
   /// Duplication holds from `first` on. REQUIRES: !open(), first > every generation in the table.
   void arm(Generation first);
   /// Duplication broke: nothing after `last_durable` counts. REQUIRES: open().
@@ -85,7 +88,7 @@ class Coverage {
   void read_again(PhysicalRange range, std::span<const PhysicalRange> left);
   void accept_holes(bool accepted);
   bool has_unaccepted_holes() const;
-  /// Only what was written under duplication: no offsets, no holes.
+  /// Only the ranges "all": no offsets, no holes.
   Coverage duplicated() const;
   /// Only the holes: what the target lacks when the replace has ended.
   Coverage only_holes() const;

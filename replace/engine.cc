@@ -60,6 +60,10 @@ std::string Engine::describe_running() const {
   const Status& facts = ledger_.current().facts;
   const std::string_view doing =
       activity_ == Activity::arming ? "being armed" : replace::name_of(facts.state);
+  if (facts.rejoin) {
+    return fmt::format("the rejoin of devid {} ({}) is {}", facts.target.devid.value,
+                       facts.target.path, doing);
+  }
   return fmt::format("the replace of devid {} ({}) by {} is {}", facts.source.devid.value,
                      facts.source.path, facts.target.path, doing);
 }
@@ -122,7 +126,7 @@ void Engine::stop() {
   if (cursor_moved) commit_or_warn();
 }
 
-Result<void> Engine::start(const StartRequest& request) {
+Result<void> Engine::begin_new(const std::function<Result<void>()>& arming) {
   {
     Lock lock(mutex_);
     TRY(wait_for_turn(lock));
@@ -136,8 +140,16 @@ Result<void> Engine::start(const StartRequest& request) {
     cancel_requested_ = false;
     set_activity(Activity::arming);
   }
-  TRY(give_up_if_thrown([&] { return arm_new(request); }));
+  TRY(give_up_if_thrown(arming));
   return begin_copy_or_suspend();
+}
+
+Result<void> Engine::start(const StartRequest& request) {
+  return begin_new([&] { return arm_new(request); });
+}
+
+Result<void> Engine::online(const OnlineRequest& request) {
+  return begin_new([&] { return arm_online(request); });
 }
 
 Result<void> Engine::resume(bool accept_loss) {

@@ -3,6 +3,9 @@
 // target) while the filesystem is in use. README.md tells the story: the race, the protocol step by
 // step, the states. Here are the rules that the code must keep.
 //
+// A *rejoin* is the same with a device of the volume that was out and comes back: it is source and
+// target. Only what it missed is copied, from other copies; the swap makes it a member again.
+//
 // Invariants:
 //   R1  While armed, every write to the source goes to the target as well, wherever the cursor is.
 //       The mapper has no access to the cursor.
@@ -13,6 +16,8 @@
 //   R5  Nothing durable claims data that the target has not flushed.
 //   R6  At the swap, everything that the committed state reaches is on the target, but for blocks
 //       that could not be read and whose loss the user has accepted.
+//   R9  A device that comes back is believed to hold what was born until it went out only if its
+//       superblock says that it is as it was left, or was a target since (target.cc).
 //   R7  After a power cut at any request, the volume mounts and the replace continues.
 //   R8  A fault of the target never reaches the user; only the status shows it.
 //
@@ -55,6 +60,7 @@
 namespace moltfs::replace {
 
 struct FoundTarget;
+struct ReturningDevice;
 
 class Engine final : public alloc::CommitHook {
  public:
@@ -98,6 +104,24 @@ class Engine final : public alloc::CommitHook {
   /// device_read_only, foreign_signature, not_found, replace_running, read_only, busy while
   /// unmounting.
   Result<void> start(const StartRequest& request);
+  struct OnlineRequest {
+    std::string device;  ///< devid or uuid; not needed if there is a path
+    std::string path{};  ///< empty: the recorded path, the hints of the mount and all devices
+    bool force = false;  ///< copy everything if what the device holds cannot be used
+    /// Opens `path`; null: the volume's.
+    alloc::DeviceOpener* opener = nullptr;
+  };
+  /// A device that is out comes back. Returns when armed; what it missed is copied in the
+  /// background. With `force`, a device whose content cannot be used replaces itself and gets a new
+  /// uuid. Errors, each with a sentence and nothing changed: not_found, invalid_argument (it is not
+  /// out), bad_target (it has gone on by itself or was put back from an older copy, is too small,
+  /// is another device), device_in_use, device_read_only, replace_running, read_only, busy while
+  /// unmounting.
+  Result<void> online(const OnlineRequest& request);
+  /// Puts a device (devid, path or uuid) out on purpose. Returns when that is durable. Nothing
+  /// happens if it is out. Errors, with a sentence: not_found, invalid_argument (it has the only copy of
+  /// something), read_only, busy while unmounting, and those of a commit.
+  Result<void> offline(const std::string& device);
   /// Returns when armed again. `accept_loss`: blocks that are known to be unreadable now, and still
   /// are after one more attempt, do not keep the replace from finishing. Errors: no_replace if none
   /// is suspended, read_only, busy, and those of finding the target.
@@ -162,6 +186,8 @@ class Engine final : public alloc::CommitHook {
 
   /// Runs a command that has claimed the activity.
   Result<void> give_up_if_thrown(const std::function<Result<void>()>& command);
+  /// Claims the activity for a new replace, arms by `arming`, and begins the copy.
+  Result<void> begin_new(const std::function<Result<void>()>& arming);
   void note_target_fault(alloc::IoOp op, const Error& error);
   /// After work has ended by an exception: `error`. Suspends the replace, or gives the arming up.
   /// Waits for the little memory that this needs. Afterwards the activity is idle.
@@ -171,6 +197,8 @@ class Engine final : public alloc::CommitHook {
 
   // ---- engine_arm.cc
   Result<void> arm_new(const StartRequest& request);
+  Result<void> arm_online(const OnlineRequest& request);
+  Result<void> arm_returning(const ReturningDevice& returning);
   Result<void> arm_again(bool accept_loss);
   Result<void> arm_with(Record candidate, std::shared_ptr<alloc::Device> target);
   /// Publishes the map, drains, commits. REQUIRES: ledger_.begin_arming() was called.
@@ -184,12 +212,14 @@ class Engine final : public alloc::CommitHook {
   /// A sentence if the target is older than what `record` claims of it: then nothing of that holds.
   std::optional<std::string> is_older_copy(const Record& record, const FoundTarget& target) const;
   void copy_anew();  // REQUIRES: mutex_, duplication is off
+  std::vector<std::string> hints() const;
   Result<void> restore_target();
 
   // ---- engine_copy.cc
   void begin_copy();
   Result<void> begin_copy_or_suspend();
   void start_walk();  // REQUIRES: mutex_
+  PhysicalOffset end_of_source(DeviceId source) const;
   /// What a copy slot does next. Nothing set: the slot ends.
   struct Step {
     std::optional<PhysicalRange> window;

@@ -8,6 +8,8 @@
 //   commit                  the same, and one more commit, because the record "armed" may be
 //                           durable. After a crash before that commit, the mount finds no target
 //                           and leaves the replace suspended; the user can cancel it.
+// A device that comes back is not discarded, and its superblocks are not wiped: it stays a target,
+// and what it holds stays usable (R9).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,8 +34,12 @@ Result<void> Engine::arm_new(const StartRequest& request) {
     Status& facts = candidate.facts;
     facts.state = State::armed;
     facts.source = std::move(source);
-    facts.target = {facts.source.devid, Uuid::generate(volume_.runtime()),
-                    checked.device->size_bytes(), alloc::recordable_path(checked.device->path())};
+    facts.source.out.reset();
+    facts.target = {facts.source.devid,
+                    Uuid::generate(volume_.runtime()),
+                    checked.device->size_bytes(),
+                    alloc::recordable_path(checked.device->path()),
+                    {}};
     facts.started = wall_seconds();
     return ok();
   };
@@ -54,6 +60,74 @@ Result<void> Engine::arm_new(const StartRequest& request) {
   if (!armed) fail_start(disarm_failed(), armed.error(), *checked.device);
   return armed;
 }
+
+// ---- A device that comes back, or goes out
+
+/// Activity arming; idle if it fails.
+Result<void> Engine::arm_online(const OnlineRequest& request) {
+  volume_.mapper().drain();  // if the device went out just now, it may still be open
+  ReturningDevice returning;
+  auto found = [&]() -> Result<void> {
+    TRY(returning, find_returning(volume_, request, hints()));
+    if (returning.unusable && !request.force) return *returning.unusable;
+    // Only the device table says what the device still has. It must be durable that it is out.
+    TRY(host_.commit());
+    return ok();
+  }();
+  if (!found) {
+    Lock lock(mutex_);
+    set_activity(Activity::idle);
+    return found;
+  }
+  if (!returning.unusable) return arm_returning(returning);
+  const std::string devid = std::to_string(returning.entry.devid.value);
+  const std::string path = returning.device->path();
+  returning.device.reset();  // it is opened again
+  return arm_new({devid, path, true, request.opener});
+}
+
+/// Activity arming; idle if it fails.
+Result<void> Engine::arm_returning(const ReturningDevice& returning) {
+  Record candidate;
+  Status& facts = candidate.facts;
+  facts.state = State::armed;
+  facts.rejoin = true;
+  facts.source = returning.entry;
+  facts.source.out.reset();
+  facts.target = facts.source;
+  facts.target.path = alloc::recordable_path(returning.device->path());
+  facts.target.size_bytes = returning.device->size_bytes();
+  facts.started = wall_seconds();
+  candidate.coverage.claim_until(returning.entry.out->whole_until);
+  {
+    Lock lock(mutex_);
+    duplicated_before_ = 0;
+    lost_.clear();
+    ledger_.begin_arming(candidate);
+  }
+  auto armed = mark_returning(volume_, facts.target, *returning.device);
+  if (armed) armed = arm(facts.source, returning.device);
+  if (!armed) fail_start(disarm_failed(), armed.error(), *returning.device);
+  return armed;
+}
+
+Result<void> Engine::offline(const std::string& device) {
+  {
+    Lock lock(mutex_);
+    TRY(wait_for_turn(lock));
+  }
+  TRY(const auto entry, find_source(volume_, device));
+  TRY(volume_.put_out(entry.devid, "it was taken offline by command"));
+  TRY(host_.commit());
+  return ok();
+}
+
+std::vector<std::string> Engine::hints() const {
+  Lock lock(mutex_);
+  return hints_;
+}
+
+// ---- Arming
 
 Result<void> Engine::arm(const alloc::DeviceEntry& source, std::shared_ptr<alloc::Device> target) {
   Uuid target_uuid;
@@ -107,8 +181,10 @@ void Engine::fail_start(const Record& candidate, const Error& error, alloc::Devi
   }
   log_warning("replace: start failed: {}", error.message());
   if (sealed) commit_or_warn();
-  auto wiped = alloc::wipe_superblocks(volume_.engine(), target);
-  if (!wiped) log_warning("{}: not wiped: {}", target.path(), wiped.error().message());
+  if (!candidate.facts.rejoin) {
+    auto wiped = alloc::wipe_superblocks(volume_.engine(), target);
+    if (!wiped) log_warning("{}: not wiped: {}", target.path(), wiped.error().message());
+  }
   Lock lock(mutex_);
   set_activity(Activity::idle);
 }
@@ -175,12 +251,7 @@ Result<void> Engine::arm_with(Record candidate, std::shared_ptr<alloc::Device> t
 
 /// The target that the record names, if it can be found and is large enough.
 Result<FoundTarget> Engine::find_recorded_target(const Status& facts) {
-  std::vector<std::string> hints;
-  {
-    Lock lock(mutex_);
-    hints = hints_;
-  }
-  TRY(auto target, find_target(volume_, facts.target, hints, true));
+  TRY(auto target, find_target(volume_, facts.target, hints(), true));
   const alloc::Device& device = *target.device;
   TRY(check_size(volume_, facts.source, device.path(), device.size_bytes()));
   return target;
@@ -199,6 +270,13 @@ std::optional<std::string> Engine::is_older_copy(const Record& record,
 void Engine::copy_anew() {
   Record& record = ledger_.current();
   record.coverage = Coverage();
+  if (record.facts.rejoin) {
+    // Also true of an older copy: it was a target in this absence.
+    for (const alloc::DeviceEntry& entry : volume_.devices()) {
+      const bool same = entry.uuid == record.facts.target.uuid && entry.out;
+      if (same) record.coverage.claim_until(entry.out->whole_until);
+    }
+  }
   record.facts.errors.read_uncorrectable = 0;
   record.facts.start_generation = Generation();
   record.facts.cursor_left = PhysicalOffset();
@@ -270,7 +348,7 @@ void Engine::take_over(Record record, Generation durable) {
 
 bool Engine::swap_has_happened(const Record& record) const {
   for (const alloc::DeviceEntry& entry : volume_.devices()) {
-    if (entry.uuid == record.facts.target.uuid) return true;
+    if (entry.uuid == record.facts.target.uuid) return !record.facts.rejoin || !entry.out;
   }
   return false;
 }

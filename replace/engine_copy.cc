@@ -74,9 +74,8 @@ void Engine::begin_copy() {
 void Engine::start_walk() {
   Record& record = ledger_.current();
   Status& facts = record.facts;
-  const auto source = volume_.device(facts.source.devid);
   const Generation armed_since = record.coverage.armed_since();
-  const PhysicalOffset end(source->size_bytes());
+  const PhysicalOffset end = end_of_source(facts.source.devid);
   const PhysicalOffset from = std::min(record.coverage.walk_start(), end);
   // The commit that armed is durable. So these chunks hold everything born before the arming.
   const auto chunks = volume_.space().committed_chunks();
@@ -87,7 +86,7 @@ void Engine::start_walk() {
   walk_.emplace(std::move(extents), from, end, options_.window_bytes, used_bytes());
   copier_ = std::make_shared<Copier>(
       volume_, host_,
-      Copier::Setup{facts.source.devid, source, target_, record.coverage, record.started_right,
+      Copier::Setup{facts.source.devid, target_, record.coverage, record.started_right,
                     record.walk_before, [this] { return gave_up(); }});
   record.started_right = from;
   record.walk_before = armed_since;
@@ -100,8 +99,23 @@ void Engine::start_walk() {
   ++walk_number_;
   committed_copied_ = 0;
   set_activity(Activity::copying);
-  log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
-           facts.target.path);
+  if (facts.rejoin) {
+    log_info("replace: devid {} ({}) comes back: copying what it missed", facts.target.devid.value,
+             facts.target.path);
+  } else {
+    log_info("replace: copying devid {} ({}) to {}", facts.source.devid.value, facts.source.path,
+             facts.target.path);
+  }
+}
+
+/// Everything on the source lies left of it.
+PhysicalOffset Engine::end_of_source(DeviceId source) const {
+  if (const auto device = volume_.device(source)) return PhysicalOffset(device->size_bytes());
+  uint64_t end = volume_.space().last_extent_end(source);
+  for (const alloc::DeviceEntry& entry : volume_.devices()) {
+    if (entry.devid == source) end = std::max(end, entry.size_bytes);
+  }
+  return PhysicalOffset(end);
 }
 
 unsigned Engine::slot_count() const {

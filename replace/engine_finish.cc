@@ -10,6 +10,8 @@
 //                               that the replace is finished.
 //   drain, close the source     The target is the member.
 //   commit                      The record says "finished".
+// A rejoin announces nothing: without the device the volume goes on as it was, and with it the
+// device table tells whether the device is a member again.
 #include <fmt/format.h>
 
 #include "alloc/base/assert.h"
@@ -56,14 +58,16 @@ Result<Generation> Engine::commit_patiently() {
 /// Commits that a swap is pending. yes: the swap may be asked for. interrupted: by stop() or
 /// cancel(); the activity is idle.
 Engine::Announced Engine::announce_swap() {
-  alloc::Superblock::Succession succession;
+  std::optional<alloc::Superblock::Succession> succession;
   {
     Lock lock(mutex_);
     if (!ledger_.standing()) return Announced::duplication_broke;
     Status& facts = ledger_.current().facts;
     facts.state = State::finishing;
     facts.bytes_total = facts.bytes_copied;
-    succession = {facts.source.devid, facts.target.uuid, facts.target.path};
+    if (!facts.rejoin) {
+      succession = {facts.source.devid, facts.target.uuid, facts.target.path};
+    }
   }
   volume_.set_pending_swap(succession);
   auto committed = commit_patiently();
@@ -144,9 +148,9 @@ void Engine::release_source() {
   commit_or_warn();
   Lock lock(mutex_);
   const Status& facts = ledger_.record().facts;
-  log_info("replace: finished: devid {} is {} now; {} copied, {} duplicated",
-           facts.source.devid.value, facts.target.path, human_size(facts.bytes_copied),
-           human_size(facts.bytes_duplicated));
+  log_info("replace: finished: devid {} is {} {}; {} copied, {} duplicated",
+           facts.source.devid.value, facts.target.path, facts.rejoin ? "again" : "now",
+           human_size(facts.bytes_copied), human_size(facts.bytes_duplicated));
   set_activity(Activity::idle);
 }
 
@@ -190,12 +194,13 @@ void Engine::finish_suspension() {
 
 /// REQUIRES: activity cancelling. The record is closed and committed before the target is wiped: a
 /// crash in between leaves a stale target, not a replace without a target. If the commit fails, the
-/// replace has not ended on disk and the target stays as it is: the next mount continues.
+/// replace has not ended on disk and the target stays as it is: the next mount continues. A device
+/// that was to come back is not wiped: it stays out, and can still come back.
 Result<void> Engine::undo() {
   volume_.set_pending_swap(std::nullopt);
   alloc::DeviceEntry entry;
+  bool rejoin = false;
   std::shared_ptr<alloc::Device> target;
-  std::vector<std::string> hints;
   {
     Lock lock(mutex_);
     update_totals();
@@ -205,18 +210,18 @@ Result<void> Engine::undo() {
     last.facts.ended = wall_seconds();
     ledger_.close(std::move(last));
     entry = ledger_.record().facts.target;
-    hints = hints_;
+    rejoin = ledger_.record().facts.rejoin;
     target = std::move(target_);
   }
   volume_.disarm();
   collect_duplicated();
   auto committed = host_.commit();
   if (!committed) log_warning("replace: {}", committed.error().message());
-  if (!target) {
-    auto found = find_target(volume_, entry, hints, false);
+  if (!target && !rejoin) {
+    auto found = find_target(volume_, entry, hints(), false);
     if (found) target = std::move(found.value().device);
   }
-  if (target && committed) {
+  if (target && committed && !rejoin) {
     auto wiped = alloc::wipe_superblocks(volume_.engine(), *target);
     if (!wiped) log_warning("{}: not wiped: {}", target->path(), wiped.error().message());
   }

@@ -70,8 +70,8 @@ void Engine::read_holes_again() {
     first_before = std::exchange(lost_, {});
     copier = std::make_unique<Copier>(
         volume_, host_,
-        Copier::Setup{source, volume_.device(source), target_, record.coverage.duplicated(),
-                      PhysicalOffset(), Generation(), [this] { return gave_up(); }});
+        Copier::Setup{source, target_, record.coverage.duplicated(), PhysicalOffset(), Generation(),
+                      [this] { return gave_up(); }});
   }
   AlignedBuffer buffer(slot_bytes());
   for (const Coverage::Hole& hole : holes) {
@@ -147,16 +147,24 @@ std::vector<PhysicalRange> Engine::windows_of(PhysicalRange hole) const {
 /// On a worker. REQUIRES: activity finishing.
 bool Engine::stop_at_holes() {
   uint64_t blocks = 0;
+  DeviceId source;
   {
     Lock lock(mutex_);
     const Coverage& coverage = ledger_.current().coverage;
     if (!coverage.has_unaccepted_holes()) return false;
     blocks = coverage.lost_blocks();
+    source = ledger_.current().facts.source.devid;
     ledger_.current().facts.reason.clear();
   }
   // A suspension goes back to what the last durable record says: that must name the holes.
   commit_or_warn();
-  suspend(fmt::format("{} block{} of the source cannot be read", blocks, blocks == 1 ? "" : "s"));
+  const std::string_view s = blocks == 1 ? "" : "s";
+  if (volume_.device(source)) {
+    suspend(fmt::format("{} block{} of the source cannot be read", blocks, s));
+  } else {
+    suspend(fmt::format("{} block{} of devid {}, which is out, cannot be read from another copy",
+                        blocks, s, source.value));
+  }
   return true;
 }
 

@@ -249,6 +249,15 @@ class Machine : public TestDisks {
     bring_up();
     must(host->commit());
   }
+  /// Two copies of everything, on two devices at least.
+  void make_mirror(const std::vector<std::string>& paths) {
+    alloc::Volume::CreateOptions how;
+    how.chunk_size = 4 * kMiB;
+    how.data_profile = how.metadata_profile = alloc::Profile::raid1;
+    volume = must(create(paths, how));
+    bring_up();
+    must(host->commit());
+  }
   /// Errors of Volume::open.
   Result<void> mount(const std::string& path, const std::vector<std::string>& hints = {},
                      bool read_only = false, bool abandon_swap = false) {
@@ -256,6 +265,7 @@ class Machine : public TestDisks {
     how.read_only = read_only;
     how.hints = hints;
     how.abandon_swap = abandon_swap;
+    how.degraded = degraded;
     TRY(volume, open({path}, how));
     bring_up();
     TRY(engine->restore(hints, read_only));
@@ -295,7 +305,8 @@ class Machine : public TestDisks {
     return engine->wait([] { return false; });
   }
 
-  /// True if every extent and node of the running state reads back right, in every copy.
+  /// True if every extent and node of the running state reads back right, in every copy that is on
+  /// devices that are in.
   bool content_is_right() {
     const auto state = host->state();
     const auto guard = volume->acquire_map();
@@ -303,6 +314,7 @@ class Machine : public TestDisks {
                      uint64_t unit) {
       AlignedBuffer bytes(length);
       for (unsigned copy = 0; copy < volume->copies_at(guard, at); ++copy) {
+        if (!guard.map().has_copy(at, copy)) continue;
         if (!volume->read(guard, at, bytes.span(), copy)) return false;
         for (uint64_t o = 0; o < length; o += unit) {
           if (checksum_of(bytes.span().subspan(o, unit)) != checksums[o / unit]) return false;
@@ -330,6 +342,7 @@ class Machine : public TestDisks {
   FakeHost::History history;
   Engine::Options options = quick();
   unsigned workers = 4;
+  bool degraded = false;  // mount() goes on without missing devices
   std::unique_ptr<alloc::Volume> volume;
   std::unique_ptr<FakeHost> host;
   std::unique_ptr<Background> background;

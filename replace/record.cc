@@ -54,6 +54,24 @@ void for_each_number(RecordType& record, Visit visit) {
   visit(record.walk_before.value);
 }
 
+/// `entry`: the device that comes back. Before the swap it is out, and the record claims of the
+/// time before its absence at most what the device table says.
+Result<void> validate_rejoin(const Record& record, const alloc::DeviceEntry& entry) {
+  if (!entry.out) {
+    if (in_progress(record.facts.state)) return ok();  // after the swap
+    return bad_record(
+        fmt::format("a suspended rejoin of devid {}, which is not out", entry.devid.value));
+  }
+  for (const Coverage::Interval& interval : record.coverage.intervals()) {
+    const bool before_absence = interval.all && interval.first == Generation(1);
+    if (!before_absence || interval.last <= entry.out->whole_until) continue;
+    return bad_record(
+        fmt::format("coverage {} of devid {}, which is whole until generation {} only",
+                    record.coverage.describe(), entry.devid.value, entry.out->whole_until.value));
+  }
+  return ok();
+}
+
 }  // namespace
 
 Result<void> validate(const Record& record) {
@@ -79,7 +97,10 @@ Result<void> validate(const Record& record) {
   }
   if (facts.source.devid != facts.target.devid)
     return bad_record("source and target differ in devid");
-  if (facts.source.uuid == facts.target.uuid) return bad_record("source and target are one device");
+  if ((facts.source.uuid == facts.target.uuid) != facts.rejoin) {
+    return bad_record(facts.rejoin ? "a rejoin of two devices"
+                                   : "source and target are one device");
+  }
   for (const PhysicalOffset edge : {facts.cursor_left, record.started_right}) {
     if (edge.value > kMaxOffset) {
       return bad_record(fmt::format("offset {} is impossible", edge.value));
@@ -95,7 +116,8 @@ Result<void> validate_in(const Record& record, const alloc::Superblock& superblo
   const auto is_known = [&](Generation generation) { return generation <= next; };
   for (const Coverage::Interval& interval : record.coverage.intervals()) {
     const bool open = interval.last == kOpenEnd;
-    if (interval.all && interval.first < facts.start_generation) {
+    const bool before_absence = facts.rejoin && interval.first == Generation(1);
+    if (interval.all && interval.first < facts.start_generation && !before_absence) {
       return bad_record(fmt::format("coverage {} before generation {}, in which the replace began",
                                     record.coverage.describe(), facts.start_generation.value));
     }
@@ -111,6 +133,7 @@ Result<void> validate_in(const Record& record, const alloc::Superblock& superblo
   if (!in_progress(facts.state) && facts.state != State::suspended) return ok();
   for (const alloc::DeviceEntry& entry : superblock.devices) {
     if (entry.devid != facts.source.devid) continue;
+    if (facts.rejoin && entry.uuid == facts.target.uuid) return validate_rejoin(record, entry);
     // After the swap, and before the commit that says so, the member is the target.
     if (entry.uuid == facts.source.uuid || entry.uuid == facts.target.uuid) return ok();
   }
@@ -125,7 +148,7 @@ std::vector<std::byte> encode(const Record& record) {
   const bool has_holes = !record.coverage.holes().empty();
   writer.u16(has_holes ? kRecordVersionWithHoles : kRecordVersion);
   writer.u8(static_cast<uint8_t>(facts.state));
-  writer.u8(0);
+  writer.u8(facts.rejoin ? 1 : 0);
   write_device(writer, facts.source);
   write_device(writer, facts.target);
   writer.u64(static_cast<uint64_t>(facts.started));
@@ -148,10 +171,11 @@ Result<Record> decode_record(ConstBytes payload) {
                  fmt::format("replace record: version {} is unknown", version));
   }
   TRY(auto state, reader.u8());
-  TRY(auto reserved, reader.u8());
-  if (state == 0 || reserved != 0) return bad_record("state or reserved byte is wrong");
+  TRY(auto kind, reader.u8());
+  if (state == 0 || kind > 1) return bad_record("state or kind is wrong");
   Status& facts = record.facts;
   facts.state = static_cast<State>(state);
+  facts.rejoin = kind == 1;
   TRY(facts.source, read_device(reader));
   TRY(facts.target, read_device(reader));
   TRY(auto started, reader.u64());
@@ -182,6 +206,7 @@ std::string describe(const Record& record) {
   const Status& facts = record.facts;
   std::string text = fmt::format("state            {}\n", name_of(facts.state));
   if (facts.state == State::none) return text;
+  text += fmt::format("kind             {}\n", facts.rejoin ? "rejoin" : "replace");
   auto device = [](const alloc::DeviceEntry& d) {
     return fmt::format("devid {} uuid {} size {} path {}", d.devid.value, d.uuid.to_string(),
                        d.size_bytes, printable(d.path));

@@ -50,6 +50,33 @@ TEST_CASE("a record reads back as it was written") {
   REQUIRE(describe(Record()).find("none") != std::string::npos);
 }
 
+TEST_CASE("a record of a rejoin reads back, and fits only a device that is out") {
+  Record record = full_record();
+  record.facts.rejoin = true;
+  REQUIRE(decode_record(encode(record)).error() == Errc::bad_item);  // two devices
+  record.facts.target.uuid = record.facts.source.uuid;
+  record.coverage = Coverage();
+  record.coverage.claim_until(Generation(9));
+  record.coverage.arm(Generation(21));
+  record.coverage.disarm(Generation(30));
+  REQUIRE(decode_record(encode(record)).value() == record);
+  REQUIRE(describe(record).find("rejoin") != std::string::npos);
+  alloc::Superblock superblock;
+  superblock.generation = Generation(31);
+  alloc::DeviceEntry entry = record.facts.target;
+  entry.out = alloc::Absence{Generation(9), 1, 2};
+  superblock.devices = {entry};
+  REQUIRE(validate_in(record, superblock));
+  superblock.devices[0].out->whole_until = Generation(8);  // less than what the record claims
+  REQUIRE(validate_in(record, superblock).error() == Errc::bad_item);
+  superblock.devices[0].out.reset();  // not out any more, but suspended
+  REQUIRE(validate_in(record, superblock).error() == Errc::bad_item);
+  superblock.devices[0].out = entry.out;
+  record.facts.rejoin = false;  // a replace claims nothing of the time before it began
+  record.facts.target.uuid = Uuid{{2}};
+  REQUIRE(validate_in(record, superblock).error() == Errc::bad_item);
+}
+
 TEST_CASE("a record has version 2 if and only if there are holes") {
   Record record = full_record();
   REQUIRE(encode(record)[0] == std::byte{1});

@@ -77,6 +77,7 @@ std::string to_json(const Status& status) {
                                {"target_flush", errors.target_flush}})},
       {"start_generation", status.start_generation.value},
       {"reason", status.reason},
+      {"kind", status.rejoin ? "rejoin" : "replace"},
   });
   return json.compact();
 }

@@ -31,6 +31,8 @@ constexpr bool in_progress(State state) {
 
 struct Status {
   State state = State::none;
+  /// The source, a device that was out, comes back: it is the target as well.
+  bool rejoin = false;
   alloc::DeviceEntry source, target;
   int64_t started = 0, ended = 0;  ///< seconds since 1970; 0: not yet
   uint64_t bytes_total = 0;        ///< to copy, as known now; falls when users delete or rewrite

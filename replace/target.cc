@@ -65,16 +65,34 @@ Result<void> check_no_member(const Volume& volume, const DeviceEntry& source,
   return ok();
 }
 
+/// `device` bears the uuid of `entry`, which is out. It may take its own place, by force.
+Result<void> check_out(const DeviceEntry& source, const DeviceEntry& entry, const std::string& path,
+                       bool force) {
+  const uint64_t devid = entry.devid.value;
+  if (entry.devid != source.devid) {
+    return Error(Errc::bad_target,
+                 fmt::format("{}: is devid {} of this volume, which is out", path, devid));
+  }
+  if (force) return ok();
+  return Error(
+      Errc::bad_target,
+      fmt::format("{}: is devid {} itself, which is out: \"moltfs device online {}\" brings "
+                  "it back and copies only what it missed; --force overwrites it",
+                  path, devid, devid));
+}
+
 /// Error: bad_target if `device` bears the uuid of a member. It is that member by a name that does
 /// not show it (two paths of a storage network), or a copy that must not be confused with it.
-Result<void> check_no_member_uuid(Volume& volume, Device& device, const std::string& path) {
+Result<void> check_no_member_uuid(Volume& volume, const DeviceEntry& source, Device& device,
+                                  const std::string& path, bool force) {
   const auto superblock = alloc::read_superblock(volume.engine(), device);
   if (!superblock || superblock.value().volume != volume.superblock().volume ||
-      superblock.value().role != DeviceRole::member) {
+      superblock.value().role == DeviceRole::replaced) {
     return ok();
   }
   for (const DeviceEntry& entry : volume.devices()) {
     if (entry.uuid != superblock.value().device) continue;
+    if (entry.out) return check_out(source, entry, path, force);
     return Error(Errc::bad_target,
                  fmt::format("{}: has the uuid of devid {} of this volume: it is that device under "
                              "another name, or a copy of it",
@@ -141,6 +159,90 @@ Result<FoundTarget> open_if_target(Volume& volume, const DeviceEntry& target,
   return FoundTarget{std::move(device), superblock.generation, follows};
 }
 
+// ---- A device that comes back
+
+/// What messages call a device of the table.
+std::string name_of(const DeviceEntry& entry) {
+  return fmt::format("devid {} (uuid {}, {})", entry.devid.value, entry.uuid.to_string(),
+                     human_size(entry.size_bytes));
+}
+
+Result<DeviceEntry> entry_of(const Volume& volume, const Uuid& uuid) {
+  for (const DeviceEntry& entry : volume.devices()) {
+    if (entry.uuid == uuid) return entry;
+  }
+  return Error(Errc::not_found);
+}
+
+/// R9: the device is as it was left, or was made a target during this absence. Nothing if what it
+/// holds can be used, else why not.
+std::optional<Error> why_unusable(const DeviceEntry& entry, const Superblock& superblock,
+                                  const std::string& path) {
+  const alloc::Absence& absence = *entry.out;
+  const auto cannot = [&](const std::string& why) {
+    return Error(Errc::bad_target,
+                 fmt::format("{}: {} {}; what it holds cannot be used. --force overwrites it and "
+                             "copies everything",
+                             path, name_of(entry), why));
+  };
+  if (superblock.role == DeviceRole::target) {
+    for (const DeviceEntry& theirs : superblock.devices) {
+      if (theirs.uuid == entry.uuid && theirs.out == entry.out) return std::nullopt;
+    }
+    return cannot("was coming back to an earlier state of the volume");
+  }
+  if (absence.left(superblock.generation, superblock.log_id)) return std::nullopt;
+  const bool is_older = superblock.generation < absence.whole_until;
+  return cannot(fmt::format(
+      "has generation {}, but was left with {}: it {}", superblock.generation.value,
+      absence.whole_until.value,
+      is_older ? "was put back from an older copy" : "has been written to without this volume"));
+}
+
+/// Opens `path`, and checks that it is a device that is out.
+Result<ReturningDevice> open_returning(Volume& volume, alloc::DeviceOpener& opener,
+                                       const std::string& path) {
+  auto opened = opener.open(path, {});
+  if (!opened) {
+    const Error& error = opened.error();
+    return error.detail ? error : Error(error.code, fmt::format("{}: {}", path, error.message()));
+  }
+  ReturningDevice returning;
+  returning.device = std::move(opened.value());
+  Device& device = *returning.device;
+  if (device.read_only()) {
+    return Error(Errc::device_read_only, fmt::format("{}: is read-only", path));
+  }
+  TRY(alloc::check_device_path(device.path()));
+  const auto superblock = alloc::read_superblock(volume.engine(), device);
+  const auto is_not_ours = [&](std::string_view what) {
+    return Error(Errc::bad_target,
+                 fmt::format("{}: {}; \"moltfs replace start\" puts it in the place of a device "
+                             "that is out",
+                             path, what));
+  };
+  if (!superblock) return is_not_ours("holds no device of this volume");
+  const Superblock& seen = superblock.value();
+  if (seen.volume != volume.superblock().volume) {
+    return is_not_ours(fmt::format("is a device of volume {}", seen.volume.to_string()));
+  }
+  auto entry = entry_of(volume, seen.device);
+  if (!entry || seen.role == DeviceRole::replaced) {
+    return is_not_ours(
+        fmt::format("has uuid {}, which is no longer in this volume", seen.device.to_string()));
+  }
+  returning.entry = std::move(entry.value());
+  if (!returning.entry.out) {
+    return Error(Errc::bad_target,
+                 fmt::format("{}: has the uuid of {} of this volume, which is not out: it is that "
+                             "device under another name, or a copy of it",
+                             path, name_of(returning.entry)));
+  }
+  TRY(check_size(volume, returning.entry, path, device.size_bytes()));
+  returning.unusable = why_unusable(returning.entry, seen, path);
+  return returning;
+}
+
 }  // namespace
 
 Result<DeviceEntry> find_source(const Volume& volume, const std::string& name) {
@@ -204,7 +306,7 @@ Result<CheckedTarget> check_target(Volume& volume, const DeviceEntry& source,
   }
   TRY(alloc::check_device_path(checked.device->path()));
   TRY(check_no_member(volume, source, *checked.device, path));
-  TRY(check_no_member_uuid(volume, *checked.device, path));
+  TRY(check_no_member_uuid(volume, source, *checked.device, path, request.force));
   TRY(check_size(volume, source, path, checked.device->size_bytes()));
   TRY(auto found, volume.opener().signature(*checked.device));
   TRY(auto ours, moltfs_on(volume, *checked.device));
@@ -232,6 +334,53 @@ Result<void> prepare_target(Volume& volume, const DeviceEntry& target,
       alloc::target_superblock(volume.superblock(), target.devid, target.uuid);
   TRY(alloc::write_superblock(volume.engine(), device, superblock));
   return alloc::verify_superblock(volume.engine(), device, superblock);
+}
+
+Result<void> mark_returning(Volume& volume, const DeviceEntry& entry, Device& device) {
+  const Superblock superblock =
+      alloc::target_superblock(volume.superblock(), entry.devid, entry.uuid);
+  TRY(alloc::write_superblock(volume.engine(), device, superblock));
+  return alloc::verify_superblock(volume.engine(), device, superblock);
+}
+
+Result<ReturningDevice> find_returning(Volume& volume, const Engine::OnlineRequest& request,
+                                       const std::vector<std::string>& hints) {
+  if (!request.path.empty()) {
+    const bool is_ours = request.opener == nullptr;
+    return open_returning(volume, is_ours ? volume.opener() : *request.opener, request.path);
+  }
+  TRY(const auto entry, find_source(volume, request.device));
+  if (!entry.out) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("{} ({}) is not out", name_of(entry), entry.path));
+  }
+  std::vector<std::string> paths = hints;
+  if (!entry.path.empty()) paths.insert(paths.begin(), entry.path);
+  std::optional<Error> why;
+  const auto try_path = [&](const std::string& path) -> std::optional<ReturningDevice> {
+    const auto seen = alloc::peek_superblock(volume.opener(), path);
+    if (!seen || seen.value().volume != volume.superblock().volume ||
+        seen.value().device != entry.uuid) {
+      return std::nullopt;
+    }
+    auto found = open_returning(volume, volume.opener(), path);
+    if (found) return std::move(found.value());
+    if (!why) why = found.error();
+    return std::nullopt;
+  };
+  for (const std::string& path : paths) {
+    if (auto found = try_path(path)) return std::move(*found);
+  }
+  for (const std::string& path : volume.opener().candidates()) {
+    if (std::find(paths.begin(), paths.end(), path) != paths.end()) continue;
+    if (auto found = try_path(path)) return std::move(*found);
+  }
+  if (why) return *why;
+  return Error(Errc::not_found,
+               fmt::format("{}, last seen as {}, is not found: name its path, or replace it with "
+                           "\"moltfs replace start {}\"",
+                           name_of(entry), entry.path.empty() ? "(path not recorded)" : entry.path,
+                           entry.devid.value));
 }
 
 Result<FoundTarget> find_target(Volume& volume, const DeviceEntry& target,

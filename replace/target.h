@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,23 @@ Result<void> check_size(const alloc::Volume& volume, const alloc::DeviceEntry& s
 /// was on it, writes superblocks that say "target of devid N, incomplete", and reads them back.
 Result<void> prepare_target(alloc::Volume& volume, const alloc::DeviceEntry& target,
                             const CheckedTarget& checked);
+
+/// A device of the volume that is out, found and opened.
+struct ReturningDevice {
+  alloc::DeviceEntry entry;               ///< of the device table
+  std::shared_ptr<alloc::Device> device;  ///< open exclusively
+  /// Set: why what the device holds cannot be used (R9). bad_target, with a sentence.
+  std::optional<Error> unusable;
+};
+
+/// Finds the device that `request` means. Writes nothing. Errors: those of Engine::online.
+Result<ReturningDevice> find_returning(alloc::Volume& volume, const Engine::OnlineRequest& request,
+                                       const std::vector<std::string>& hints);
+/// Writes superblocks on a device that comes back. They say "target of devid N, incomplete", so that
+/// it is not taken for a member while it is being written to, and that it was left properly. Reads
+/// them back. REQUIRES: it is usable, and the durable superblock of the volume says that it is out.
+Result<void> mark_returning(alloc::Volume& volume, const alloc::DeviceEntry& entry,
+                            alloc::Device& device);
 
 struct FoundTarget {
   std::shared_ptr<alloc::Device> device;  ///< open exclusively
