@@ -152,13 +152,21 @@ Result<void> Control::carry_out(Topic topic, std::string_view text, const Callin
 Result<void> Control::replace(replace::Command command, const CallingProcess& caller,
                               Interface interface, int socket) {
   using Verb = replace::Command::Verb;
-  if (command.verb != Verb::start || options_.broker == nullptr) {
+  const bool names_device = command.verb == Verb::start || command.verb == Verb::online;
+  if (!names_device || options_.broker == nullptr) {
     TRY(replace::execute(mount_.replace(), command));
     return ok();
   }
-  if (interface == Interface::name && command.start.force) {
+  if (interface == Interface::name && (command.start.force || command.online.force)) {
     return Error(Errc::not_permitted,
                  "--force is only accepted from the command line: moltfs replace start --force");
+  }
+  if (command.verb == Verb::online) {
+    // The daemon itself can open what bears the uuid of its volume.
+    TargetOpener opener(mount_.volume().opener(), *options_.broker, caller, socket);
+    if (interface == Interface::ioctl && socket >= 0) command.online.opener = &opener;
+    TRY(replace::execute(mount_.replace(), command));
+    return ok();
   }
   if (interface == Interface::ioctl && socket < 0) {
     return Error(Errc::bad_command, "the call brings no target");

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // moltfs replace: starts, watches, resumes and cancels a replace on a mounted filesystem.
+#include "fs/tool/replace_command.h"
+
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -19,6 +21,7 @@
 #include "fs/daemon/device_path.h"
 #include "fs/daemon/members.h"
 #include "fs/tool/command_line.h"
+#include "fs/tool/degraded.h"
 #include "fs/tool/output.h"
 #include "fs/tool/progress.h"
 #include "replace/command.h"
@@ -50,8 +53,12 @@ void print_status(const Json& s) {
   const std::string state = s.text("state");
   print("state       {}\n", state);
   if (state == "none") return;
-  print("source      devid {}, {}\n", s.number("source.devid"), device_text(s, "source"));
-  print("target      {}\n", device_text(s, "target"));
+  if (s.text("kind") == "rejoin") {
+    print("comes back  devid {}, {}\n", s.number("target.devid"), device_text(s, "target"));
+  } else {
+    print("source      devid {}, {}\n", s.number("source.devid"), device_text(s, "source"));
+    print("target      {}\n", device_text(s, "target"));
+  }
   if (in_progress(state)) print("progress    {}\n", progress_text(s));
   print("copied      {} of {}\n", human_size(s.number("bytes_copied")),
         human_size(s.number("bytes_total")));
@@ -86,8 +93,9 @@ int report_end(const Json& status) {
   return state == "none" ? kExitOk : kExitCannotRun;
 }
 
-/// Follows a replace until it is no longer in progress.
-int follow(const daemon::Client& client) {
+}  // namespace
+
+int follow_replace(const daemon::Client& client) {
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, nullptr);
@@ -122,14 +130,19 @@ bool is_path(const std::string& word) {
   return !is_number && !Uuid::parse(word);
 }
 
+std::string resolve_device(const daemon::Client& client, const std::string& word) {
+  if (!is_path(word)) return word;
+  const auto device = find_same(daemon::devices_of(client), word);
+  return device ? std::to_string(device->devid) : daemon::absolute_path(word);
+}
+
+namespace {
+
 /// Replaces names by what they mean here: the daemon has another working directory, and may see
 /// other files. Error: bad_target if the target is a device of the volume, by whatever name.
 Result<void> resolve_names(const daemon::Client& client, replace::Engine::StartRequest& start) {
   const auto devices = daemon::devices_of(client);
-  if (is_path(start.source)) {
-    const auto source = find_same(devices, start.source);
-    start.source = source ? std::to_string(source->devid) : daemon::absolute_path(start.source);
-  }
+  start.source = resolve_device(client, start.source);
   start.target = daemon::absolute_path(start.target);
   const auto member = find_same(devices, start.target);
   if (!member) return ok();
@@ -153,14 +166,14 @@ int tell(const std::string& mountpoint, replace::Command command, bool wait) {
                         ? client.value().start_replace(text, command.start.target)
                         : client.value().set("replace", text);
   if (!done) return fail(kReplace, done.error());
-  if (wait) return follow(client.value());
+  if (wait) return follow_replace(client.value());
   return kExitOk;
 }
 
 int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   const auto client = daemon::Client::open(mountpoint);
   if (!client) return fail(kReplace, client.error());
-  if (watch) return follow(client.value());
+  if (watch) return follow_replace(client.value());
   if (as_json) {
     const auto text = client.value().get("replace");
     if (!text) return fail(kReplace, text.error());
@@ -170,6 +183,9 @@ int show_status(const std::string& mountpoint, bool watch, bool as_json) {
   const auto status = client.value().get_json("replace");
   if (!status) return fail(kReplace, status.error());
   print_status(status.value());
+  const auto devices = client.value().get_json("devices");
+  if (!devices) return kExitOk;
+  for (const std::string& line : degraded_lines(devices.value(), mountpoint)) print("{}\n", line);
   return kExitOk;
 }
 
