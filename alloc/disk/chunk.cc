@@ -28,12 +28,57 @@ std::string_view name_of(Profile profile) {
       return "raid0";
     case Profile::raid10:
       return "raid10";
+    case Profile::raid1c3:
+      return "raid1c3";
+    case Profile::raid1c4:
+      return "raid1c4";
   }
   return "unknown";
 }
 
 unsigned copies_of(Profile profile) {
-  return profile == Profile::single || profile == Profile::raid0 ? 1 : 2;
+  switch (profile) {
+    case Profile::single:
+    case Profile::raid0:
+      return 1;
+    case Profile::dup:
+    case Profile::raid1:
+    case Profile::raid10:
+      return 2;
+    case Profile::raid1c3:
+      return 3;
+    case Profile::raid1c4:
+      return 4;
+  }
+  return 1;
+}
+
+std::optional<Profile> profile_named(std::string_view name) {
+  for (const Profile profile : kAllProfiles) {
+    if (name_of(profile) == name) return profile;
+  }
+  return std::nullopt;
+}
+
+size_t devices_needed(Profile profile) {
+  switch (profile) {
+    case Profile::single:
+    case Profile::dup:
+      return 1;
+    case Profile::raid1:
+    case Profile::raid0:
+      return 2;
+    case Profile::raid1c3:
+      return 3;
+    case Profile::raid1c4:
+    case Profile::raid10:
+      return 4;
+  }
+  return 1;
+}
+
+unsigned losses_survived(Profile profile) {
+  return profile == Profile::dup ? 0 : copies_of(profile) - 1;
 }
 
 const Chunk* find_chunk(const ChunkList& chunks, LogicalOffset at) {

@@ -56,7 +56,11 @@ bool fits_profile(const Chunk& chunk) {
       return chunk.copies == 2 && stripes == 2 &&
              chunk.stripes[0].device == chunk.stripes[1].device;
     case Profile::raid1:
-      return chunk.copies == 2 && stripes == 2 && on_distinct_devices(chunk, 0, 2);
+    case Profile::raid1c3:
+    case Profile::raid1c4: {
+      const unsigned copies = copies_of(chunk.profile);
+      return chunk.copies == copies && stripes == copies && on_distinct_devices(chunk, 0, copies);
+    }
     case Profile::raid0:
       return chunk.copies == 1 && stripes >= 2 && on_distinct_devices(chunk, 0, stripes);
     case Profile::raid10:
@@ -288,8 +292,16 @@ Result<ChunkList> read_chunk_table(IoEngine& engine, Device& device, const Super
                              "names",
                              device.path(), ref.slot));
   }
-  return decode_chunk_table(blob, superblock.volume,
-                            {devices, superblock.next_logical, ref.generation});
+  TRY(auto chunks, decode_chunk_table(blob, superblock.volume,
+                                      {devices, superblock.next_logical, ref.generation}));
+  if ((superblock.incompatible_features & format::kFeatureManyCopies) == 0) {
+    for (const auto& chunk : chunks) {
+      if (!has_many_copies(chunk->profile)) continue;
+      return bad_chunk(*chunk, "profile {} does not fit the features of the superblock",
+                       name_of(chunk->profile));
+    }
+  }
+  return chunks;
 }
 
 }  // namespace moltfs::alloc

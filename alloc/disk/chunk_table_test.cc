@@ -39,7 +39,7 @@ Chunk chunk(uint64_t start_mib, uint64_t length_mib, Profile profile, std::vecto
   c.length = length_mib * kMiB;
   c.profile = profile;
   c.birth = Generation(2);
-  c.copies = profile == Profile::single || profile == Profile::raid0 ? 1 : 2;
+  c.copies = static_cast<uint16_t>(copies_of(profile));
   c.stripes.assign(stripes.begin(), stripes.end());
   return c;
 }
@@ -51,6 +51,8 @@ std::vector<Chunk> sample() {
       chunk(10, 4, Profile::raid1, {stripe(1, 12), stripe(2, 4)}),
       chunk(14, 4, Profile::raid0, {stripe(3, 4), stripe(2, 8)}),
       chunk(20, 4, Profile::raid10, {stripe(1, 20), stripe(2, 20), stripe(3, 20), stripe(4, 20)}),
+      chunk(24, 2, Profile::raid1c3, {stripe(4, 24), stripe(2, 24), stripe(3, 24)}),
+      chunk(26, 2, Profile::raid1c4, {stripe(1, 26), stripe(2, 26), stripe(4, 26), stripe(3, 26)}),
   };
   chunks[1].kind = ChunkKind::metadata;
   return chunks;
@@ -153,6 +155,13 @@ TEST_CASE("chunks that break a rule are refused") {
   CHECK(refused([](Chunks& c) { c[1].stripes[1].device = DeviceId(2); }));  // dup on two devices
   CHECK(refused([](Chunks& c) { c[2].stripes[1].device = DeviceId(1); }));  // raid1 on one device
   CHECK(refused([](Chunks& c) { c[4].stripes[1].device = DeviceId(1); }));
+  CHECK(refused([](Chunks& c) { c[5].stripes[2].device = DeviceId(4); }));  // c3 on two devices
+  CHECK(refused([](Chunks& c) { c[5].stripes.push_back(stripe(1, 24)); }));
+  CHECK(refused([](Chunks& c) { c[5].stripes.pop_back(); }));
+  CHECK(refused([](Chunks& c) { c[5].copies = 1; }));
+  CHECK(refused([](Chunks& c) { c[5].profile = Profile::raid1c4; }));
+  CHECK(refused([](Chunks& c) { c[6].profile = Profile::raid1c3; }));
+  CHECK(refused([](Chunks& c) { c[6].stripes[3].device = DeviceId(2); }));  // c4 on three devices
   CHECK(refused([](Chunks& c) { c[0].birth = Generation(10); }));
   CHECK(refused([](Chunks& c) { c[0].birth = Generation(0); }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].birth = Generation(1); }));

@@ -28,6 +28,24 @@ TEST_CASE("find_chunk finds the chunk that contains an address, and none between
   CHECK(find_chunk({}, LogicalOffset(0)) == nullptr);
 }
 
+TEST_CASE("names of profiles are read back, other words are not") {
+  for (const Profile profile : kAllProfiles) CHECK(profile_named(name_of(profile)) == profile);
+  for (const char* other : {"", "raid", "raid5", "RAID1", "raid1 ", "unknown"}) {
+    CHECK_FALSE(profile_named(other));
+  }
+}
+
+TEST_CASE("a profile has as many copies as devices it may lose, and one more") {
+  for (const Profile profile : kAllProfiles) {
+    INFO(name_of(profile));
+    if (profile != Profile::dup) CHECK(copies_of(profile) == losses_survived(profile) + 1);
+    CHECK(devices_needed(profile) > losses_survived(profile));
+  }
+  CHECK(losses_survived(Profile::dup) == 0);
+  CHECK(copies_of(Profile::raid1c3) == 3);
+  CHECK(copies_of(Profile::raid1c4) == 4);
+}
+
 TEST_CASE("device_extents lists the stripes on one device in their order there") {
   ChunkList chunks = {test::make_chunk(Profile::raid1, 0, test::kMiB, {{1, 9}, {2, 5}}),
                       test::make_chunk(Profile::dup, test::kMiB, test::kMiB, {{1, 7}, {1, 30}})};

@@ -35,7 +35,9 @@ inline constexpr uint16_t kLogBatchVersion = 1;
 // Incompatible features: a program must know all that are set.
 inline constexpr uint64_t kFeatureFsyncLog = 1;    ///< the volume may have an fsync log
 inline constexpr uint64_t kFeatureDevicesOut = 2;  ///< set exactly while a device is out
-inline constexpr uint64_t kKnownIncompatible = kFeatureFsyncLog | kFeatureDevicesOut;
+inline constexpr uint64_t kFeatureManyCopies = 4;  ///< chunks may have more than two copies
+inline constexpr uint64_t kKnownIncompatible =
+    kFeatureFsyncLog | kFeatureDevicesOut | kFeatureManyCopies;
 
 // Compatible features: a program may ignore them.
 /// On a device with the role "replaced": it has blocks that its successor lacks.

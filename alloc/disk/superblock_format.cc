@@ -162,7 +162,7 @@ Result<void> validate_role(const Superblock& sb) {
 }
 
 bool is_profile(Profile profile) {
-  return profile >= Profile::single && profile <= Profile::raid10;
+  return std::find(kAllProfiles.begin(), kAllProfiles.end(), profile) != kAllProfiles.end();
 }
 
 Result<void> validate_space(const Superblock& sb) {
@@ -172,6 +172,11 @@ Result<void> validate_space(const Superblock& sb) {
   if (!is_profile(sb.data_profile) || !is_profile(sb.metadata_profile)) {
     return bad("profiles {}, {}: unknown", static_cast<unsigned>(sb.data_profile),
                static_cast<unsigned>(sb.metadata_profile));
+  }
+  if ((has_many_copies(sb.data_profile) || has_many_copies(sb.metadata_profile)) &&
+      (sb.incompatible_features & format::kFeatureManyCopies) == 0) {
+    return bad("profiles {}, {} do not fit the features", name_of(sb.data_profile),
+               name_of(sb.metadata_profile));
   }
   if (sb.next_logical.value % kNodeSize != 0 || sb.next_logical.value > kMaxLogical) {
     return bad("next logical address {:#x} is impossible", sb.next_logical.value);

@@ -146,6 +146,20 @@ TEST_CASE("an unknown incompatible feature is refused with its number") {
   REQUIRE(decoded.error() == Errc::unsupported_feature);
 }
 
+TEST_CASE("profiles with three and four copies need their feature") {
+  for (const Profile many : {Profile::raid1c3, Profile::raid1c4}) {
+    for (const bool of_data : {true, false}) {
+      Superblock sb = sample_superblock();
+      (of_data ? sb.data_profile : sb.metadata_profile) = many;
+      CHECK(encode(sb).error() == Errc::invalid_argument);
+      sb.incompatible_features |= format::kFeatureManyCopies;
+      const auto encoded = encode(sb);
+      REQUIRE(encoded);
+      CHECK(decode_superblock(encoded.value().span()).value() == sb);
+    }
+  }
+}
+
 TEST_CASE("an invalid superblock is not encoded") {
   auto refused = [](auto change) {
     Superblock sb = sample_superblock();
@@ -158,7 +172,8 @@ TEST_CASE("an invalid superblock is not encoded") {
   CHECK(refused([](Superblock& sb) { sb.generation = Generation(0); }));
   CHECK(refused([](Superblock& sb) { sb.label = std::string(256, 'x'); }));
   CHECK(refused([](Superblock& sb) { sb.chunk_size = 5 << 20; }));
-  CHECK(refused([](Superblock& sb) { sb.data_profile = Profile(9); }));
+  CHECK(refused([](Superblock& sb) { sb.data_profile = Profile(8); }));
+  CHECK(refused([](Superblock& sb) { sb.metadata_profile = Profile(0); }));
   CHECK(refused([](Superblock& sb) { sb.next_logical = LogicalOffset(4096); }));
   CHECK(refused([](Superblock& sb) { sb.chunk_table.slot = 2; }));
   CHECK(refused([](Superblock& sb) { sb.chunk_table.length = kChunkTableMaxBytes + 1; }));

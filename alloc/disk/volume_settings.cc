@@ -45,6 +45,20 @@ Result<void> check_chunk_size(uint64_t bytes) {
                            human_size(kMinChunkSize), human_size(kMaxChunkSize)));
 }
 
+Profiles default_profiles(size_t device_count) {
+  if (device_count > 1) return {Profile::raid1, Profile::raid1};
+  return {};
+}
+
+std::string survival_text(const Profiles& profiles, size_t device_count) {
+  if (device_count == 1) return "nothing survives the loss of the device";
+  const unsigned data = losses_survived(profiles.data);
+  const unsigned all = std::min(data, losses_survived(profiles.metadata));
+  if (all == 0) return "the volume does not survive the loss of a device";
+  if (all == 1) return "everything survives the loss of one device";
+  return fmt::format("everything survives the loss of {} devices", all);
+}
+
 uint64_t default_chunk_size(const std::vector<DeviceEntry>& devices) {
   uint64_t total = 0, smallest = UINT64_MAX;
   for (const DeviceEntry& entry : devices) {

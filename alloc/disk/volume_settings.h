@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +26,15 @@ Result<void> check_device_path(std::string_view path);
 bool is_valid_chunk_size(uint64_t bytes);
 /// Error: invalid_argument with a sentence if `bytes` is not a valid chunk size.
 Result<void> check_chunk_size(uint64_t bytes);
+
+struct Profiles {
+  Profile data = Profile::single, metadata = Profile::dup;
+};
+/// The profiles of a new volume if the user chooses none: one device stores data once and metadata
+/// twice; several devices store both on two of them.
+Profiles default_profiles(size_t device_count);
+/// What a new volume survives, as a sentence for the user.
+std::string survival_text(const Profiles& profiles, size_t device_count);
 
 /// The chunk size of a new volume on these devices, in bytes: a power of two, so large that the
 /// chunk table of a big volume stays short, and so small that a small volume has chunks of both

@@ -40,6 +40,29 @@ TEST_CASE("chunk sizes: powers of two within the limits") {
         "chunk size 3: it must be a power of two from 1.0 MiB to 1.0 TiB");
 }
 
+TEST_CASE("default profiles: one device stores data once, several store all twice") {
+  CHECK(default_profiles(1).data == Profile::single);
+  CHECK(default_profiles(1).metadata == Profile::dup);
+  for (const size_t devices : {2, 3, 64}) {
+    CHECK(default_profiles(devices).data == Profile::raid1);
+    CHECK(default_profiles(devices).metadata == Profile::raid1);
+  }
+}
+
+TEST_CASE("the weaker of two profiles decides what a volume survives") {
+  const auto text = [](Profile data, Profile metadata) {
+    return survival_text({data, metadata}, 4);
+  };
+  CHECK(text(Profile::raid1c3, Profile::raid1c4) == "everything survives the loss of 2 devices");
+  CHECK(text(Profile::raid1c4, Profile::raid1c4) == "everything survives the loss of 3 devices");
+  CHECK(text(Profile::raid10, Profile::raid1c4) == "everything survives the loss of one device");
+  for (const Profile weak : {Profile::single, Profile::dup, Profile::raid0}) {
+    CHECK(text(weak, Profile::raid1) == "the volume does not survive the loss of a device");
+    CHECK(text(Profile::raid1, weak) == "the volume does not survive the loss of a device");
+  }
+  CHECK(survival_text({}, 1) == "nothing survives the loss of the device");
+}
+
 TEST_CASE("the default chunk size grows with the volume and suits its smallest device") {
   const auto size_for = [](std::vector<uint64_t> sizes) {
     std::vector<DeviceEntry> entries;

@@ -108,7 +108,12 @@ std::optional<DeviceSpace::Placement> Space::place(ChunkKind kind) const {
   if (kind == ChunkKind::metadata) {
     return devices_.place(geometry_.metadata_profile, metadata_chunk_size());
   }
-  auto best = devices_.place(geometry_.data_profile, geometry_.chunk_size);
+  uint64_t length = geometry_.chunk_size;
+  if (devices_needed(geometry_.metadata_profile) > devices_needed(geometry_.data_profile)) {
+    // Metadata needs some space on more devices than a data chunk has, so no chunk fills a device.
+    length = std::min(length, devices_.half_length(geometry_.data_profile));
+  }
+  auto best = devices_.place(geometry_.data_profile, length);
   if (!best || leaves_headroom(*best)) return best;
   uint64_t fits = 0, too_long = best->length / DeviceSpace::kUnit;
   best.reset();

@@ -24,7 +24,8 @@ constexpr uint64_t kSmallChange = 32 * kNodeSize;
 // ---- Reserves
 
 uint64_t Space::reserve() const {
-  return std::clamp(round_down(devices_.usable_bytes() / 256, kNodeSize), kMinReserve, kMaxReserve);
+  const uint64_t usable = devices_.usable_bytes_for(geometry_.metadata_profile);
+  return std::clamp(round_down(usable / 256, kNodeSize), kMinReserve, kMaxReserve);
 }
 
 /// Node bytes that an operation of this class must leave free.
@@ -43,8 +44,8 @@ uint64_t Space::kept_from(ReserveClass reserve_class) const {
 /// Less than the chunk size on small volumes, where one of full size would take a large part.
 uint64_t Space::metadata_chunk_size() const {
   uint64_t size = DeviceSpace::kUnit;
-  const uint64_t limit =
-      std::min({geometry_.chunk_size, kMaxMetadataChunkBytes, devices_.usable_bytes() / 32});
+  const uint64_t limit = std::min({geometry_.chunk_size, kMaxMetadataChunkBytes,
+                                   devices_.usable_bytes_for(geometry_.metadata_profile) / 32});
   while (size * 2 <= limit) size *= 2;
   return size;
 }
@@ -72,24 +73,18 @@ bool Space::leaves_headroom(const DeviceSpace::Placement& placement) const {
 /// Data bytes that new chunks would give without breaking leaves_headroom(). With less node space,
 /// free or used, the result is never larger.
 uint64_t Space::new_data_bytes(const NodeSpace& space) const {
-  const uint64_t spare =
-      less(space.free_bytes + devices_.potential(geometry_.metadata_profile), reserve());
-  const uint64_t per_node_byte = copies_of(geometry_.metadata_profile);
-  const uint64_t copies = copies_of(geometry_.data_profile);
-  // x * copies / per_node_byte + (chunks + x) / kDataPerMetadata <= spare + used
-  const uint64_t room = less(spare + space.used_bytes, data_.chunk_bytes() / kDataPerMetadata);
-  const uint64_t by_growth =
-      room * kDataPerMetadata / (copies * kDataPerMetadata + per_node_byte) * per_node_byte;
-  const uint64_t by_limit = less(spare, kMaxHeadroom) * per_node_byte / copies;
-  uint64_t bytes = std::min({std::max(by_growth, by_limit), spare * per_node_byte / copies,
-                             devices_.unallocated_bytes() / copies});
-  // On each device one unit may have no second one to make a pair.
-  for (bytes = round_down(bytes, DeviceSpace::kUnit); bytes > 0; bytes -= DeviceSpace::kUnit) {
+  const auto leaves_headroom = [&](uint64_t bytes) {
     const uint64_t potential =
-        devices_.potential_without(geometry_.metadata_profile, bytes * copies);
-    if (has_headroom(space, potential, data_.chunk_bytes() + bytes)) break;
+        devices_.potential_without(geometry_.metadata_profile, geometry_.data_profile, bytes);
+    return has_headroom(space, potential, data_.chunk_bytes() + bytes);
+  };
+  uint64_t fits = 0;
+  uint64_t too_many = devices_.potential(geometry_.data_profile) / DeviceSpace::kUnit + 1;
+  while (too_many - fits > 1) {
+    const uint64_t middle = fits + (too_many - fits) / 2;
+    (leaves_headroom(middle * DeviceSpace::kUnit) ? fits : too_many) = middle;
   }
-  return bytes;
+  return fits * DeviceSpace::kUnit;
 }
 
 /// Data bytes that the node space can record if they are in single blocks.

@@ -29,10 +29,12 @@ struct Trees {
 
 class World final : AllocatedSource {
  public:
-  World(uint64_t seed, std::vector<uint64_t> sizes, uint64_t chunk_size, Profile data)
+  World(uint64_t seed, std::vector<uint64_t> sizes, uint64_t chunk_size, Profile data,
+        Profile metadata = Profile::dup)
       : random_(seed), sizes_(std::move(sizes)) {
     geometry_ = test::make_geometry(sizes_, chunk_size);
     geometry_.data_profile = data;
+    geometry_.metadata_profile = metadata;
     runtime_.on_wait = [this] {
       ++seen_.waits;
       if (!freezes_.empty()) {
@@ -528,10 +530,14 @@ TEST_CASE("random lives of a small volume agree with a naive model") {
 }
 
 TEST_CASE("random lives of a volume on several devices, with striped data") {
-  for (Profile profile : {Profile::raid0, Profile::raid1, Profile::raid10}) {
-    for (uint64_t seed = 1; seed <= seed_count(9) / 3; ++seed) {
-      INFO("seed " << seed << " " << name_of(profile));
-      World world(seed, {32 * kMiB, 40 * kMiB, 24 * kMiB, 31 * kMiB}, 4 * kMiB, profile);
+  using Pair = std::pair<Profile, Profile>;
+  for (const auto& [data, metadata] :
+       {Pair{Profile::raid0, Profile::dup}, Pair{Profile::raid1, Profile::raid1},
+        Pair{Profile::raid10, Profile::raid1c3}, Pair{Profile::raid1c3, Profile::raid1c4},
+        Pair{Profile::single, Profile::raid1}}) {
+    for (uint64_t seed = 1; seed <= seed_count(6) / 3; ++seed) {
+      INFO("seed " << seed << " " << name_of(data) << " " << name_of(metadata));
+      World world(seed, {32 * kMiB, 40 * kMiB, 24 * kMiB, 31 * kMiB}, 4 * kMiB, data, metadata);
       world.run(4000);
     }
   }

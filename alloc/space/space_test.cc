@@ -22,13 +22,22 @@ using test::kMiB;
 
 /// A new volume with the root nodes of its trees.
 struct Volume {
-  explicit Volume(std::vector<uint64_t> sizes, uint64_t chunk_size)
+  Volume(std::vector<uint64_t> sizes, uint64_t chunk_size, Profile data = Profile::single,
+         Profile metadata = Profile::dup)
       : mapper(test::make_mapper(runtime, sizes)),
-        space(runtime, *mapper, test::make_geometry(sizes, chunk_size), LogicalOffset(kMiB)) {
+        space(runtime, *mapper, geometry_of(sizes, chunk_size, data, metadata),
+              LogicalOffset(kMiB)) {
     auto reservation = space.reserve_nodes(2, ReserveClass::normal, running);
     REQUIRE(reservation);
     for (int i = 0; i < 2; ++i) nodes.push_back(space.allocate_node(reservation.value(), running));
     commit();
+  }
+  static Space::Geometry geometry_of(const std::vector<uint64_t>& sizes, uint64_t chunk_size,
+                                     Profile data, Profile metadata) {
+    auto geometry = test::make_geometry(sizes, chunk_size);
+    geometry.data_profile = data;
+    geometry.metadata_profile = metadata;
+    return geometry;
   }
   Space::Sealed commit() {
     space.usage_is_recorded(space.usage_changes());
@@ -96,6 +105,36 @@ TEST_CASE("a tiny volume is mostly for data, and deleting works when it is full"
     }
     v.commit();
   }
+}
+
+TEST_CASE("what is promised can be written, for every pair of profiles, on unequal devices") {
+  const Profile data = GENERATE(from_range(kAllProfiles.begin(), kAllProfiles.end()));
+  const Profile metadata = GENERATE(from_range(kAllProfiles.begin(), kAllProfiles.end()));
+  INFO("data " << name_of(data) << ", metadata " << name_of(metadata));
+  const std::vector<std::vector<uint64_t>> pools = {{90, 90, 90, 90}, {200, 100, 80, 60, 40}};
+  for (const auto& pool : pools) {
+    std::vector<uint64_t> sizes;
+    for (const uint64_t mib : pool) sizes.push_back(mib * kMiB);
+    Volume v(sizes, 16 * kMiB, data, metadata);
+    const uint64_t promised = v.space.usage().available_bytes;
+    const uint64_t surely = v.space.surely_free_bytes();
+    CHECK(promised > 30 * kMiB);
+    const uint64_t filled = v.fill(ReserveClass::normal);
+    CHECK(filled >= surely);
+    // A unit or two on each device may be the rest of a round.
+    const uint64_t tolerance = 2 * sizes.size() * kMiB;
+    CHECK(filled + tolerance >= promised);
+    // The estimate for raid0 is the worse one of wide and narrow chunks.
+    CHECK(filled <= promised + (data == Profile::raid0 ? promised / 8 : 0) + tolerance);
+    CHECK(v.space.usage().available_bytes < tolerance);
+  }
+}
+
+TEST_CASE("a volume's reserve is measured by what its metadata can use") {
+  // Mirrors find 12 MiB: nearly all of it must be usable, though one device is large.
+  Volume v({16 * kMiB, 100 * kGiB}, 4 * kMiB, Profile::raid1, Profile::raid1);
+  CHECK(v.space.metadata_reserve() < 2 * kMiB);
+  CHECK(v.fill(ReserveClass::normal) >= 7 * kMiB);
 }
 
 TEST_CASE("a full volume has nodes for its data in single blocks, and blocks for cutting") {

@@ -121,7 +121,9 @@ inline std::vector<std::shared_ptr<const Chunk>> chunks_of_all_profiles() {
           make_chunk(Profile::dup, kMiB, kMiB, {{1, 20}, {1, 30}}),
           make_chunk(Profile::raid1, 2 * kMiB, kMiB, {{2, 40}, {1, 40}}),
           make_chunk(Profile::raid0, 3 * kMiB, 3 * kMiB, {{1, 50}, {2, 51}, {3, 52}}),
-          make_chunk(Profile::raid10, 6 * kMiB, 2 * kMiB, {{1, 60}, {2, 61}, {3, 62}, {4, 63}})};
+          make_chunk(Profile::raid10, 6 * kMiB, 2 * kMiB, {{1, 60}, {2, 61}, {3, 62}, {4, 63}}),
+          make_chunk(Profile::raid1c3, 8 * kMiB, kMiB, {{3, 70}, {1, 71}, {2, 72}}),
+          make_chunk(Profile::raid1c4, 9 * kMiB, kMiB, {{2, 80}, {4, 81}, {1, 82}, {3, 83}})};
 }
 
 }  // namespace moltfs::alloc::test

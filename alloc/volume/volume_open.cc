@@ -642,12 +642,11 @@ Result<void> check_create_options(const Volume::CreateOptions& options, size_t d
     TRY(check_chunk_size(options.chunk_size));
   }
   for (Profile profile : {options.data_profile, options.metadata_profile}) {
-    const size_t needed = profile == Profile::raid10                              ? 4
-                          : profile == Profile::single || profile == Profile::dup ? 1
-                                                                                  : 2;
+    const size_t needed = devices_needed(profile);
     if (device_count < needed) {
       return Error(Errc::invalid_argument,
-                   fmt::format("profile {} needs {} devices", name_of(profile), needed));
+                   fmt::format("profile {} needs {} devices, but {} {} given", name_of(profile),
+                               needed, device_count, device_count == 1 ? "was" : "were"));
     }
   }
   return ok();
@@ -666,6 +665,9 @@ Result<std::unique_ptr<Volume>> Volume::create(Runtime& runtime, DeviceOpener& o
   superblock.next_logical = LogicalOffset(kFirstLogical);
   superblock.data_profile = options.data_profile;
   superblock.metadata_profile = options.metadata_profile;
+  if (has_many_copies(options.data_profile) || has_many_copies(options.metadata_profile)) {
+    superblock.incompatible_features |= format::kFeatureManyCopies;
+  }
   Map::Devices by_devid;
   uint64_t room = kMaxVolumeBytes;
   for (auto& device : devices) {

@@ -241,6 +241,11 @@ TEST_CASE("create refuses devices and options that do not fit") {
   options = {};
   options.data_profile = Profile::raid1;
   REQUIRE(disks.create({"mem:a"}, options).error() == Errc::invalid_argument);
+  options.data_profile = Profile::single;
+  options.metadata_profile = Profile::raid1c3;
+  const auto refused = disks.create({"mem:a", "mem:small"}, options);
+  REQUIRE(refused.error() == Errc::invalid_argument);
+  REQUIRE(refused.error().message() == "profile raid1c3 needs 3 devices, but 2 were given");
 }
 
 TEST_CASE("a volume of 16 TiB is created with few writes") {
