@@ -16,24 +16,32 @@ namespace moltfs {
 
 namespace {
 
+/// As \uXXXX; beyond U+FFFF as a pair of surrogates.
+void write_escaped(std::string& out, char32_t c) {
+  if (c <= 0xFFFF) {
+    out += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
+    return;
+  }
+  const auto rest = static_cast<uint32_t>(c) - 0x10000;
+  out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (rest >> 10), 0xDC00 + (rest & 0x3FF));
+}
+
 void write_string(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
     const size_t length = utf8_length(text);
-    const auto c = static_cast<unsigned char>(text[0]);
+    const std::string_view character = text.substr(0, std::max<size_t>(length, 1));
     if (length == 0) {
       out += "\\ufffd";
-    } else if (c == '"' || c == '\\') {
+    } else if (text[0] == '"' || text[0] == '\\') {
       out += '\\';
       out += text[0];
-    } else if (c < 0x20 || c == 0x7F) {
-      out += fmt::format("\\u{:04x}", c);
-    } else if (length == 2 && c == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(text[1]));  // U+0080 to U+009F
+    } else if (const char32_t c = code_point(character); is_invisible(c)) {
+      write_escaped(out, c);
     } else {
-      out += text.substr(0, length);
+      out += character;
     }
-    text.remove_prefix(std::max<size_t>(length, 1));
+    text.remove_prefix(character.size());
   }
   out += '"';
 }

@@ -2,8 +2,8 @@
 // JSON values: build and write them, or parse and read them.
 //
 // What is written is always valid JSON in UTF-8. In strings, each byte that is not part of a valid
-// UTF-8 sequence becomes U+FFFD, written \ufffd: the original byte is lost. Control characters are
-// written \u00XX. Members of an object keep the order in which they were added.
+// UTF-8 sequence becomes U+FFFD, written \ufffd: the original byte is lost. Invisible characters
+// (utf8.h) are written \uXXXX. Members of an object keep the order in which they were added.
 #pragma once
 
 #include <concepts>

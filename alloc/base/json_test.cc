@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "alloc/base/json.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 
@@ -58,6 +60,17 @@ TEST_CASE("bytes that are not UTF-8 become U+FFFD, control characters become esc
   CHECK(Json("\xf4\x90\x80\x80").compact() == R"("\ufffd\ufffd\ufffd\ufffd")");
   CHECK(Json("\xe2\x82").compact() == R"("\ufffd\ufffd")");
   CHECK(Json::object({{"\xff", 1}}).compact() == R"({"\ufffd":1})");
+}
+
+TEST_CASE("invisible characters become escapes, and read back as they were") {
+  const std::string text = "a\u202eb\u2066\u200f\u061c\u200b\u2028\ufeff\U000e0041ö";
+  const std::string written = Json::object({{text, Json(text)}}).compact();
+  constexpr std::string_view kEscaped =
+      R"("a\u202eb\u2066\u200f\u061c\u200b\u2028\ufeff\udb40\udc41ö")";
+  CHECK(written == fmt::format("{{{0}:{0}}}", kEscaped));
+  const auto parsed = Json::parse(written);
+  REQUIRE(parsed);
+  CHECK(parsed->text(text) == text);
 }
 
 TEST_CASE("any string of bytes gives JSON that parses") {

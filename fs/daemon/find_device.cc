@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "alloc/base/utf8.h"
 #include "alloc/disk/peek.h"
 
 namespace moltfs::fs::daemon {
@@ -109,8 +110,8 @@ Result<std::string> udev_properties(alloc::DeviceOpener& opener, const std::stri
   if (!member->label.empty()) {
     std::string safe(4 * member->label.size() + 1, '\0');
     blkid_safe_string(member->label.c_str(), safe.data(), safe.size());
-    text +=
-        fmt::format("ID_FS_LABEL={}\nID_FS_LABEL_ENC={}\n", safe.c_str(), link_name(member->label));
+    text += fmt::format("ID_FS_LABEL={}\nID_FS_LABEL_ENC={}\n", printable(safe.c_str()),
+                        link_name(member->label));
   }
   return text;
 }
@@ -120,7 +121,8 @@ std::string link_name(const std::string& text) {
   // for nothing else.
   std::string encoded(4 * text.size() + 3, '\0');
   if (blkid_encode_string(text.c_str(), encoded.data(), encoded.size()) != 0) return {};
-  return encoded.c_str();
+  // libblkid leaves invisible characters as they are.
+  return printable(encoded.c_str());
 }
 
 }  // namespace moltfs::fs::daemon

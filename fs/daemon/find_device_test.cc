@@ -117,3 +117,17 @@ TEST_CASE("udev gets one line for a label, whatever its bytes are") {
     CHECK(link_name(label).find_first_of("\n\r\x1b") == std::string::npos);
   }
 }
+
+TEST_CASE("udev and its links get no characters that reorder text or cannot be seen") {
+  Machine machine;
+  machine.make({"mem:a"}, "home\u202eemoh\u200b ö");
+  const std::string link = "home\\xe2\\x80\\xaeemoh\\xe2\\x80\\x8b\\x20ö";
+  const auto text = udev_properties(machine.devices, "mem:a").value();
+  CHECK(text.find("ID_FS_LABEL_ENC=" + link + "\n") != std::string::npos);
+  CHECK(text.find("\u202e") == std::string::npos);
+  CHECK(text.find("\u200b") == std::string::npos);
+  for (const std::string& name :
+       {"/dev/disk/by-label/" + link, std::string("LABEL=home\u202eemoh\u200b ö")}) {
+    CHECK(find_device(machine.devices, name).value() == "mem:a");
+  }
+}

@@ -9,6 +9,7 @@
 
 #include "alloc/base/blocking.h"
 #include "alloc/base/json.h"
+#include "alloc/base/utf8.h"
 #include "alloc/device/same_storage.h"
 #include "alloc/disk/volume_settings.h"
 #include "fs/mount/failed_writes.h"
@@ -125,7 +126,8 @@ Result<void> Control::set(Topic topic, std::string_view text, const CallingProce
     return carry_out(topic, text, caller, interface, socket);
   }();
   std::lock_guard lock(mutex_);
-  messages_[caller.uid] = result ? std::string() : result.error().message();
+  // Read with cat(1), too, and what the command named may be in it.
+  messages_[caller.uid] = result ? std::string() : printable(result.error().message());
   return result;
 }
 

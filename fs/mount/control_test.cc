@@ -43,7 +43,7 @@ struct FakeBroker final : Broker {
   }
   Result<std::vector<int>> open_blank(const CallingProcess&, const std::string& path) override {
     calls += "blank " + path + ";";
-    return Error(Errc::foreign_signature, "not blank");
+    return Error(Errc::foreign_signature, path + ": is not blank");
   }
   Result<std::vector<int>> take_target(const CallingProcess&, int number,
                                        const std::string&) override {
@@ -177,4 +177,16 @@ TEST_CASE("a label is set by its endpoint, and one with control characters is re
   CHECK(!control.set(Control::Topic::label, "a\tb", kAdministrator));
   CHECK(!control.get(Control::Topic::message, kAdministrator).value().empty());
   CHECK(control.get(Control::Topic::label, kAdministrator).value() == "new label");
+}
+
+TEST_CASE("a message about a path has no characters that a terminal obeys") {
+  MountedVolume volume("a");
+  FakeBroker broker;
+  Control control(*volume.mount, {.broker = &broker});
+  const auto refused =
+      control.set(Control::Topic::replace, "start 1 mem:\u202eb\xff", kAdministrator);
+  REQUIRE(!refused);
+  CHECK(refused.error().message().find("\u202e") != std::string::npos);
+  const std::string message = control.get(Control::Topic::message, kAdministrator).value();
+  CHECK(message.find("mem:\\xe2\\x80\\xaeb\\xff") != std::string::npos);
 }

@@ -21,7 +21,8 @@ unsigned TerminalLine::columns() const {
 
 void TerminalLine::draw(std::string_view text) {
   if (!is_terminal_) return;
-  const std::string line = fmt::format("\r\033[K{}", printable(text).substr(0, columns() - 1));
+  const std::string shown = printable(text);
+  const std::string line = fmt::format("\r\033[K{}", utf8_prefix(shown, columns() - 1));
   fputs(line.c_str(), file_);
   fflush(file_);
   is_drawn_ = true;

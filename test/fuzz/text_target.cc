@@ -45,6 +45,12 @@ std::string text_of(Choices& choices, const std::string_view (&words)[size], uin
 std::string any_bytes(Choices& choices) {
   static constexpr std::string_view kPieces[] = {"\x1b[2J",
                                                  "\xc2\x9b",
+                                                 "\u202e",
+                                                 "\u2066",
+                                                 "\u200b",
+                                                 "\u2028",
+                                                 "\ufeff",
+                                                 "\U000e0041",
                                                  "\xe2\x82\xac",
                                                  "\xf0\x9f\x98\x80",
                                                  "\xed\xa0\x80",
@@ -200,22 +206,32 @@ void json(Choices& choices) {
   }
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty() && utf8_length(text) > 0) text.remove_prefix(utf8_length(text));
+  return text.empty();
+}
+
 /// What reaches a terminal or a JSON text, whatever the bytes are.
 void output(Choices& choices) {
   const std::string bytes = any_bytes(choices);
   const std::string shown = printable(bytes);
   for (std::string_view rest = shown; !rest.empty();) {
     const size_t length = utf8_length(rest);
-    const auto first = static_cast<uint8_t>(rest.front());
-    const bool is_c1 = length == 2 && first == 0xc2 && static_cast<uint8_t>(rest[1]) < 0xa0;
-    require(length > 0 && first >= 0x20 && first != 0x7f && !is_c1, "a terminal obeys", shown);
+    require(length > 0 && !is_invisible(code_point(rest.substr(0, length))), "a terminal obeys",
+            shown);
     rest.remove_prefix(length);
   }
   const Json value = Json::object({{bytes, Json(bytes)}, {"list", Json::list({Json(bytes)})}});
   const std::string written = value.compact();
   require(Json::parse(written).has_value(), "JSON is not valid", written);
+  require(printable(written) == written, "a terminal obeys JSON", written);
+  if (is_utf8(bytes)) {
+    require(Json::parse(Json::object({{"a", Json(bytes)}}).compact())->text("a") == bytes,
+            "JSON loses characters", written);
+  }
   const std::string link = daemon::link_name(std::string(bytes.c_str()));
-  require(link.find_first_of(" /\n\r\"") == std::string::npos, "a link's name is not safe", link);
+  require(link.find_first_of(" /\n\r\"") == std::string::npos && printable(link) == link,
+          "a link's name is not safe", link);
   ++accepted_inputs;
 }
 
