@@ -41,6 +41,7 @@ namespace moltfs::fs::daemon {
 namespace {
 
 constexpr const char* kName = "moltfs-broker";
+constexpr size_t kAnswerTextBytesMax = kMessageBytesMax - sizeof(BrokerAnswer);
 
 Error system_error(std::string_view what, int err) {
   return Error(errc_from_errno(err), fmt::format("{}: {}", what, text_of_errno(err)));
@@ -117,7 +118,14 @@ Result<JobResult> check_admin(const CallingProcess& caller) {
 
 Result<JobResult> groups(const CallingProcess& caller) {
   TRY(const auto rights, rights_of(caller));
-  return JobResult{fmt::format("{}", fmt::join(rights.groups, " ")), {}, {}};
+  JobResult found;
+  for (const gid_t group : rights.groups) {
+    const std::string word = fmt::format("{} ", group);
+    // A part of a number would be another group.
+    if (found.text.size() + word.size() > kAnswerTextBytesMax) break;
+    found.text += word;
+  }
+  return found;
 }
 
 // ---- Jobs that open files, change the rights of their process, or take long
@@ -236,7 +244,7 @@ class Jobs {
   Result<JobResult> candidates() {
     JobResult all;
     for (const std::string& path : opener_->candidates()) {
-      if (all.text.size() + path.size() + 1 > kMessageBytesMax - sizeof(BrokerAnswer)) break;
+      if (all.text.size() + path.size() + 1 > kAnswerTextBytesMax) break;
       all.text.append(path).push_back('\0');
     }
     return all;
@@ -261,12 +269,13 @@ class Jobs {
   std::unique_ptr<alloc::DeviceOpener> opener_ = alloc::make_system_devices(runtime_);
 };
 
-void reply(const Result<JobResult>& found, int to) {
+/// `flags`: MSG_DONTWAIT, so that a socket without room cannot stop the broker.
+void reply(const Result<JobResult>& found, int to, int flags = 0) {
   BrokerAnswer header;
   if (!found) header.code = static_cast<uint32_t>(found.error().code);
   const std::string bytes = packed(header, found ? found.value().text : found.error().message());
   const std::string_view sent = std::string_view(bytes).substr(0, kMessageBytesMax);
-  send_message(to, sent, found ? found.value().descriptors : std::vector<int>());
+  send_message(to, sent, found ? found.value().descriptors : std::vector<int>(), flags);
 }
 
 /// In a process of its own.
@@ -282,17 +291,25 @@ void carry_out(Jobs& jobs, const BrokerRequest& request, const std::string& text
 
 void serve_requests(int socket, const Uuid& volume) {
   signal(SIGCHLD, SIG_IGN);  // children leave no zombies
+  tell_empty_messages_from_the_end(socket);
   std::string mount;
   for (;;) {
     Message message;
     const int err = receive_message(socket, 0, message);
+    if (err == ENOMEM || err == ENOBUFS) {  // the message is still there
+      usleep(10'000);
+      continue;
+    }
     if (err == EMSGSIZE) continue;
     if (err != 0) return;
-    const auto header_size = sizeof(BrokerRequest);
-    if (message.bytes.size() >= header_size) {
-      BrokerRequest request;
-      std::memcpy(&request, message.bytes.data(), header_size);
-      const std::string text = message.bytes.substr(header_size);
+    const int to = message.descriptors.size() == 1 ? message.descriptors.front() : -1;
+    BrokerRequest request;
+    if (message.bytes.size() < sizeof request) {
+      if (to >= 0) reply(Error(Errc::invalid_argument), to, MSG_DONTWAIT);
+    } else {
+      std::memcpy(&request, message.bytes.data(), sizeof request);
+      const std::string text = message.bytes.substr(sizeof request);
+      const CallingProcess caller{request.uid, request.pid};
       if (request.job == BrokerJob::mounted) {
         if (mount.empty()) {
           mount = text;
@@ -302,20 +319,21 @@ void serve_requests(int socket, const Uuid& volume) {
       } else if (request.job == BrokerJob::log) {
         log_line(std::clamp(static_cast<LogLevel>(request.number), LogLevel::error, LogLevel::info),
                  text);
-      } else if (message.descriptors.size() == 1) {
-        const int to = message.descriptors.front();
-        const CallingProcess caller{request.uid, request.pid};
-        // Each look at a status asks for these: a process for each would cost more than the status.
-        if (request.job == BrokerJob::check_admin) {
-          reply(check_admin(caller), to);
-        } else if (request.job == BrokerJob::groups) {
-          reply(groups(caller), to);
-        } else if (fork() == 0) {
-          close(socket);
-          Jobs jobs(volume, mount);
-          carry_out(jobs, request, text, to);
-          _exit(0);
-        }
+      } else if (to < 0) {
+        // Nobody waits for an answer.
+      } else if (request.job == BrokerJob::check_admin) {
+        // Each look at a status asks for this and the groups: a process for each would cost more than
+        // the status.
+        reply(check_admin(caller), to, MSG_DONTWAIT);
+      } else if (request.job == BrokerJob::groups) {
+        reply(groups(caller), to, MSG_DONTWAIT);
+      } else if (const pid_t child = fork(); child == 0) {
+        close(socket);
+        Jobs jobs(volume, mount);
+        carry_out(jobs, request, text, to);
+        _exit(0);
+      } else if (child < 0) {
+        reply(system_error("a process for it cannot be started", errno), to, MSG_DONTWAIT);
       }
     }
     for (const int descriptor : message.descriptors) close(descriptor);

@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
+#include <optional>
 #include <random>
 
 #include "alloc/device/system_devices.h"
@@ -127,6 +130,25 @@ class OtherProcess {
   const uid_t uid_;
   pid_t pid_ = -1;
 };
+
+/// A message with `count` descriptors.
+void send_descriptors(int socket, size_t count) {
+  std::vector<char> control(CMSG_SPACE(count * sizeof(int)));
+  char byte = 'x';
+  iovec part{&byte, 1};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  cmsghdr* const rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(count * sizeof(int));
+  const std::vector<int> descriptors(count, socket);
+  std::memcpy(CMSG_DATA(rights), descriptors.data(), count * sizeof(int));
+  REQUIRE(sendmsg(socket, &header, 0) == 1);
+}
 
 bool is_root() {
   return geteuid() == 0;
@@ -260,12 +282,45 @@ TEST_CASE("messages that are no requests are dropped, and the next request is an
     request.pid = i % 3 == 0 ? getpid() : static_cast<int32_t>(random());
     request.number = static_cast<int32_t>(random());
     std::string bytes = packed(request, std::string(random() % 300, "/a\n\0x"[random() % 5]));
-    // Not to nothing: an empty message cannot be told from the end of the connection.
-    if (i % 3 == 0) bytes.resize(1 + random() % (bytes.size() - 1));
+    if (i % 3 == 0) bytes.resize(random() % bytes.size());
     CHECK(send_message(lab.socket, bytes, std::vector<int>(random() % 4, null)) == 0);
   }
   close(null);
   CHECK(is_open(lab.broker.open_blank(self(), path), path));
+}
+
+/// The code of the answer to a message of `bytes` that brings a socket for it.
+std::optional<uint32_t> code_of_answer(int broker, const std::string& bytes) {
+  int ends[2];
+  REQUIRE(make_socket_pair(ends) == 0);
+  REQUIRE(send_message(broker, bytes, {ends[1]}) == 0);
+  close(ends[1]);
+  Message answer;
+  const int err = receive_message(ends[0], 0, answer);
+  close(ends[0]);
+  BrokerAnswer header;
+  if (err != 0 || answer.bytes.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, answer.bytes.data(), sizeof header);
+  return header.code;
+}
+
+TEST_CASE("empty, short, long and unknown messages get an error, and do not end the broker") {
+  Lab lab;
+  const auto invalid = static_cast<uint32_t>(Errc::invalid_argument);
+  REQUIRE(send_message(lab.socket, {}, {}) == 0);
+  CHECK(lab.broker.check_admin({0, 0}).error() == Errc::not_permitted);
+  CHECK(code_of_answer(lab.socket, {}) == invalid);
+  CHECK(code_of_answer(lab.socket, "x") == invalid);
+  CHECK(code_of_answer(lab.socket, std::string(sizeof(BrokerRequest) - 1, '\0')) == invalid);
+  BrokerRequest request;
+  request.job = static_cast<BrokerJob>(77);
+  CHECK(code_of_answer(lab.socket, packed(request, "text")) == invalid);
+  // Longer than send_message() sends, and more descriptors than it sends: received by nobody.
+  const std::string too_long(kMessageBytesMax + 1, 'x');
+  CHECK(send(lab.socket, too_long.data(), too_long.size(), 0) ==
+        static_cast<ssize_t>(too_long.size()));
+  send_descriptors(lab.socket, kMessageDescriptorsMax + 1);
+  CHECK(lab.broker.check_admin({0, 0}).error() == Errc::not_permitted);
 }
 
 TEST_CASE("without a broker every question is refused") {

@@ -11,7 +11,16 @@
 namespace moltfs::fs::daemon {
 namespace {
 
-constexpr size_t kControlBytes = CMSG_SPACE(sizeof(int) * kMessageDescriptorsMax);
+constexpr size_t kControlBytes =
+    CMSG_SPACE(sizeof(int) * kMessageDescriptorsMax) + CMSG_SPACE(sizeof(ucred));
+
+bool has_credentials(const msghdr& header) {
+  for (const cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+       part = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(part))) {
+    if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_CREDENTIALS) return true;
+  }
+  return false;
+}
 
 void take_descriptors(const msghdr& header, std::vector<int>& descriptors) {
   for (const cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
@@ -73,10 +82,18 @@ int receive_message(int socket, int flags, Message& message) {
   message.descriptors.clear();
   take_descriptors(header, message.descriptors);
   message.bytes = bytes.substr(0, static_cast<size_t>(size));
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) return size == 0 ? ECONNRESET : 0;
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) {
+    const bool is_message = size > 0 || !message.descriptors.empty() || has_credentials(header);
+    return is_message ? 0 : ECONNRESET;
+  }
   for (const int descriptor : message.descriptors) close(descriptor);
   message.descriptors.clear();
   return EMSGSIZE;
+}
+
+int tell_empty_messages_from_the_end(int socket) {
+  const int on = 1;
+  return setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 ? 0 : errno;
 }
 
 int make_socket_pair(int (&ends)[2]) {

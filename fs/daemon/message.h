@@ -22,9 +22,13 @@ int send_message(int socket, std::string_view bytes, const std::vector<int>& des
                  int flags = 0);
 
 /// Waits for a message. `flags`: MSG_DONTWAIT, MSG_PEEK (the message stays; the descriptors are
-/// copies). Returns 0 or an errno; ECONNRESET if the other end is closed. A message that is longer
-/// than allowed is EMSGSIZE.
+/// copies). Returns 0 or an errno; ECONNRESET if the other end is closed, or if an empty message
+/// came and cannot be told from that. A message that is longer than allowed is EMSGSIZE.
 int receive_message(int socket, int flags, Message& message);
+
+/// From now on `socket` receives empty messages as such: each message brings its sender's credentials
+/// with it (SO_PASSCRED), the end of the connection does not. Returns 0 or an errno.
+int tell_empty_messages_from_the_end(int socket);
 
 /// Two connected sockets, closed on exec. Returns 0 or an errno.
 int make_socket_pair(int (&ends)[2]);

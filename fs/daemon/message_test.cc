@@ -56,3 +56,20 @@ TEST_CASE("a closed end, an empty socket and too long a message are errors") {
   CHECK(receive_message(pair.ends[1], 0, message) == ECONNRESET);
   CHECK(send_message(pair.ends[1], "x", {}) == EPIPE);
 }
+
+TEST_CASE("an empty message is not the end of the connection, if that was asked for") {
+  Pair pair;
+  REQUIRE(tell_empty_messages_from_the_end(pair.ends[1]) == 0);
+  REQUIRE(send_message(pair.ends[0], {}, {}) == 0);
+  REQUIRE(send_message(pair.ends[0], "text", {pair.ends[0]}) == 0);
+  close(pair.ends[0]);
+  pair.ends[0] = -1;
+  Message message;
+  CHECK(receive_message(pair.ends[1], 0, message) == 0);
+  CHECK(message.bytes.empty());
+  CHECK(receive_message(pair.ends[1], 0, message) == 0);
+  CHECK(message.bytes == "text");
+  REQUIRE(message.descriptors.size() == 1);
+  close(message.descriptors.front());
+  CHECK(receive_message(pair.ends[1], 0, message) == ECONNRESET);
+}
