@@ -8,8 +8,8 @@
 // one. Differences are found by comparing only the buckets whose sums are not zero.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <vector>
 
 #include "alloc/base/checksum.h"
 #include "alloc/base/strong_types.h"
@@ -40,7 +40,7 @@ class ExtentSums {
   static size_t bucket_of(const ExtentClaim& claim);
   static uint64_t hash_of(const ExtentClaim& claim);
 
-  std::array<uint64_t, kBuckets> sums_{};
+  std::vector<uint64_t> sums_ = std::vector<uint64_t>(kBuckets);  // more than a small stack has
 };
 
 }  // namespace moltfs::fs::checking

@@ -6,9 +6,12 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,6 +41,13 @@ void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+void stop_timers() {
+  for (const auto timer : {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF}) {
+    const itimerval none{};
+    setitimer(timer, &none, nullptr);
+  }
+}
+
 void raise_limits() {
   for (const auto resource : {RLIMIT_NOFILE, RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC,
                               RLIMIT_MEMLOCK, RLIMIT_STACK}) {
@@ -54,7 +64,37 @@ void raise_limits() {
   setrlimit(RLIMIT_CPU, &cpu);
 }
 
+/// makecontext(3) passes integers only.
+struct OnLargeStack {
+  const std::function<int()>* work;
+  int result;
+};
+OnLargeStack on_large_stack{};
+
+void run_there() {
+  on_large_stack.result = (*on_large_stack.work)();
+}
+
 }  // namespace
+
+int run_on_large_stack(const std::function<int()>& work) {
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= kStackBytes) return work();
+  void* const stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+  if (stack == MAP_FAILED) return work();
+  mprotect(stack, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE);  // it grows downwards
+  // A thread would have such a stack, too, but a process with two threads cannot enter namespaces.
+  static ucontext_t here, there;
+  getcontext(&there);
+  there.uc_stack.ss_sp = stack;
+  there.uc_stack.ss_size = kStackBytes;
+  there.uc_link = &here;
+  on_large_stack.work = &work;
+  makecontext(&there, run_there, 0);
+  swapcontext(&here, &there);
+  return on_large_stack.result;
+}
 
 void adapt_to_limits() {
   pthread_attr_t attributes;
@@ -74,6 +114,7 @@ void leave_parent() {
     for (int fd = STDERR_FILENO + 1; fd < 65536; ++fd) close(fd);
   }
   (void)!chdir("/");  // without the right to do so, it keeps the one it has
+  stop_timers();
   reset_signals();
   raise_limits();
 }

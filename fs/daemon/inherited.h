@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What a daemon does with what it has inherited from the process that started it: descriptors,
-// signals, limits, working directory.
+// signals, timers, limits, working directory.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "alloc/base/error.h"
@@ -13,12 +14,17 @@ namespace moltfs::fs::daemon {
 /// and if the address space is limited, memory is not reserved generously.
 void adapt_to_limits();
 
+/// Calls `work`, on a stack that is as large as that of a thread if RLIMIT_STACK is less. To be called
+/// in the only thread of the process.
+int run_on_large_stack(const std::function<int()>& work);
+
 /// To be called once, before any thread is started and any file is opened, with absolute paths only
 /// from then on.
 /// - Closes all descriptors but 0 to 2: a daemon must not hold the locks, pipes and files of its
 ///   parent.
 /// - Leaves the working directory.
 /// - Raises each limit of resources as far as the process may (to the hard limit).
+/// - Stops the interval timers, which an exec(2) leaves running (alarm(2)).
 /// - Gives signals their default action and blocks none, except SIGPIPE and SIGXFSZ, which are
 ///   ignored: writing then fails with EPIPE or EFBIG.
 void leave_parent();

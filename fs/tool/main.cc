@@ -123,5 +123,6 @@ int main(int argc, char** argv) {
   using namespace moltfs::fs::tool;
   begin_output();
   moltfs::fs::daemon::adapt_to_limits();
-  return argc < 1 ? kExitUsage : run_and_finish(argc, argv);
+  if (argc < 1) return kExitUsage;
+  return moltfs::fs::daemon::run_on_large_stack([&] { return run_and_finish(argc, argv); });
 }
