@@ -472,6 +472,7 @@ void RawImage::overlap_stripes(Choices& choices) {
       moved.offset = other.offset + choices.below(4) * kBlockSize;
       break;
     case 2:
+      if (leader().devices.empty()) return;
       moved.offset = leader().devices.front().size - choices.below(4) * kBlockSize;
       break;
     default:

@@ -102,7 +102,9 @@ class Kernel {
     T value;
     const auto at = reply_at_ + static_cast<off_t>(sizeof(fuse_out_header) + offset);
     fuse_out_header out{};
+    // Replies of other requests, by other threads, may follow.
     if (::pread(fd_, &out, sizeof out, reply_at_) != sizeof out || out.unique != header_.unique ||
+        out.error != 0 || out.len < sizeof out + offset + sizeof value ||
         ::pread(fd_, &value, sizeof value, at) != sizeof value) {
       return std::nullopt;  // there is none (yet)
     }
@@ -136,8 +138,9 @@ class Kernel {
   }
   void learn_entry() {
     const auto entry = reply_at<fuse_entry_out>(0);
-    if (!entry || entry->nodeid == 0) return;
-    if (nodes_.size() < 500) nodes_.push_back(entry->nodeid);
+    const uint64_t node = entry ? entry->nodeid : 0;
+    if (node == 0) return;
+    if (nodes_.size() < 500) nodes_.push_back(node);
     ++lookups_;
   }
   void close_one(size_t at, uint32_t flags);
