@@ -249,11 +249,12 @@ class Machine : public TestDisks {
     bring_up();
     must(host->commit());
   }
-  /// Two copies of everything, on two devices at least.
-  void make_mirror(const std::vector<std::string>& paths) {
+  /// Copies of everything on several devices.
+  void make_mirror(const std::vector<std::string>& paths,
+                   alloc::Profile profile = alloc::Profile::raid1) {
     alloc::Volume::CreateOptions how;
     how.chunk_size = 4 * kMiB;
-    how.data_profile = how.metadata_profile = alloc::Profile::raid1;
+    how.data_profile = how.metadata_profile = profile;
     volume = must(create(paths, how));
     bring_up();
     must(host->commit());

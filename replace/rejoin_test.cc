@@ -225,6 +225,52 @@ TEST_CASE("a source that dies while it is being replaced: programs and the repla
   REQUIRE(m.alone_is_right("mem:c"));
 }
 
+TEST_CASE("in each profile with copies, a device is replaced by a new one and another comes back") {
+  struct Pool {
+    alloc::Profile profile;
+    std::vector<std::string> devices;
+  };
+  const auto pool = GENERATE(Pool{alloc::Profile::raid1c3, {"mem:1", "mem:2", "mem:3", "mem:4"}},
+                             Pool{alloc::Profile::raid1c4, {"mem:1", "mem:2", "mem:3", "mem:4"}},
+                             Pool{alloc::Profile::raid10, {"mem:1", "mem:2", "mem:3", "mem:4"}});
+  INFO(alloc::name_of(pool.profile));
+  std::map<std::string, uint64_t> sizes = {{"mem:new", kSize}};
+  for (const auto& path : pool.devices) sizes[path] = kSize;
+  Machine m(sizes);
+  m.make_mirror(pool.devices, pool.profile);
+  std::mt19937 random(41);
+  m.populate(6 * kMiB, random);
+  const auto is_fine = [&](const Status& status) {
+    INFO(status.reason);
+    REQUIRE(status.state == State::finished);
+    REQUIRE(status.errors.read_uncorrectable == 0);
+    REQUIRE(m.content_is_right());
+  };
+  // With three and four copies, two devices at once.
+  const bool two = pool.profile != alloc::Profile::raid10;
+  REQUIRE(m.engine->offline("2"));
+  if (two) REQUIRE(m.engine->offline("3"));
+  for (int i = 0; i < 8; ++i) m.host->write(16 * kBlockSize, random).value();
+  m.host->commit().value();
+  REQUIRE(m.content_is_right());
+  REQUIRE(m.engine->start({"2", "mem:new"}));
+  is_fine(m.wait());
+  if (!two) REQUIRE(m.engine->offline("3"));
+  for (int i = 0; i < 8; ++i) m.host->write(16 * kBlockSize, random).value();
+  REQUIRE(m.engine->online({"3"}));
+  const Status back = m.wait();
+  is_fine(back);
+  REQUIRE(back.bytes_skipped > back.bytes_copied);
+  // Without all that can be lost now, what is new and what came back have everything.
+  m.unmount();
+  m.devices.remove("mem:1");
+  if (two) m.devices.remove("mem:4");
+  m.degraded = true;
+  auto mounted = m.mount("mem:3");
+  if (!mounted) FAIL(mounted.error().message());
+  REQUIRE(m.content_is_right());
+}
+
 // ---- A device comes back
 
 TEST_CASE("a device that comes back gets what it missed, byte for byte, and nothing else") {
