@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,6 +59,22 @@ constexpr auto kBetweenTries = std::chrono::milliseconds(20);
 constexpr auto kRetryCommit = std::chrono::seconds(5);
 constexpr auto kBetweenCommits = std::chrono::milliseconds(200);
 
+/// True for directories in which the daemon looks files up before it serves requests: it would wait for
+/// itself.
+bool daemon_needs(const std::string& path, const struct stat& status) {
+  struct statfs filesystem {};
+  if (statfs(path.c_str(), &filesystem) == 0 &&
+      (filesystem.f_type == PROC_SUPER_MAGIC || filesystem.f_type == SYSFS_MAGIC)) {
+    return true;
+  }
+  const auto is = [&](const char* name) {
+    struct stat named {};
+    return stat(name, &named) == 0 && named.st_dev == status.st_dev &&
+           named.st_ino == status.st_ino;
+  };
+  return is("/proc") || is("/sys") || is("/dev");
+}
+
 Result<void> check_mountpoint(const std::string& path) {
   struct stat s {};
   if (stat(path.c_str(), &s) != 0) {
@@ -64,6 +82,10 @@ Result<void> check_mountpoint(const std::string& path) {
   }
   if (!S_ISDIR(s.st_mode)) {
     return Error(Errc::not_a_directory, fmt::format("mount point {} is not a directory", path));
+  }
+  if (daemon_needs(path, s)) {
+    return Error(Errc::invalid_argument,
+                 fmt::format("mount point {}: the daemon itself needs what it would hide", path));
   }
   return ok();
 }
