@@ -34,6 +34,8 @@ class Kernel {
     if (!session) fail("no session: " + session.error().message());
     session_ = std::move(session).value();
     if (!redirect(session_.get(), others_fd_)) fail("libfuse does not take the descriptor");
+    // Replies of other threads do not overwrite each other: a memfd has no lock for its position.
+    if (::fcntl(fd_, F_SETFL, O_APPEND) != 0) fail("memfd");
     context_.deferred.start();
     fuse_init_in in{};
     in.major = 7;
