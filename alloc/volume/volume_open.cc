@@ -140,6 +140,7 @@ class Opening {
   Result<std::shared_ptr<Device>> claim(const Found& found);
   Result<std::shared_ptr<Device>> take_member(DeviceEntry& entry, uint64_t& room);
   Result<void> take_members();
+  std::vector<DeviceEntry> without_second_copy();
   std::optional<Error> was_put_back(const DeviceEntry& late) const;
   Result<void> check_late_members();
   Result<void> check_absent(const DeviceEntry& entry) const;
@@ -572,10 +573,14 @@ Result<void> Opening::check() {
   return take_members();
 }
 
-/// In the order of a commit: copy 0 on all, flush, copy 1 on all.
+/// In the order of a commit: copy 0 on the members that missed it, flush, copy 1 on all that have an
+/// older one, flush. The next commit overwrites copy 0 first: if the power fails then, copy 1 must
+/// be that of the last commit, as what only the commit before reaches may have been overwritten.
 Result<void> Opening::complete_last_commit() {
+  std::vector<DeviceEntry> on = behind_;
   for (const unsigned copy : {0u, 1u}) {
-    for (const DeviceEntry& entry : behind_) {
+    if (copy == 1) on = without_second_copy();
+    for (const DeviceEntry& entry : on) {
       Device& device = *devices_.at(entry.devid);
       Superblock own = truth_;
       own.role = DeviceRole::member;
@@ -585,7 +590,7 @@ Result<void> Opening::complete_last_commit() {
       auto written = opener_.engine().write(device, kSuperblockOffsets[copy], buffer.span());
       if (!written) return about(device.path(), written.error());
     }
-    for (const DeviceEntry& entry : behind_) {
+    for (const DeviceEntry& entry : on) {
       Device& device = *devices_.at(entry.devid);
       auto flushed = opener_.engine().flush(device);
       if (!flushed) return about(device.path(), flushed.error());
@@ -596,6 +601,21 @@ Result<void> Opening::complete_last_commit() {
              truth_.generation.value);
   }
   return ok();
+}
+
+/// Members that have copy 0 of the last commit, and not copy 1.
+std::vector<DeviceEntry> Opening::without_second_copy() {
+  std::vector<DeviceEntry> all;
+  const auto has = [this](Device& device, unsigned copy) {
+    const auto superblock = read_superblock_copy(opener_.engine(), device, copy);
+    return superblock && superblock.value().generation == truth_.generation;
+  };
+  for (const DeviceEntry& entry : entries_) {
+    const auto device = devices_.find(entry.devid);
+    if (device == devices_.end()) continue;
+    if (has(*device->second, 0) && !has(*device->second, 1)) all.push_back(entry);
+  }
+  return all;
 }
 
 Result<ChunkList> Opening::read_chunks() const {
