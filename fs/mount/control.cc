@@ -154,6 +154,11 @@ Result<void> Control::carry_out(Topic topic, std::string_view text, const Callin
 Result<void> Control::replace(replace::Command command, const CallingProcess& caller,
                               Interface interface, int socket) {
   using Verb = replace::Command::Verb;
+  // Whoever copies files does not mean to give up redundancy.
+  if (interface == Interface::name && command.verb == Verb::offline) {
+    return Error(Errc::not_permitted,
+                 "offline is only accepted from the command line: moltfs device offline");
+  }
   const bool names_device = command.verb == Verb::start || command.verb == Verb::online;
   if (!names_device || options_.broker == nullptr) {
     TRY(replace::execute(mount_.replace(), command));

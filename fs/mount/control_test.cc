@@ -119,6 +119,26 @@ TEST_CASE("control=status allows reading only, control=off nothing but the pid")
   CHECK(refused.error().message().find("control=off") != std::string::npos);
 }
 
+TEST_CASE("a device goes out only by the call: whoever copies files gives up no redundancy") {
+  using Interface = Control::Interface;
+  MountedVolume volume("a");
+  FakeBroker broker;
+  Control control(*volume.mount, {.broker = &broker});
+  const auto refused =
+      control.set(Control::Topic::replace, "offline 1", kAdministrator, Interface::name, -1);
+  REQUIRE(!refused);
+  CHECK(refused.error() == Errc::not_permitted);
+  CHECK(refused.error().message().find("moltfs device offline") != std::string::npos);
+  const auto only_copy =
+      control.set(Control::Topic::replace, "offline 1", kAdministrator, Interface::ioctl, -1);
+  REQUIRE(!only_copy);
+  CHECK(only_copy.error() == Errc::invalid_argument);
+  const auto forced =
+      control.set(Control::Topic::replace, "online --force 1", kAdministrator, Interface::name, -1);
+  REQUIRE(!forced);
+  CHECK(forced.error() == Errc::not_permitted);
+}
+
 TEST_CASE("--force is taken from the call alone; a name leads to the broker's check for blanks") {
   using Interface = Control::Interface;
   MountedVolume volume("a");
