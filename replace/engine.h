@@ -31,11 +31,12 @@
 // Concurrency: one mutex guards the engine's state (ledger, walk, activity). It is never held
 // across I/O, a wait, or a call of Host or Volume that does either. It is locked inside the
 // critical section of fs (on_seal), and the locks of Space are locked inside it; nothing else
-// nests. start(), resume() and cancel() do their work in the calling task and may wait long. Call
-// them from any task but those of Background: the copy runs there, and they may have to wait for
-// it. target_fault() may come from any task. It closes the ledger and publishes the plain map; the
-// rest of a suspension follows when the copy has ended. Work that runs out of memory suspends the
-// replace (contain.h); a fault of the target is noted even if that has to wait for memory.
+// nests. start(), online(), offline(), resume() and cancel() do their work in the calling task and
+// may wait long. Call them from any task but those of Background: the copy runs there, and they may
+// have to wait for it. target_fault() may come from any task. It closes the ledger and publishes
+// the plain map; the rest of a suspension follows when the copy has ended. Work that runs out of
+// memory suspends the replace (contain.h); a fault of the target is noted even if that has to wait
+// for memory.
 #pragma once
 
 #include <cstdint>
