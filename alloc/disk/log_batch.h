@@ -20,7 +20,8 @@
 //    batch has succeeded. So only the last batch can be torn, or name data that was never stored. A
 //    torn batch is the end of the log, not an error. The last complete batch counts only if the
 //    data that it names and that was born after the superblock matches the checksums in the batch,
-//    or if it says that the data was flushed before.
+//    or if it says that the data was flushed before. One good copy is enough; a mount that writes
+//    overwrites the bad copies with it before it commits what it has replayed.
 // L3 While a commit C is under way, each batch goes to two chains: to the one on D, which counts
 //    until C is durable, and to the one on C, which counts from then on. So no fsync waits for a
 //    commit, and no commit loses an fsync. Exception: a commit that swaps a device. The chain on C

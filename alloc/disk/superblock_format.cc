@@ -13,6 +13,7 @@
 #include "alloc/base/size_text.h"
 #include "alloc/base/utf8.h"
 #include "alloc/disk/format.h"
+#include "alloc/disk/log_batch.h"
 #include "alloc/disk/superblock.h"
 #include "alloc/disk/volume_settings.h"
 
@@ -398,7 +399,8 @@ Result<void> validate(const Superblock& sb) {
 
 bool Absence::left(Generation generation, uint64_t id) const {
   return (generation == whole_until && id == log_id) ||
-         (generation == whole_until + 1 && id == drop_log_id);
+         (id == drop_log_id &&
+          (generation == whole_until + 1 || generation == whole_until + kReplayStep));
 }
 
 void update_features(Superblock& sb) {

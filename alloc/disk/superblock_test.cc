@@ -8,6 +8,7 @@
 
 #include "alloc/base/codec.h"
 #include "alloc/disk/format.h"
+#include "alloc/disk/log_batch.h"
 #include "alloc/disk/superblock_test_util.h"
 #include "test/support/memory_device.h"
 
@@ -314,6 +315,8 @@ TEST_CASE("a device that is out is known again by the superblock it was left wit
   const Absence absence{Generation(5), 0x11, 0x22};
   CHECK(absence.left(Generation(5), 0x11));
   CHECK(absence.left(Generation(6), 0x22));  // it still got that of the commit that failed
+  CHECK(absence.left(Generation(5) + kReplayStep, 0x22));  // the first one after a replay
+  CHECK_FALSE(absence.left(Generation(5) + kReplayStep, 0x11));
   CHECK_FALSE(absence.left(Generation(5), 0x22));
   CHECK_FALSE(absence.left(Generation(6), 0x11));
   CHECK_FALSE(absence.left(Generation(4), 0x11));

@@ -127,10 +127,11 @@ bool Map::duplicates(DeviceId devid, PhysicalRange range) const {
 bool Map::has_copy(LogicalOffset at, unsigned copy) const {
   const Chunk* chunk = chunk_of({at, 1});
   if (chunk == nullptr || copy >= chunk->copies) return false;
-  for (size_t i = copy; i < chunk->stripes.size(); i += chunk->copies) {
-    if (device_of(chunk->stripes[i].device) == nullptr) return false;
-  }
-  return true;
+  bool is_in = false;
+  for_each_piece(*chunk, {at, 1}, [&](uint32_t column, uint64_t, uint64_t, uint64_t) {
+    is_in = device_of(chunk->stripes[column * chunk->copies + copy].device) != nullptr;
+  });
+  return is_in;
 }
 
 size_t Map::chunks_lost(std::optional<DeviceId> without) const {

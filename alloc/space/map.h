@@ -93,7 +93,8 @@ class Map {
   /// All places to which `range` must be written, those on the target included. Stripes on devices
   /// that are out are left out. Errors: bad_chunk_table; missing_device if a piece has no place.
   Result<Segments> for_write(LogicalRange range) const;
-  /// True if copy `copy` of `at` is on devices that are in.
+  /// True if copy `copy` of `at` is on a device that is in. Holds for the whole block and the whole
+  /// node at `at`; another part of the chunk may lie on other devices.
   bool has_copy(LogicalOffset at, unsigned copy) const;
   /// The number of chunks with a piece that has no copy on a device that is in, if `without` were
   /// out as well.

@@ -42,6 +42,25 @@ std::pair<DeviceId, PhysicalOffset> place_of(const Chunk& chunk, LogicalOffset a
           stripe.offset + unit / chunk.columns() * chunk.stripe_unit + offset % chunk.stripe_unit};
 }
 
+TEST_CASE("has_copy asks for the device of that place only") {
+  const auto all = map_of_all();
+  for (const auto& [out, device] : all->devices()) {
+    auto others = all->devices();
+    others.erase(out);
+    const Map map(all->shared_chunks(), std::make_shared<Map::Devices>(others), std::nullopt);
+    for (const auto& chunk : map.chunks()) {
+      for (uint64_t at = 0; at < chunk->length; at += kNodeSize) {
+        for (unsigned copy = 0; copy < chunk->copies; ++copy) {
+          const bool is_in = place_of(*chunk, chunk->start + at, copy).first != out;
+          REQUIRE(map.has_copy(chunk->start + at, copy) == is_in);
+          REQUIRE(map.for_read({chunk->start + at, kNodeSize}, copy).has_value() == is_in);
+        }
+        REQUIRE_FALSE(map.has_copy(chunk->start + at, chunk->copies));
+      }
+    }
+  }
+}
+
 TEST_CASE("for_read maps every byte of every profile, in order, and never to the target") {
   auto target = std::make_shared<test::NoDevice>(test::kGiB);
   auto map = map_of_all(Duplication{DeviceId(1), target, std::make_shared<DuplicateEverything>()});

@@ -231,6 +231,54 @@ TEST_CASE("C5: the fsync log is not used until a commit has said that a device i
   CHECK(append(chain).value());
 }
 
+TEST_CASE("C5: no batch says that its data is flushed if a device has failed to flush it") {
+  Pool pool;
+  auto volume = pool.make(2, Profile::raid1);
+  auto chain = *volume->log_on(Generation(1));
+  LogBatch batch;
+  batch.running = Generation(2);
+  batch.payload = {std::byte{7}};
+  batch.data_flushed = true;
+  std::vector<LogWrite> writes;
+  writes.push_back(std::move(*chain.append(batch, volume->devices())));
+  pool.fail("mem:b", 0, 1);
+  const auto written = volume->write_log(writes, true);
+  REQUIRE(!written);
+  CHECK(written.error() == Errc::missing_device);
+  CHECK(pool.is_out(*volume, 2));
+  // A crash now: nothing says that mem:b is out, so nothing may name what it lacks.
+  volume.reset();
+  volume = pool.open({"mem:a"}).value();
+  CHECK_FALSE(pool.is_out(*volume, 2));
+  CHECK(volume->found_log().batches.empty());
+}
+
+TEST_CASE("copy 1 of a superblock is written when copy 0 is durable on all members") {
+  Pool pool;
+  auto volume = pool.make(3, Profile::raid1);
+  // mem:b keeps the superblock of the commit before: the flush that makes copy 0 durable fails.
+  int flushes_of_b = 0;
+  bool failed = false;
+  std::vector<uint64_t> later;  // superblocks written to mem:a after that
+  pool.devices.set_hook([&](const IoRequest& request) -> Result<void> {
+    const std::string& path = request.device->path();
+    if (path == "mem:b" && request.op == IoOp::flush && ++flushes_of_b == 2) {
+      failed = true;
+      return Error(Errc::io_error, "injected");
+    }
+    const bool is_superblock =
+        request.op == IoOp::write && path == "mem:a" &&
+        (request.offset == kSuperblockOffsets[0] || request.offset == kSuperblockOffsets[1]);
+    if (failed && is_superblock) later.push_back(request.offset);
+    return ok();
+  });
+  REQUIRE(commit(*volume, 2));
+  pool.devices.set_hook(nullptr);
+  CHECK(pool.is_out(*volume, 2));
+  CHECK(later == std::vector<uint64_t>{kSuperblockOffsets[0], kSuperblockOffsets[1]});
+  CHECK(pool.superblock_of("mem:a").devices[1].out);
+}
+
 TEST_CASE("a missing member keeps a volume from opening, unless it may be degraded") {
   Pool pool;
   LogicalOffset second;

@@ -236,16 +236,20 @@ void Volume::Commit::ask_replace() {
 Result<void> Volume::Commit::write_superblocks() {
   target_is_written_ = swapped_;
   take_absences();
-  do {
+  for (;;) {
     TRY(write_copies(0));
     TRY(flush_members());
-    TRY(write_copies(1));
-    if (first_) {
-      TRY(flush_members());
+    bool changed = take_absences();
+    if (!changed) {  // copy 1 says that copy 0 is durable on all members
+      TRY(write_copies(1));
+      if (first_) {
+        TRY(flush_members());
+      }
+      changed = take_absences();
     }
+    if (!changed) return ok();
     target_is_written_ = false;
-  } while (take_absences());
-  return ok();
+  }
 }
 
 Result<void> Volume::Commit::flush_members() {

@@ -112,6 +112,7 @@ Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_firs
   }
   if (flush_first) {
     TRY(flush_members(*mapper_.current()));
+    TRY(check_absences());  // before a batch says that its data is flushed
   }
   const auto batch = buffer_.take();
   // Not earlier: a chunk may have been made for what is in the batch.

@@ -143,7 +143,6 @@ void ExtentCheck::read_pending() {
     std::vector<alloc::LogicalRead> reads;
     std::vector<Pending*> whose;
     for (Pending& pending : pending_) {
-      if (!guard_.map().has_copy(pending.start, copy)) continue;  // its device is out
       reads.push_back({pending.start, pending.buffer.span()});
       whose.push_back(&pending);
     }
@@ -158,26 +157,29 @@ void ExtentCheck::read_pending() {
 void ExtentCheck::verify(Pending& pending, const alloc::LogicalRead& read, unsigned copy) {
   size_t first = 0;
   Fault fault = Fault::none;
+  Fault last = Fault::none;
   const size_t count = pending.checksums.size();
   for (size_t i = 0; i <= count; ++i) {
     const Fault now =
         i == count ? Fault::none : verify_block(pending, i, read.result.has_value(), copy);
     if (i < count && now == Fault::none) bytes_verified_ += kBlockSize;
+    if (i < count) last = now;
     if (now == fault && i < count) continue;
-    if (fault != Fault::none) report(pending, first, i - first, fault, copy);
+    if (fault != Fault::none && fault != Fault::absent) {
+      report(pending, first, i - first, fault, copy);
+    }
     first = i;
     fault = now;
   }
-  if (!std::exchange(pending.tail_is_checked, true)) check_tail(pending);
+  if (last != Fault::absent && !std::exchange(pending.tail_is_checked, true)) check_tail(pending);
 }
 
 ExtentCheck::Fault ExtentCheck::verify_block(Pending& pending, size_t index, bool all_read,
                                              unsigned copy) {
   const Bytes block = pending.buffer.span().subspan(index * kBlockSize, kBlockSize);
-  if (!all_read &&
-      !volume_.read(guard_, pending.start + index * kBlockSize, block, copy).has_value()) {
-    return Fault::unreadable;
-  }
+  const LogicalOffset at = pending.start + index * kBlockSize;
+  if (!guard_.map().has_copy(at, copy)) return Fault::absent;
+  if (!all_read && !volume_.read(guard_, at, block, copy).has_value()) return Fault::unreadable;
   return checksum_of(block) == pending.checksums[index] ? Fault::none : Fault::mismatch;
 }
 

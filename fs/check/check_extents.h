@@ -38,7 +38,7 @@ class ExtentCheck {
     AlignedBuffer buffer;
     bool tail_is_checked = false;
   };
-  enum class Fault : uint8_t { none, unreadable, mismatch };
+  enum class Fault : uint8_t { none, absent /* its device is out */, unreadable, mismatch };
 
   void record(const Item& item);
   void usage(const Item& item);

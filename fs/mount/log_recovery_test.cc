@@ -75,6 +75,52 @@ std::string pattern(char c, size_t length) {
 
 }  // namespace
 
+TEST_CASE("data that a crash left on one device of a mirror is copied to the other") {
+  TestDisks m({{"mem:a", kDeviceBytes}, {"mem:b", kDeviceBytes}});
+  MkfsOptions mkfs;
+  mkfs.volume.data_profile = mkfs.volume.metadata_profile = alloc::Profile::raid1;
+  must(make_filesystem(m.runtime, m.devices, {"mem:a", "mem:b"}, mkfs));
+  Mount::Options options;
+  options.commit_interval = Nanoseconds::zero();
+  const std::string text = pattern('q', 3 * 4096);
+  const auto crash_after_fsync = [&] {
+    auto mount = must(Mount::open(m.runtime, m.devices, {"mem:a"}, options));
+    const auto ino = must(mount->filesystem().make(kRootInode, "f", 0100644, 0, {})).ino;
+    must(mount->filesystem().write(ino, 0, bytes_of(text), {}));
+    must(mount->filesystem().sync());
+    mount->abandon();
+  };
+  crash_after_fsync();
+  const std::string lost = GENERATE("mem:a", "mem:b");
+  size_t erased = 0;
+  for (uint64_t at = alloc::kFirstChunkOffset; at < kDeviceBytes; at += 4096) {
+    std::vector<std::byte> block(4096);
+    m.devices.disk(lost).read(at, block);
+    if (text_of(block) != pattern('q', 4096)) continue;
+    m.devices.disk(lost).discard(at, 4096);
+    ++erased;
+  }
+  REQUIRE(erased == 3);
+  const auto content = [&](Mount& mount) {
+    const auto found = must(mount.filesystem().lookup(kRootInode, "f"));
+    std::vector<std::byte> bytes(found.size);
+    must(mount.filesystem().read(found.ino, 0, bytes));
+    return text_of(bytes);
+  };
+  {
+    auto mount = must(Mount::open(m.runtime, m.devices, {"mem:a"}, options));
+    CHECK(mount->volume().found_log().batches.size() == 1);
+    must(mount->close());
+  }
+  CheckOptions everything;
+  everything.data = true;
+  CHECK(must(check(m.runtime, m.devices, {"mem:a"}, everything)).clean());
+  m.devices.remove(lost == "mem:a" ? "mem:b" : "mem:a");
+  options.degraded = true;
+  auto mount = must(Mount::open(m.runtime, m.devices, {lost}, options));
+  CHECK(content(*mount) == text);
+}
+
 TEST_CASE("files that were fsynced are there, before and after the commit of the mount") {
   LoggedVolume m;
   m.write("a", 0, pattern('a', 50'000));

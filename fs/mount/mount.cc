@@ -45,6 +45,8 @@ Result<void> Mount::open_all(alloc::DeviceOpener& opener, const std::vector<std:
   TRY(open_filesystem());
   TRY(restore_replace());
   if (!options_.read_only && volume_->found_log().begun) {
+    if (last_batch_) complete_log_data(*volume_, *last_batch_);
+    last_batch_.reset();
     log_info("replaying {} batches of the fsync log", volume_->found_log().batches.size());
     TRY(transactions_->commit(true));
   }
@@ -63,7 +65,9 @@ Result<void> Mount::open_trees(alloc::DeviceOpener& opener, const std::vector<st
   transactions_options.cache_bytes = options_.cache_bytes;
   transactions_options.read_only = options_.read_only;
   transactions_options.data_matches = [this](const LogContent& content) {
-    return log_data_matches(*volume_, content);
+    const bool matches = log_data_matches(*volume_, content);
+    if (matches) last_batch_ = std::make_unique<LogContent>(content);
+    return matches;
   };
   const auto try_to_open = [&]() -> Result<void> {
     transactions_.reset();

@@ -7,7 +7,8 @@
 //          3. the filesystem is opened; nothing has been written yet (but superblocks of members
 //             that missed the last commit, alloc/volume/volume_open.cc)
 //          4. the replace engine takes up a replace again: from here on writes are duplicated
-//          5. what the fsync log brought is committed: the first write
+//          5. what the fsync log brought is committed: the first write. Before, copies of its last
+//             batch's data that a crash has cut off are written
 //          6. the removal of orphans, the engine and the commit timer are started
 //          A read-only mount ends after step 4 and never writes.
 // close()  the removal of orphans and the engine are stopped (the next mount resumes a replace),
@@ -112,6 +113,7 @@ class Mount {
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<ReplaceHost> host_;
   std::unique_ptr<replace::Engine> engine_;
+  std::unique_ptr<LogContent> last_batch_;  // of the fsync log, if its data was verified
 };
 
 }  // namespace moltfs::fs
