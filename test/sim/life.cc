@@ -8,7 +8,6 @@
 #include <array>
 #include <cstring>
 #include <set>
-#include <stdexcept>
 #include <utility>
 
 #include "alloc/disk/log_batch.h"
@@ -16,8 +15,8 @@
 #include "fs/check/check.h"
 #include "fs/mount/mount.h"
 #include "fs/tree/format.h"
+#include "test/sim/clients.h"
 #include "test/sim/historical_rule.h"
-#include "test/sim/oracle.h"
 #include "test/sim/rot.h"
 #include "test/sim/scheduler.h"
 #include "test/sim/sim_disk.h"
@@ -28,34 +27,14 @@ namespace {
 
 using fs::Filesystem;
 
-struct Failure : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-template <class... Args>
-[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-  throw Failure(fmt::format(format, std::forward<Args>(args)...));
-}
-
-/// Errors that end a client without being a failure: the power is off.
-bool is_power_error(const Error& error) {
-  return error.code == Errc::io_error || error.code == Errc::read_only ||
-         error.code == Errc::device_gone || error.code == Errc::bad_node;
-}
-
-struct Client {
-  explicit Client(int n) : name("c" + std::to_string(n)), history(DirState{}) {}
-  std::string name;
-  InodeNumber directory;
-  History history;
-  uint64_t next_file = 1;
-  FileId next_id = 1u << 20;  // above real inode numbers: ids of the oracle only
-};
-
 class Life {
  public:
   explicit Life(const LifeOptions& options)
-      : options_(options), scheduler_(options.seed), runtime_(scheduler_), devices_(scheduler_) {
+      : options_(options),
+        scheduler_(options.seed),
+        runtime_(scheduler_),
+        devices_(scheduler_),
+        clients_(scheduler_, devices_, mount_, options.operation_limit, options.seed % 2 != 0) {
     devices_.set_observer([this](const Disk& disk, DiskEvent event, uint64_t offset,
                                  ConstBytes bytes) { observe(disk, event, offset, bytes); });
     // Only while it is not a member: after the swap its faults would reach users.
@@ -75,6 +54,7 @@ class Life {
       result_.failure = e.what();
     }
     if (rot_) result_.rotten = rot_->spoilt_count();
+    result_.operations = clients_.operations();
     result_.trace = scheduler_.trace();
     result_.steps = scheduler_.steps();
     return result_;
@@ -101,8 +81,8 @@ class Life {
       fail("mkfs: {}", made.error().message());
     }
     const int client_count = 1 + static_cast<int>(random(3));
-    for (int i = 0; i < client_count; ++i) clients_.push_back(std::make_unique<Client>(i));
-    fsyncs_much_ = chance(0.3);
+    clients_.add(client_count);
+    clients_.fsyncs_much = chance(0.3);
     if (chance(0.3)) {
       devices_.set_hold([this](const Disk& disk, const alloc::IoRequest& request) {
         return hold(disk, request);
@@ -126,12 +106,7 @@ class Life {
 
   void first_mount() {
     open_mount();
-    for (auto& client : clients_) {
-      auto made = mount_->filesystem().make(fs::kRootInode, client->name, 0040755, 0, {});
-      if (!made) fail("mkdir: {}", made.error().message());
-      client->directory = made.value().ino;
-      mount_->filesystem().forget(made.value().ino, 1);
-    }
+    clients_.make_directories();
     if (rot_) rot_->make(mount_->filesystem(), devices_.disk(member_));
     close_mount();
   }
@@ -141,7 +116,7 @@ class Life {
     fs::Mount::Options options;
     options.cache_bytes = uint64_t{256 << 10} << (2 * random(4));  // 256 KiB to 16 MiB
     options.commit_interval =
-        std::chrono::milliseconds(20 + random(fsyncs_much_ && chance(0.7) ? 5000 : 400));
+        std::chrono::milliseconds(20 + random(clients_.fsyncs_much && chance(0.7) ? 5000 : 400));
     options.replace.window_bytes = uint64_t{65536} << random(5);
     options.replace.windows_in_flight = 1 + static_cast<unsigned>(random(4));
     options.replace.commit_interval = std::chrono::milliseconds(5 + random(100));
@@ -190,11 +165,7 @@ class Life {
   void one_round() {
     open_mount();
     verify_after_mount();
-    stop_clients_ = false;
-    std::vector<std::unique_ptr<Task>> tasks;
-    for (auto& client : clients_) {
-      tasks.push_back(runtime_.spawn(client->name, [this, c = client.get()] { work(*c); }));
-    }
+    auto tasks = clients_.start();
     tasks.push_back(runtime_.spawn("driver", [this] { drive_replace(); }));
     if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const bool cut = options_.power_cuts && chance(0.5);
@@ -205,7 +176,7 @@ class Life {
       say("power cut");
       if (devices_.power()) devices_.cut_power();
     }
-    stop_clients_ = true;
+    clients_.stop();
     for (auto& task : tasks) task->join();
     heal();
     if (cut) {
@@ -213,7 +184,7 @@ class Life {
     } else {
       verify_now();
       close_mount();
-      durable_all();
+      clients_.all_durable();
     }
   }
 
@@ -222,31 +193,20 @@ class Life {
   void short_visit() {
     open_mount();
     verify_after_mount();
-    for (uint64_t n = random(3); n > 0; --n) {
-      if (++result_.operations > options_.operation_limit) break;
-      Client& client = *clients_[random(clients_.size())];
-      auto done = one_operation(client);
-      if (!done && done.error().code != Errc::no_space) {
-        fail("{}: {}", client.name, done.error().message());
-      }
-    }
+    for (uint64_t n = random(3); n > 0; --n) clients_.one_more();
     const bool commits = chance(0.7), cut = options_.power_cuts && chance(0.5);
     if (commits) {
       if (auto done = mount_->filesystem().commit(); !done) fail("{}", done.error().message());
-      durable_all();
+      clients_.all_durable();
     }
     if (!cut) {
       close_mount();
-      durable_all();
+      clients_.all_durable();
       return;
     }
     ++result_.power_cuts;
     ++disturbances_;
     lose_power();
-  }
-
-  void durable_all() {
-    for (auto& client : clients_) client->history.durable(client->history.completed());
   }
 
   /// What the mount has not flushed is lost, kept or torn. The tasks of clients have ended.
@@ -305,11 +265,7 @@ class Life {
     } else if (state != State::copying && state != State::armed && state != State::finishing) {
       start_replace(true);
     }
-    stop_clients_ = false;
-    std::vector<std::unique_ptr<Task>> tasks;
-    for (auto& client : clients_) {
-      tasks.push_back(runtime_.spawn(client->name, [this, c = client.get()] { work(*c); }));
-    }
+    auto tasks = clients_.start();
     if (rot_) tasks.push_back(runtime_.spawn("rot", [this] { decay(); }));
     const auto deadline = runtime_.now() + std::chrono::hours(1);
     auto status = replace.wait([&] { return runtime_.now() > deadline; });
@@ -322,7 +278,7 @@ class Life {
       }
       status = replace.wait([&] { return runtime_.now() > deadline; });
     }
-    stop_clients_ = true;
+    clients_.stop();
     for (auto& task : tasks) task->join();
     if (status.state != State::finished) {
       fail("the replace does not finish: {} ({})", replace::name_of(status.state), status.reason);
@@ -352,31 +308,15 @@ class Life {
   }
 
   // ---- Verifying.
-  DirState read_client(Client& client) {
-    auto state = read_state(mount_->filesystem(), client.directory);
-    if (!state) fail("{}: reading: {}", client.name, state.error().message());
-    return std::move(state).value();
-  }
-
   void verify_now() {
-    for (auto& client : clients_) {
-      std::string why;
-      if (!same(client->history.newest(), read_client(*client), &why)) {
-        fail("{}: {}", client->name, why);
-      }
-    }
+    clients_.verify_now();
     if (rot_) rot_->verify(mount_->filesystem(), current_member());
   }
 
   void verify_after_mount() {
     if (!after_cut_) return verify_now();
     after_cut_ = false;
-    for (auto& client : clients_) {
-      std::string why;
-      if (!client->history.recover(read_client(*client), &why)) {
-        fail("{} after a power cut: no state of its history; newest: {}", client->name, why);
-      }
-    }
+    clients_.verify_after_cut();
     if (rot_) rot_->verify(mount_->filesystem(), current_member());
   }
 
@@ -391,7 +331,7 @@ class Life {
 
   /// The device rots until the clients are told to stop.
   void decay() {
-    while (!stop_clients_ && devices_.power()) {
+    while (!clients_.stopping() && devices_.power()) {
       if (!rot_->step(mount_->filesystem(), current_member())) return;
       runtime_.sleep(std::chrono::microseconds(random(40'000)));
     }
@@ -498,7 +438,7 @@ class Life {
     bool counted = false;
     auto nap = [this](uint64_t us) { runtime_.sleep(std::chrono::microseconds(random(us))); };
     nap(chance(0.3) ? 2'000 : 150'000);
-    while (!stop_clients_ && devices_.power()) {
+    while (!clients_.stopping() && devices_.power()) {
       const State state = replace.status().state;
       switch (state) {
         case State::none:
@@ -559,240 +499,17 @@ class Life {
     return true;
   }
 
-  // ---- A client.
-  void work(Client& client) {
-    while (!stop_clients_ && devices_.power()) {
-      if (++result_.operations > options_.operation_limit) return;
-      const Result<void> done = counted_operation(client);
-      if (!done) {
-        if (!devices_.power() && is_power_error(done.error())) return;
-        if (done.error().code != Errc::no_space) {
-          fail("{}: {}", client.name, done.error().message());
-        }
-      }
-      if (chance(0.3)) runtime_.sleep(std::chrono::microseconds(random(8000)));
-    }
-  }
-
-  /// In every other life the copier knows of the clients and leaves them time.
-  Result<void> counted_operation(Client& client) {
-    if (options_.seed % 2 == 0) return one_operation(client);
-    const Nanoseconds begun = runtime_.now();
-    auto done = one_operation(client);
-    mount_->request_load().count(begun, runtime_.now());
-    return done;
-  }
-
-  std::string random_bytes(uint64_t length) {
-    std::string bytes(length, '\0');
-    const uint64_t stamp = ++stamp_;
-    for (uint64_t i = 0; i < length; ++i) {
-      bytes[i] = static_cast<char>((stamp * 0x9e3779b97f4a7c15 + i * 0xff51afd7ed558ccd) >> 37);
-    }
-    return bytes;
-  }
-
-  /// Announces the next state, does the operation, takes the state back if it was refused.
-  Result<void> step(Client& client, DirState next, const std::function<Result<void>()>& act) {
-    client.history.issue(std::move(next));
-    auto done = act();
-    if (!done && !is_power_error(done.error())) client.history.take_back();
-    return done;
-  }
-
-  /// Runs `act` with the inode of `name` and holds a reference meanwhile.
-  Result<void> with_file(Client& client, const std::string& name,
-                         const std::function<Result<void>(InodeNumber)>& act) {
-    auto& filesystem = mount_->filesystem();
-    TRY(auto attributes, filesystem.lookup(client.directory, name));
-    auto done = act(attributes.ino);
-    filesystem.forget(attributes.ino, 1);
-    return done;
-  }
-
-  Result<void> one_operation(Client& client) {
-    if (fsyncs_much_ && chance(0.2)) return sync(client);
-    const uint64_t dice = random(100);
-    if (client.history.newest().names.size() < 3 || dice < 14) return create(client);
-    if (dice < 55) return change_content(client);
-    if (dice < 75) return change_names(client);
-    if (dice < 81) return set_xattr(client);
-    if (dice < 92) return sync(client);
-    if (dice < 94) return purge(client);
-    return read_back(client);
-  }
-
-  std::string any_name(Client& client) {
-    const auto& names = client.history.newest().names;
-    auto it = names.begin();
-    std::advance(it, static_cast<ptrdiff_t>(random(names.size())));
-    return it->first;
-  }
-
-  Result<void> create(Client& client) {
-    if (client.history.newest().names.size() > 24) return unlink(client, any_name(client));
-    const std::string name = "f" + std::to_string(client.next_file++);
-    DirState next = client.history.newest();
-    const FileId id = client.next_id++;
-    next.names[name] = id;
-    next.files[id] = {};
-    return step(client, std::move(next), [&]() -> Result<void> {
-      TRY(auto made, mount_->filesystem().make(client.directory, name, 0100644, 0, {}));
-      mount_->filesystem().forget(made.ino, 1);
-      return ok();
-    });
-  }
-
-  Result<void> change_content(Client& client) {
-    const std::string name = any_name(client);
-    DirState next = client.history.newest();
-    FileState& file = next.files[next.names[name]];
-    std::string content = *file.content;
-    const uint64_t dice = random(10);
-    std::function<Result<void>(InodeNumber)> act;
-    if (dice < 6) {  // write: aligned or not, inside, across the end, past the end
-      const bool aligned = chance(0.6);
-      const uint64_t unit = aligned ? kBlockSize : 1;
-      const uint64_t span = std::min<uint64_t>(content.size() + 20'000, 400'000);
-      const uint64_t offset = random(span / unit + 1) * unit;
-      const std::string bytes = random_bytes((1 + random(aligned ? 16 : 30'000)) * unit);
-      if (content.size() < offset + bytes.size()) content.resize(offset + bytes.size());
-      content.replace(offset, bytes.size(), bytes);
-      act = [this, offset, bytes](InodeNumber ino) -> Result<void> {
-        // In aligned memory or surely not aligned: nothing may depend on where the heap is.
-        const uint64_t shift = random(2);
-        AlignedBuffer buffer(round_up(bytes.size() + shift, kBlockSize));
-        std::memcpy(buffer.data() + shift, bytes.data(), bytes.size());
-        TRY(mount_->filesystem().write(ino, offset, buffer.span().subspan(shift, bytes.size()),
-                                       {}));
-        return ok();
-      };
-    } else if (dice < 8) {
-      const uint64_t size = random(2) == 0 ? random(content.size() + 1) : random(150'000);
-      content.resize(size);
-      act = [this, size](InodeNumber ino) -> Result<void> {
-        fs::SetAttributes set;
-        set.size = size;
-        TRY(mount_->filesystem().set_attributes(ino, set));
-        return ok();
-      };
-    } else {
-      const uint64_t offset = random(content.size() + 1), length = 1 + random(60'000);
-      const auto mode = dice == 8 ? fs::AllocateMode::punch_hole : fs::AllocateMode::allocate;
-      if (dice == 8) {
-        for (uint64_t i = offset; i < std::min<uint64_t>(offset + length, content.size()); ++i) {
-          content[i] = '\0';
-        }
-      }
-      act = [this, offset, length, mode](InodeNumber ino) {
-        return mount_->filesystem().allocate(ino, mode, offset, length, true);
-      };
-    }
-    file.content = std::make_shared<const std::string>(std::move(content));
-    return step(client, std::move(next), [&] { return with_file(client, name, act); });
-  }
-
-  Result<void> unlink(Client& client, const std::string& name) {
-    DirState next = client.history.newest();
-    const FileId id = next.names[name];
-    next.names.erase(name);
-    if (std::none_of(next.names.begin(), next.names.end(),
-                     [id](const auto& other) { return other.second == id; })) {
-      next.files.erase(id);
-    }
-    return step(client, std::move(next),
-                [&] { return mount_->filesystem().unlink(client.directory, name); });
-  }
-
-  /// Removes most files: chunks become empty and are removed.
-  Result<void> purge(Client& client) {
-    while (client.history.newest().names.size() > 2) {
-      TRY(unlink(client, any_name(client)));
-    }
-    return ok();
-  }
-
-  Result<void> change_names(Client& client) {
-    const std::string name = any_name(client);
-    const uint64_t dice = random(3);
-    if (dice == 0) return unlink(client, name);
-    std::string other = chance(0.5) ? any_name(client) : "n" + std::to_string(client.next_file++);
-    DirState next = client.history.newest();
-    const FileId id = next.names[name];
-    const bool exists = next.names.count(other) != 0;
-    if (dice == 1) {
-      if (exists) return ok();
-      next.names[other] = id;
-      return step(client, std::move(next), [&] {
-        return with_file(client, name, [&](InodeNumber ino) -> Result<void> {
-          TRY(mount_->filesystem().link(ino, client.directory, other));
-          mount_->filesystem().forget(ino, 1);
-          return ok();
-        });
-      });
-    }
-    if (exists && next.names[other] == id) return ok();  // both names of one file: no change
-    const FileId victim = exists ? next.names[other] : 0;
-    next.names.erase(name);
-    next.names[other] = id;
-    if (exists && std::none_of(next.names.begin(), next.names.end(),
-                               [victim](const auto& n) { return n.second == victim; })) {
-      next.files.erase(victim);
-    }
-    return step(client, std::move(next), [&] {
-      return mount_->filesystem().rename(client.directory, name, client.directory, other,
-                                         fs::RenameMode::replace, {});
-    });
-  }
-
-  Result<void> set_xattr(Client& client) {
-    const std::string name = any_name(client), key = "user.x" + std::to_string(random(4));
-    const std::string value = random_bytes(random(chance(0.2) ? 9000 : 200));
-    DirState next = client.history.newest();
-    next.files[next.names[name]].xattrs[key] = value;
-    return step(client, std::move(next), [&] {
-      return with_file(client, name, [&](InodeNumber ino) {
-        return mount_->filesystem().set_xattr(ino, key, std::as_bytes(std::span(value)),
-                                              fs::XattrMode::any);
-      });
-    });
-  }
-
-  Result<void> sync(Client& client) {
-    const size_t index = client.history.completed();
-    TRY(chance(fsyncs_much_ ? 0.02 : 0.15) ? mount_->filesystem().commit()
-                                           : mount_->filesystem().sync());
-    if (!devices_.power()) return Error(Errc::io_error);  // the power may have gone after it
-    client.history.durable(index);
-    return ok();
-  }
-
-  Result<void> read_back(Client& client) {
-    const std::string name = any_name(client);
-    const auto& newest = client.history.newest();
-    const auto want = newest.files.at(newest.names.at(name)).content;
-    return with_file(client, name, [&](InodeNumber ino) -> Result<void> {
-      const uint64_t shift = random(2);
-      AlignedBuffer buffer(round_up(want->size() + 10 + shift, kBlockSize));
-      const Bytes into = buffer.span().subspan(shift, want->size() + 10);
-      TRY(auto n, mount_->filesystem().read(ino, 0, into));
-      if (std::string_view(reinterpret_cast<const char*>(into.data()), n) != *want)
-        fail("{}/{}: wrong bytes while mounted", client.name, name);
-      return ok();
-    });
-  }
-
   const LifeOptions options_;
   Scheduler scheduler_;
   SimRuntime runtime_;
   SimDevices devices_;
   LifeResult result_;
   std::unique_ptr<fs::Mount> mount_;
-  std::vector<std::unique_ptr<Client>> clients_;
+  Clients clients_;
   std::optional<Rot> rot_;
   std::string member_ = "disk0", target_;
-  uint64_t disk_bytes_ = 0, next_disk_ = 1, stamp_ = 0;
-  bool stop_clients_ = false, after_cut_ = false, fsyncs_much_ = false;
+  uint64_t disk_bytes_ = 0, next_disk_ = 1;
+  bool after_cut_ = false;
   std::string watched_;           ///< the target while it must not be read
   double fault_probability_ = 0;  ///< of each request of the target
   bool only_flushes_fail_ = false;
@@ -815,7 +532,7 @@ LifeResult live(const LifeOptions& options) {
   return result;
 }
 
-uint64_t shrink(const LifeOptions& failing) {
+uint64_t shrink(const LifeOptions& failing, LifeResult (*live)(const LifeOptions&)) {
   LifeOptions options = failing;
   options.verbose = false;
   uint64_t low = 0, high = std::min<uint64_t>(failing.operation_limit, live(options).operations);

@@ -39,11 +39,16 @@ struct LifeResult {
   uint64_t suspensions = 0;
   uint64_t cancels = 0;
   uint64_t rotten = 0;  ///< blocks and nodes that rotted
+  // Of lives in a pool:
+  uint64_t faults = 0;           ///< devices that began to fail
+  uint64_t returns = 0;          ///< devices that came back
+  uint64_t degraded_mounts = 0;  ///< mounts without some device
 };
 
 LifeResult live(const LifeOptions& options);
 
-/// Runs the same seed with fewer and fewer operations; the smallest limit that still fails.
-uint64_t shrink(const LifeOptions& failing);
+/// Runs the same seed with fewer and fewer operations; the smallest limit that still fails. `live`:
+/// the kind of life.
+uint64_t shrink(const LifeOptions& failing, LifeResult (*live)(const LifeOptions&));
 
 }  // namespace moltfs::sim

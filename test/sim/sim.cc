@@ -21,6 +21,7 @@
 #include "alloc/base/log.h"
 #include "test/sim/historical_rule.h"
 #include "test/sim/life.h"
+#include "test/sim/pool_life.h"
 
 namespace {
 
@@ -29,7 +30,7 @@ using moltfs::sim::LifeResult;
 
 struct Shared {  // between the jobs
   std::atomic<uint64_t> next_seed, lives, steps, operations, replaces, cuts, suspensions, cancels,
-      rotten;
+      rotten, faults, returns, degraded_mounts;
   std::atomic<bool> failed;
   std::atomic<uint64_t> current[64];
 };
@@ -38,7 +39,7 @@ struct Arguments {
   uint64_t seeds = 200, first = 1, seed = 0, limit = ~uint64_t{0};
   double minutes = 0;
   unsigned jobs = 2;
-  bool one = false, verbose = false, cursor_rule = false, expect_failure = false;
+  bool one = false, verbose = false, cursor_rule = false, expect_failure = false, pool = false;
   std::string program;  ///< what to type for another life
 };
 
@@ -60,6 +61,7 @@ Arguments parse(int argc, char** argv) {
   std::string rule;
   app.add_option("--rule", rule, "cursor: duplicate by the historical rule, which loses data")
       ->check(CLI::IsMember({"cursor"}));
+  app.add_flag("--pool", arguments.pool, "lives of several devices that fail and come back");
   app.add_flag("--expect-failure", arguments.expect_failure, "exit with 0 if a life fails, else 1");
   try {
     app.parse(argc, argv);
@@ -84,22 +86,32 @@ LifeOptions options_for(const Arguments& arguments, uint64_t seed) {
   return options;
 }
 
+LifeResult live(const Arguments& arguments, const LifeOptions& options) {
+  return arguments.pool ? moltfs::sim::live_in_pool(options) : moltfs::sim::live(options);
+}
+
+uint64_t shrink(const Arguments& arguments, const LifeOptions& options) {
+  return moltfs::sim::shrink(options,
+                             arguments.pool ? moltfs::sim::live_in_pool : moltfs::sim::live);
+}
+
 void report(const Arguments& arguments, uint64_t seed, const std::string& failure, uint64_t limit) {
-  fmt::print("seed {} FAILED: {}\n  replay: {}{} --seed {}{} --verbose\n", seed, failure,
-             arguments.program, arguments.cursor_rule ? " --rule cursor" : "", seed,
+  fmt::print("seed {} FAILED: {}\n  replay: {}{}{} --seed {}{} --verbose\n", seed, failure,
+             arguments.program, arguments.pool ? " --pool" : "",
+             arguments.cursor_rule ? " --rule cursor" : "", seed,
              limit == ~uint64_t{0} ? std::string() : fmt::format(" --limit {}", limit));
   fflush(stdout);
 }
 
 int one_life(const Arguments& arguments) {
   const LifeOptions options = options_for(arguments, arguments.seed);
-  const LifeResult result = moltfs::sim::live(options);
+  const LifeResult result = live(arguments, options);
   fmt::print("seed {}: {}, {} operations, {} steps, {} replaces, {} cuts, trace {:016x}\n",
              options.seed, result.passed ? "passed" : "FAILED", result.operations, result.steps,
              result.replaces_finished, result.power_cuts, result.trace);
   if (result.passed) return arguments.expect_failure ? 1 : 0;
   uint64_t limit = arguments.limit;
-  if (!arguments.verbose && limit == ~uint64_t{0}) limit = moltfs::sim::shrink(options);
+  if (!arguments.verbose && limit == ~uint64_t{0}) limit = shrink(arguments, options);
   report(arguments, options.seed, result.failure, limit);
   return arguments.expect_failure ? 0 : 1;
 }
@@ -116,7 +128,7 @@ int job(const Arguments& arguments, Shared& shared, unsigned number,
     const LifeOptions options = options_for(arguments, shared.next_seed++);
     if (arguments.minutes <= 0 && options.seed >= end) break;
     shared.current[number] = options.seed;
-    const LifeResult result = moltfs::sim::live(options);
+    const LifeResult result = live(arguments, options);
     ++shared.lives;
     shared.steps += result.steps;
     shared.operations += result.operations;
@@ -125,11 +137,14 @@ int job(const Arguments& arguments, Shared& shared, unsigned number,
     shared.suspensions += result.suspensions;
     shared.cancels += result.cancels;
     shared.rotten += result.rotten;
+    shared.faults += result.faults;
+    shared.returns += result.returns;
+    shared.degraded_mounts += result.degraded_mounts;
     if (result.passed) continue;
     shared.failed = true;
     const bool enough = arguments.expect_failure;
     report(arguments, options.seed, result.failure,
-           enough ? options.operation_limit : moltfs::sim::shrink(options));
+           enough ? options.operation_limit : shrink(arguments, options));
     _exit(1);
   }
   _exit(0);
@@ -171,14 +186,20 @@ int main(int argc, char** argv) {
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const std::string happened =
+      arguments.pool
+          ? fmt::format("{} devices began to fail, {} came back, {} degraded mounts",
+                        shared->faults.load(), shared->returns.load(),
+                        shared->degraded_mounts.load())
+          : fmt::format("{} replaces finished, {} suspensions, {} cancels, {} blocks rotten",
+                        shared->replaces.load(), shared->suspensions.load(), shared->cancels.load(),
+                        shared->rotten.load());
   fmt::print(
-      "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} steps, {} operations, {} replaces "
-      "finished, {} power cuts, {} suspensions, {} cancels, {} blocks rotten: {}\n",
+      "{} lives from seed {} in {:.1f} s ({:.0f} a minute): {} steps, {} operations, {} power "
+      "cuts, {}: {}\n",
       shared->lives.load(), arguments.first, seconds,
       static_cast<double>(shared->lives) * 60 / seconds, shared->steps.load(),
-      shared->operations.load(), shared->replaces.load(), shared->cuts.load(),
-      shared->suspensions.load(), shared->cancels.load(), shared->rotten.load(),
-      failed ? "FAILED" : "all passed");
+      shared->operations.load(), shared->cuts.load(), happened, failed ? "FAILED" : "all passed");
   if (!arguments.expect_failure) return failed ? 1 : 0;
   fmt::print("{} after {} lives, {} steps\n", failed ? "found" : "NOT FOUND", shared->lives.load(),
              shared->steps.load());

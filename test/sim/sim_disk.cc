@@ -125,26 +125,31 @@ void SimDevices::cut_power() {
 void SimDevices::restore_power() {
   for (auto& [name, disk] : disks_) {
     ASSERT(!disk->open_exclusively);
-    // Most cuts lose all or keep all; some decide for each write.
-    const uint64_t mood = scheduler_.random(4);
-    for (auto& write : disk->unflushed) {
-      const bool keep = mood == 0 ? false : mood == 1 ? true : scheduler_.random(2) == 0;
-      if (!keep) continue;
-      if (!write.discard && mood == 3 && scheduler_.random(4) == 0) {
-        // Torn: any subset of its sectors.
-        for (uint64_t at = 0; at < write.bytes.size(); at += 512) {
-          if (scheduler_.random(2) == 0) continue;
-          const uint64_t n = std::min<uint64_t>(512, write.bytes.size() - at);
-          disk->durable.write(write.offset + at, ConstBytes(write.bytes).subspan(at, n));
-        }
-        continue;
-      }
-      apply(disk->durable, write);
-    }
-    disk->unflushed.clear();
-    disk->current = disk->durable;
+    lose_cache(name);
   }
   power_ = true;
+}
+
+void SimDevices::lose_cache(const std::string& name) {
+  Disk& disk = *disks_.at(name);
+  // Most cuts lose all or keep all; some decide for each write.
+  const uint64_t mood = scheduler_.random(4);
+  for (auto& write : disk.unflushed) {
+    const bool keep = mood == 0 ? false : mood == 1 ? true : scheduler_.random(2) == 0;
+    if (!keep) continue;
+    if (!write.discard && mood == 3 && scheduler_.random(4) == 0) {
+      // Torn: any subset of its sectors.
+      for (uint64_t at = 0; at < write.bytes.size(); at += 512) {
+        if (scheduler_.random(2) == 0) continue;
+        const uint64_t n = std::min<uint64_t>(512, write.bytes.size() - at);
+        disk.durable.write(write.offset + at, ConstBytes(write.bytes).subspan(at, n));
+      }
+      continue;
+    }
+    apply(disk.durable, write);
+  }
+  disk.unflushed.clear();
+  disk.current = disk.durable;
 }
 
 Result<std::shared_ptr<alloc::Device>> SimDevices::open(const std::string& path,

@@ -98,6 +98,8 @@ class SimDevices final : public alloc::DeviceOpener, public alloc::IoEngine {
   /// writes, sometimes torn; the volatile cache is empty; the power is back.
   void restore_power();
   bool power() const { return power_; }
+  /// The power of this disk alone was lost and is back.
+  void lose_cache(const std::string& name);
 
   /// Called when a request completes successfully, a write just before it changes `current`.
   /// Never waits.
