@@ -334,6 +334,34 @@ TEST_CASE("members that cannot be used are left out of a degraded volume, and no
   REQUIRE(commit(*volume, 6));
 }
 
+TEST_CASE("a member that missed the last commit and fails is left out of a degraded volume") {
+  Pool pool;
+  { auto volume = pool.make(2, Profile::raid1); }
+  // The power failed between copy 0 of mem:a and that of mem:b.
+  const auto old_b = pool.devices.disk("mem:b").clone();
+  std::vector<std::byte> copy(kBlockSize);
+  pool.devices.disk("mem:a").read(kSuperblockOffsets[1], copy);
+  {
+    auto volume = pool.open({"mem:a"}).value();
+    REQUIRE(commit(*volume, 2));
+  }
+  pool.devices.disk("mem:a").write(kSuperblockOffsets[1], copy);
+  pool.devices.insert("mem:b", old_b);
+  for (int k : {0, 1, 2, 3}) {
+    INFO("request " << k);
+    pool.fail("mem:b", k, 1);
+    const auto refused = pool.open({"mem:a"});
+    if (k == 0) CHECK(!refused);
+    pool.heal();
+    pool.devices.insert("mem:b", old_b->clone());
+  }
+  pool.fail("mem:b");
+  auto volume = pool.open({"mem:a"}, degraded()).value();
+  CHECK(pool.is_out(*volume, 2));
+  CHECK(pool.all_copies_hold(*volume, pool.first, 1));
+  REQUIRE(commit(*volume, 3));
+}
+
 TEST_CASE("without a copy of every chunk a volume can only be read") {
   Pool pool;
   {

@@ -140,7 +140,9 @@ class Opening {
   Result<std::shared_ptr<Device>> claim(const Found& found);
   Result<std::shared_ptr<Device>> take_member(DeviceEntry& entry, uint64_t& room);
   Result<void> take_members();
+  Result<void> write_superblocks(const std::vector<DeviceEntry>& on, unsigned copy);
   std::vector<DeviceEntry> without_second_copy();
+  void leave_out(DeviceId devid, const Error& why);
   std::optional<Error> was_put_back(const DeviceEntry& late) const;
   Result<void> check_late_members();
   Result<void> check_absent(const DeviceEntry& entry) const;
@@ -532,11 +534,7 @@ Result<void> Opening::check_late_members() {
       continue;
     }
     if (!options_.degraded) return *why;
-    log_warning("going on without devid {}: {}", entry.devid.value, why->message());
-    devices_.erase(entry.devid);
-    for (DeviceEntry& e : entries_) {
-      if (e.devid == entry.devid) e.out = Absence{truth_.generation, truth_.log_id, 0};
-    }
+    leave_out(entry.devid, *why);
   }
   return ok();
 }
@@ -577,30 +575,43 @@ Result<void> Opening::check() {
 /// older one, flush. The next commit overwrites copy 0 first: if the power fails then, copy 1 must
 /// be that of the last commit, as what only the commit before reaches may have been overwritten.
 Result<void> Opening::complete_last_commit() {
-  std::vector<DeviceEntry> on = behind_;
-  for (const unsigned copy : {0u, 1u}) {
-    if (copy == 1) on = without_second_copy();
-    for (const DeviceEntry& entry : on) {
-      Device& device = *devices_.at(entry.devid);
-      Superblock own = truth_;
-      own.role = DeviceRole::member;
-      own.devid = entry.devid;
-      own.device = entry.uuid;
-      TRY(auto buffer, encode(own, copy));
-      auto written = opener_.engine().write(device, kSuperblockOffsets[copy], buffer.span());
-      if (!written) return about(device.path(), written.error());
-    }
-    for (const DeviceEntry& entry : on) {
-      Device& device = *devices_.at(entry.devid);
-      auto flushed = opener_.engine().flush(device);
-      if (!flushed) return about(device.path(), flushed.error());
-    }
-  }
+  TRY(write_superblocks(behind_, 0));
+  TRY(write_superblocks(without_second_copy(), 1));
   for (const DeviceEntry& entry : behind_) {
-    log_info("{}: had missed the last commit, {}", devices_.at(entry.devid)->path(),
-             truth_.generation.value);
+    const auto device = devices_.find(entry.devid);
+    if (device == devices_.end()) continue;
+    log_info("{}: had missed the last commit, {}", device->second->path(), truth_.generation.value);
   }
   return ok();
+}
+
+/// Writes one copy of the superblock that counts to these members, and flushes them.
+Result<void> Opening::write_superblocks(const std::vector<DeviceEntry>& on, unsigned copy) {
+  for (const DeviceEntry& entry : on) {
+    const auto device = devices_.find(entry.devid);
+    if (device == devices_.end()) continue;
+    Superblock own = truth_;
+    own.role = DeviceRole::member;
+    own.devid = entry.devid;
+    own.device = entry.uuid;
+    TRY(auto buffer, encode(own, copy));
+    auto written = opener_.engine().write(*device->second, kSuperblockOffsets[copy], buffer.span());
+    if (written) written = opener_.engine().flush(*device->second);
+    if (written) continue;
+    const Error error = about(device->second->path(), written.error());
+    if (!options_.degraded) return error;
+    leave_out(entry.devid, error);
+    if (devices_.empty()) return error;
+  }
+  return ok();
+}
+
+void Opening::leave_out(DeviceId devid, const Error& why) {
+  log_warning("going on without devid {}: {}", devid.value, why.message());
+  devices_.erase(devid);
+  for (DeviceEntry& entry : entries_) {
+    if (entry.devid == devid) entry.out = Absence{truth_.generation, truth_.log_id, 0};
+  }
 }
 
 /// Members that have copy 0 of the last commit, and not copy 1.
