@@ -306,8 +306,8 @@ Result<void> Filesystem::commit() {
 Result<Statistics> Filesystem::statistics() {
   const alloc::SpaceUsage usage = space().usage();
   Statistics statistics;
-  statistics.total_bytes = usage.device_bytes;
-  statistics.available_bytes = std::min(usage.available_bytes, usage.device_bytes);
+  statistics.total_bytes = usage.capacity_bytes;
+  statistics.available_bytes = std::min(usage.available_bytes, usage.capacity_bytes);
   statistics.free_bytes = statistics.available_bytes;
   const uint64_t for_metadata = usage.unallocated_bytes / 2 + usage.metadata_chunk_bytes -
                                 std::min(usage.metadata_chunk_bytes, usage.metadata_used_bytes);

@@ -8,6 +8,7 @@
 
 #include "alloc/base/codec.h"
 #include "alloc/disk/format.h"
+#include "test/support/memory_device.h"
 #include "test/support/values.h"
 
 using namespace moltfs;
@@ -173,6 +174,28 @@ TEST_CASE("chunks that break a rule are refused") {
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset += 512; }));
   CHECK(refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(7 * kMiB); }));  // on [1]
   CHECK(!refused([](Chunks& c) { c[0].stripes[0].offset = PhysicalOffset(28 * kMiB); }));
+}
+
+TEST_CASE("chunks with three or four copies are read only if the superblock has their feature") {
+  Fixture f;
+  test::MemoryDevices devices;
+  devices.add("mem:a", 64 * kMiB);
+  const auto device = devices.open("mem:a", {}).value();
+  for (const size_t many : {5, 6}) {
+    const auto blob = encode_chunk_table(list_of({sample()[many]}), f.volume, f.limits).value();
+    AlignedBuffer padded(round_up(blob.size(), kBlockSize));
+    std::copy(blob.begin(), blob.end(), padded.data());
+    REQUIRE(devices.engine().write(*device, kChunkTableOffsets[0], padded.span()));
+    Superblock sb;
+    sb.volume = f.volume;
+    sb.next_logical = f.limits.next_logical;
+    sb.chunk_table = {0, static_cast<uint32_t>(blob.size()), checksum_of(blob), Generation(9)};
+    const auto refused = read_chunk_table(devices.engine(), *device, sb, f.devices);
+    REQUIRE(!refused);
+    CHECK(refused.error() == Errc::bad_chunk_table);
+    sb.incompatible_features = format::kFeatureManyCopies;
+    CHECK(read_chunk_table(devices.engine(), *device, sb, f.devices));
+  }
 }
 
 TEST_CASE("a table that does not fit its slot is refused") {

@@ -56,12 +56,13 @@
 //   after its superblock                         the chain on C counts
 //   in a replay                                  only nodes were written: the replay is repeated
 //
-// Limits: a batch lies on the first two members (or on the only one), one copy on each. A bad block
-// in a batch ends the log there, and a bad block in new data named by the last batch drops that
-// batch. What was fsynced since the last commit may then be lost from that point on; the mount logs
-// that this happened.
+// Limits: a batch lies on the first two members (or on the only one; on three or four of them if a
+// profile has as many copies), one copy on each. A bad block in a batch ends the log there, and a
+// bad block in new data named by the last batch drops that batch. What was fsynced since the last
+// commit may then be lost from that point on; the mount logs that this happened.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -77,8 +78,11 @@ namespace moltfs::alloc {
 /// The areas on each device, in bytes: for chains on even generations, and on odd ones.
 inline constexpr uint64_t kLogOffsets[2] = {128 * 1024, 3 * 1024 * 1024 + 64 * 1024};
 inline constexpr uint64_t kLogBytes = 896 * 1024;
-/// The number of members that carry the log: those with the lowest devids.
-inline constexpr size_t kLogDevices = 2;
+/// The number of members that carry the log: those with the lowest devids. As many as there are
+/// copies of other things, and at least two.
+inline size_t log_devices(Profile data, Profile metadata) {
+  return std::max<size_t>({2, losses_survived(data) + 1, losses_survived(metadata) + 1});
+}
 /// L4: generations from a superblock to the transaction that replays its chain.
 inline constexpr uint64_t kReplayStep = 3;
 

@@ -80,6 +80,8 @@ class AllocatedSource {
 struct SpaceUsage {
   uint64_t device_bytes = 0;       ///< usable bytes of all devices (without reserved areas)
   uint64_t unallocated_bytes = 0;  ///< in no chunk
+  /// What the devices would hold in data chunks alone, for statfs: each byte counts once.
+  uint64_t capacity_bytes = 0;
   uint64_t data_chunk_bytes = 0, data_used_bytes = 0;
   uint64_t metadata_chunk_bytes = 0, metadata_used_bytes = 0;  ///< logical: dup counts once
   uint64_t pinned_bytes = 0;                                   ///< data and nodes

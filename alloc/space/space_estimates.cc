@@ -98,6 +98,8 @@ SpaceUsage Space::usage() const {
   SpaceUsage usage;
   usage.device_bytes = devices_.usable_bytes();
   usage.unallocated_bytes = devices_.unallocated_bytes();
+  usage.capacity_bytes =
+      devices_.usable_bytes_for(geometry_.data_profile) / copies_of(geometry_.data_profile);
   usage.data_chunk_bytes = data_.chunk_bytes();
   usage.data_used_bytes = data_.recorded_bytes() + data_.in_flight_bytes();
   usage.metadata_chunk_bytes = nodes_.size() * kNodeSize;

@@ -224,7 +224,7 @@ void Check::check_node(const NodeReading& reading) {
       fmt::format("node {} of the {}", expected.pointer.address.value, name_of(expected.tree));
   for (const NodeReading::Bad& bad : reading.bad) {
     findings_.add(where, fmt::format("copy {} is bad: {} ({})", bad.copy, bad.error.message(),
-                                     describe(bad.place)));
+                                     describe(bad.place, volume_)));
   }
   if (!reading.node) {
     lost_.add(expected);

@@ -189,9 +189,9 @@ void ExtentCheck::report(const Pending& pending, size_t first, size_t count, Fau
   const std::string what = fault == Fault::unreadable ? "cannot be read"
                            : count == 1               ? "does not match its checksum"
                                                       : "does not match its checksums";
-  findings_.add_at(
-      pending.ino, pending.file_offset + first * kBlockSize,
-      fmt::format("{} {} ({})", blocks_text(count), what, describe(place.value_or(CopyPlace{}))));
+  findings_.add_at(pending.ino, pending.file_offset + first * kBlockSize,
+                   fmt::format("{} {} ({})", blocks_text(count), what,
+                               describe(place.value_or(CopyPlace{}), volume_)));
 }
 
 /// E3: the bytes of the last block after the end of the file are zero. A block that does not match

@@ -367,9 +367,9 @@ TEST_CASE("rot is found on every copy") {
     p.disk().corrupt(place + 100, 1);
     CHECK(p.check_it(false).clean());
     const auto report = p.check_it();
-    CHECK(has(
-        report, "/dir/other at 8192",
-        "the data does not match its checksum (devid 1, offset " + std::to_string(place) + ")"));
+    CHECK(has(report, "/dir/other at 8192",
+              "the data does not match its checksum (devid 1, offset " + std::to_string(place) +
+                  " of mem:a)"));
     CHECK(report.finding_count == 1);
   }
   SECTION("of several blocks") {

@@ -30,6 +30,11 @@ std::string describe(const CopyPlace& place) {
   return fmt::format("devid {}, offset {}", place.device.value, place.offset);
 }
 
+std::string describe(const CopyPlace& place, const alloc::Volume& volume) {
+  const auto device = volume.device(place.device);
+  return device ? describe(place) + " of " + device->path() : describe(place);
+}
+
 std::optional<CopyPlace> place_of(const alloc::Map& map, LogicalOffset at, unsigned copy) {
   const auto segments = map.for_read({at, kBlockSize}, copy);
   if (!segments || segments.value().empty()) return std::nullopt;

@@ -27,6 +27,8 @@ struct CopyPlace {
 };
 /// "devid 1, offset 4194304".
 std::string describe(const CopyPlace& place);
+/// "devid 1, offset 4194304 of /dev/sdb1".
+std::string describe(const CopyPlace& place, const alloc::Volume& volume);
 /// The place of copy `copy` of the byte at `at`; nothing if there is no such copy.
 std::optional<CopyPlace> place_of(const alloc::Map& map, LogicalOffset at, unsigned copy);
 

@@ -12,6 +12,7 @@
 #include "alloc/base/utf8.h"
 #include "alloc/device/same_storage.h"
 #include "alloc/disk/volume_settings.h"
+#include "alloc/volume/space_breakdown.h"
 #include "fs/mount/failed_writes.h"
 #include "fs/mount/process_identity.h"
 
@@ -213,9 +214,46 @@ Result<void> Control::set_options(std::string_view text) {
   return ok();
 }
 
+Json usage_of_devices(const alloc::SpaceBreakdown& space, const alloc::Volume& volume) {
+  const std::vector<alloc::DeviceEntry> entries = volume.devices();
+  Json devices = Json::list();
+  for (const alloc::DeviceSpaceUsage& one : space.devices) {
+    const auto entry = std::find_if(entries.begin(), entries.end(),
+                                    [&](const auto& e) { return e.devid == one.devid; });
+    if (entry == entries.end()) continue;
+    devices.append(Json::object({{"devid", one.devid.value},
+                                 {"path", entry->path},
+                                 {"state", entry->out ? "out" : "in"},
+                                 {"size_bytes", entry->size_bytes},
+                                 {"usable_bytes", one.usable_bytes},
+                                 {"data_chunk_bytes", one.data_bytes},
+                                 {"data_used_bytes", one.data_used},
+                                 {"metadata_chunk_bytes", one.metadata_bytes},
+                                 {"metadata_used_bytes", one.metadata_used},
+                                 {"unallocated_bytes", one.unallocated_bytes},
+                                 {"useless_bytes", one.useless_bytes}}));
+  }
+  return devices;
+}
+
+Json usage_of_profiles(const alloc::SpaceBreakdown& space) {
+  Json profiles = Json::list();
+  for (const alloc::ProfileSpaceUsage& one : space.profiles) {
+    profiles.append(Json::object({{"kind", alloc::name_of(one.kind)},
+                                  {"profile", alloc::name_of(one.profile)},
+                                  {"copies", uint64_t{alloc::copies_of(one.profile)}},
+                                  {"chunk_bytes", one.chunk_bytes},
+                                  {"used_bytes", one.used_bytes},
+                                  {"device_bytes", one.device_bytes},
+                                  {"fits_bytes", one.fits_bytes}}));
+  }
+  return profiles;
+}
+
 std::string usage_json(Mount& mount) {
   const alloc::SpaceUsage usage = mount.volume().space().usage();
   const alloc::Superblock super = mount.volume().superblock();
+  const alloc::SpaceBreakdown breakdown = alloc::space_breakdown(mount.volume());
   const auto statistics = mount.filesystem().statistics();
   const Statistics files = statistics ? statistics.value() : Statistics{};
   const auto fatal = mount.transactions().fatal();
@@ -241,6 +279,8 @@ std::string usage_json(Mount& mount) {
       {"metadata_chunk_bytes", usage.metadata_chunk_bytes},
       {"metadata_used_bytes", usage.metadata_used_bytes},
       {"pinned_bytes", usage.pinned_bytes},
+      {"devices", usage_of_devices(breakdown, mount.volume())},
+      {"profiles", usage_of_profiles(breakdown)},
       {"cache_bytes", mount.options().cache_bytes},
       {"cache_limit_bytes", mount.transactions().cache_bytes()},
       {"commit_seconds", commit_seconds},

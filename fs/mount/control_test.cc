@@ -91,6 +91,56 @@ TEST_CASE("an administrator may command, root without that right and other users
   CHECK(control.get(Control::Topic::label, kAdministrator).value() == "new");
 }
 
+TEST_CASE("usage tells by device and by profile what is used, fits, and is useless") {
+  RealRuntime runtime;
+  test::MemoryDevices devices;
+  constexpr uint64_t kMiB = 1 << 20;
+  devices.add("mem:a", 64 * kMiB);
+  devices.add("mem:b", 64 * kMiB);
+  devices.add("mem:c", 300 * kMiB);
+  MkfsOptions options;
+  options.volume.data_profile = options.volume.metadata_profile = alloc::Profile::raid1;
+  REQUIRE(make_filesystem(runtime, devices, {"mem:a", "mem:b", "mem:c"}, options));
+  const auto mount = Mount::open(runtime, devices, {"mem:a"}, {}).value();
+  FakeBroker broker;
+  Control control(*mount, {.owner = 0, .broker = &broker});
+  const auto usage =
+      Json::parse(control.get(Control::Topic::usage, kAdministrator).value()).value();
+  CHECK(usage.number("device_bytes") == 416 * kMiB);
+  CHECK(usage.number("total_bytes") == 120 * kMiB);  // what df shows
+  CHECK(usage.number("available_bytes") > 100 * kMiB);
+  const auto by_device = usage.elements("devices");
+  REQUIRE(by_device.size() == 3);
+  uint64_t metadata = 0, data = 0;
+  for (const Json& device : by_device) {
+    const uint64_t in_chunks =
+        device.number("data_chunk_bytes") + device.number("metadata_chunk_bytes");
+    CHECK(device.number("usable_bytes") == device.number("size_bytes") - 4 * kMiB);
+    CHECK(device.number("unallocated_bytes") == device.number("usable_bytes") - in_chunks);
+    CHECK(device.text("state") == "in");
+    data += device.number("data_chunk_bytes");
+    metadata += device.number("metadata_chunk_bytes");
+  }
+  CHECK(by_device[0].number("useless_bytes") == 0);
+  CHECK(by_device[1].number("useless_bytes") == 0);
+  // The two small devices have 120 MiB for the other copies.
+  CHECK(by_device[2].number("useless_bytes") == 176 * kMiB);
+
+  const auto by_profile = usage.elements("profiles");
+  REQUIRE(by_profile.size() == 2);
+  CHECK(by_profile[0].text("kind") == "data");
+  CHECK(by_profile[0].number("device_bytes") == data);
+  CHECK(by_profile[0].number("chunk_bytes") * 2 == data);
+  CHECK(by_profile[1].text("kind") == "metadata");
+  CHECK(by_profile[1].text("profile") == "raid1");
+  CHECK(by_profile[1].number("copies") == 2);
+  CHECK(by_profile[1].number("device_bytes") == metadata);
+  CHECK(metadata > 0);
+  CHECK(by_profile[1].number("used_bytes") > 0);
+  CHECK(by_profile[1].number("fits_bytes") == 120 * kMiB - (data + metadata) / 2);
+  CHECK(mount->close());
+}
+
 TEST_CASE("an ordinary user who mounted may command without being an administrator") {
   MountedVolume volume("old");
   FakeBroker broker;

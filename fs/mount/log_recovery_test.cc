@@ -292,6 +292,29 @@ TEST_CASE("two devices have the log, and each is enough") {
   }
 }
 
+TEST_CASE("with three copies three devices have the log, and each is enough; a fourth has none") {
+  const std::vector<std::string> paths = {"mem:a", "mem:b", "mem:c", "mem:d"};
+  for (const char* good : {"mem:a", "mem:b", "mem:c", "mem:d"}) {
+    INFO(good);
+    LoggedVolume m;
+    m.crash();
+    for (const char* path : {"mem:b", "mem:c", "mem:d"}) m.devices.add(path, kDeviceBytes);
+    MkfsOptions how;
+    how.force = true;
+    how.volume.metadata_profile = alloc::Profile::raid1c3;
+    must(make_filesystem(m.runtime, m.devices, paths, how));
+    m.open();
+    m.write("a", 0, "text");
+    must(m.fs().sync());
+    for (const std::string& path : paths) {
+      if (path == good) continue;
+      for (const uint64_t area : alloc::kLogOffsets) m.devices.disk(path).corrupt(area + 100, 8);
+    }
+    m.crash_and_open();
+    CHECK(m.batches() == (std::string(good) == "mem:d" ? 0 : 1));
+  }
+}
+
 TEST_CASE("an unreadable block ends the log, and a temporary read error does no harm") {
   for (const bool for_ever : {false, true}) {
     LoggedVolume m;

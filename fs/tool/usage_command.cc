@@ -12,6 +12,33 @@
 namespace moltfs::fs::tool {
 namespace {
 
+void print_devices(const Json& usage) {
+  uint64_t useless = 0;
+  print("\n{:<6}{:>12}{:>12}{:>12}{:>12}{:>13}{:>12}  {}\n", "devid", "size", "data", "metadata",
+        "used", "unallocated", "useless", "path");
+  for (const Json& device : usage.elements("devices")) {
+    const auto size = [&](const char* key) { return human_size(device.number(key)); };
+    const uint64_t used = device.number("data_used_bytes") + device.number("metadata_used_bytes");
+    print("{:<6}{:>12}{:>12}{:>12}{:>12}{:>13}{:>12}  {}{}\n", device.number("devid"),
+          size("size_bytes"), size("data_chunk_bytes"), size("metadata_chunk_bytes"),
+          human_size(used), size("unallocated_bytes"), size("useless_bytes"),
+          printable(device.text("path")), device.text("state") == "out" ? "  (out)" : "");
+    useless += device.number("useless_bytes");
+  }
+  if (useless > 0) {
+    print("\nuseless: the other devices have too little space for the other copies\n");
+  }
+}
+
+void print_profiles(const Json& usage) {
+  for (const Json& profile : usage.elements("profiles")) {
+    const auto size = [&](const char* key) { return human_size(profile.number(key)); };
+    print("{:<13}{:>12}   in chunks, on {} of the devices; {} more would fit\n",
+          profile.text("kind") + " " + profile.text("profile"), size("chunk_bytes"),
+          size("device_bytes"), size("fits_bytes"));
+  }
+}
+
 void print_usage_of(const Json& usage) {
   const auto size = [&](const char* key) { return human_size(usage.number(key)); };
   const std::string label = printable(usage.text("label"));
@@ -31,7 +58,9 @@ void print_usage_of(const Json& usage) {
         size("metadata_chunk_bytes"), usage.text("metadata_profile"));
   print("available    {:>12}   (free after the next commit: {} more)\n", size("available_bytes"),
         size("pinned_bytes"));
-  print("inodes       {:>12}\n", usage.number("inodes"));
+  print("inodes       {:>12}\n\n", usage.number("inodes"));
+  print_profiles(usage);
+  print_devices(usage);
 }
 
 int show(const std::string& path, bool as_json) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Small volumes: one device, a mirror, stripes, with an fsync log, and each state of a replace.
+// Small volumes: one device, a mirror, stripes, three and four copies, with an fsync log, and each
+// state of a replace.
 #include "test/fuzz/small_images.h"
 
 #include <fmt/format.h>
@@ -243,6 +244,7 @@ std::vector<SmallImage> make_small_images() {
   images.push_back(plain("small", {64}, Profile::single, Profile::dup));
   images.push_back(plain("small_mirror", {64, 64}, Profile::raid1, Profile::raid1));
   images.push_back(plain("small_stripes", {32, 32, 32, 32}, Profile::raid0, Profile::raid10));
+  images.push_back(plain("small_copies", {32, 32, 32, 32}, Profile::raid1c3, Profile::raid1c4));
   images.push_back(with_log());
   images.push_back(copying());
   images.push_back(suspended());
