@@ -313,13 +313,16 @@ class Machine : public TestDisks {
     const auto guard = volume->acquire_map();
     auto right = [&](LogicalOffset at, uint64_t length, const std::vector<uint64_t>& checksums,
                      uint64_t unit) {
-      AlignedBuffer bytes(length);
-      for (unsigned copy = 0; copy < volume->copies_at(guard, at); ++copy) {
-        if (!guard.map().has_copy(at, copy)) continue;
-        if (!volume->read(guard, at, bytes.span(), copy)) return false;
-        for (uint64_t o = 0; o < length; o += unit) {
-          if (checksum_of(bytes.span().subspan(o, unit)) != checksums[o / unit]) return false;
+      AlignedBuffer bytes(unit);
+      for (uint64_t o = 0; o < length; o += unit) {  // an extent may lie in several columns
+        unsigned read = 0;
+        for (unsigned copy = 0; copy < volume->copies_at(guard, at + o); ++copy) {
+          if (!guard.map().has_copy(at + o, copy)) continue;  // its device is out
+          if (!volume->read(guard, at + o, bytes.span(), copy)) return false;
+          if (checksum_of(bytes.span()) != checksums[o / unit]) return false;
+          ++read;
         }
+        if (read == 0) return false;
       }
       return true;
     };

@@ -410,7 +410,7 @@ class FullLife {
 
 TEST_CASE("writes that write(2) accepted while space is low are stored") {
   uint64_t refused = 0;
-  for (uint64_t seed = 1; seed <= 100; ++seed) {
+  for (uint64_t seed = 1; seed <= 400; ++seed) {
     const Outcome outcome = FullLife::run(seed);
     refused += outcome.refused;
     // Less than a reservation, and what may lie beside it in blocks that are partly used.
