@@ -504,14 +504,16 @@ Result<void> Opening::take_members() {
 /// An error if no crash explains why a member missed the last commit.
 std::optional<Error> Opening::was_put_back(const DeviceEntry& late) const {
   const Superblock& own = found(late.uuid)->superblock;
-  for (const auto& [devid, device] : devices_) {
+  for (const auto& member : devices_) {
+    const DeviceId devid = member.first;
+    Device& device = *member.second;
     // A device that has just taken its place has both copies before the others have any.
     const bool came_with_commit =
         (truth_.predecessor && truth_.predecessor->devid == devid) ||
         std::any_of(own.devices.begin(), own.devices.end(),
                     [&](const DeviceEntry& e) { return e.devid == devid && e.out; });
     if (devid == late.devid || came_with_commit) continue;
-    const auto copy = read_superblock_copy(opener_.engine(), *device, 1);
+    const auto copy = read_superblock_copy(opener_.engine(), device, 1);
     if (!copy || copy.value().generation != truth_.generation) continue;
     return Error(
         Errc::bad_superblock,
@@ -519,7 +521,7 @@ std::optional<Error> Opening::was_put_back(const DeviceEntry& late) const {
                     "complete, as {} says; it was put back from an older copy; the volume was not "
                     "opened, and nothing was changed",
                     found(late.uuid)->path, late.devid.value, late.uuid.to_string(),
-                    own.generation.value, truth_.generation.value, device->path()));
+                    own.generation.value, truth_.generation.value, device.path()));
   }
   return std::nullopt;
 }
