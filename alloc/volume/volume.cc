@@ -39,6 +39,7 @@ Volume::Volume(Runtime& runtime, DeviceOpener& opener, bool read_only, Superbloc
       window_(runtime),
       buffer_(runtime),
       log_id_(runtime.random() | 1),
+      log_device_count_(log_devices(superblock.data_profile, superblock.metadata_profile)),
       durable_(std::move(superblock)),
       label_(durable_.label),
       entries_(std::move(entries)),
@@ -72,6 +73,12 @@ std::shared_ptr<Device> Volume::device(DeviceId id) const {
   return found == map->devices().end() ? nullptr : found->second;
 }
 
+DeviceEntry* Volume::entry_of(DeviceId devid) {
+  const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const DeviceEntry& entry) { return entry.devid == devid; });
+  return found == entries_.end() ? nullptr : &*found;
+}
+
 void Volume::set_label(const std::string& label) {
   std::lock_guard lock(mutex_);
   label_ = label.substr(0, std::min(label.find('\0'), kMaxLabelBytes));
@@ -102,8 +109,9 @@ void Volume::arm(DeviceId source, std::shared_ptr<Device> target,
     target_uuid_ = target_uuid;
   }
   uint64_t size = target->size_bytes();
-  for (const DeviceEntry& entry : devices()) {
-    if (entry.devid == source) size = std::min(size, entry.size_bytes);
+  {
+    std::lock_guard lock(mutex_);
+    if (const DeviceEntry* entry = entry_of(source)) size = std::min(size, entry->size_bytes);
   }
   // Before the map is published: a chunk that is made under it must fit both devices.
   space_.set_device_end(source, round_down(size, kBlockSize));
@@ -170,6 +178,8 @@ std::optional<SwapRequest> Volume::take_swap_request(Generation closing) {
 
 /// Step c of a swap, after the window was closed.
 void Volume::put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Device> target) {
+  // The source may fail at this moment: then either it is put out before, or nothing happens.
+  std::lock_guard one(out_mutex_);
   mapper_.update([&](const Map& map) {
     auto devices = std::make_shared<Map::Devices>(map.devices());
     (*devices)[entry.devid] = target;
@@ -178,9 +188,7 @@ void Volume::put_target_in_place(const DeviceEntry& entry, std::shared_ptr<Devic
   space_.set_device_end(entry.devid, entry.size_bytes);
   space_.set_device_in(entry.devid, true);
   std::lock_guard lock(mutex_);
-  for (DeviceEntry& e : entries_) {
-    if (e.devid == entry.devid) e = entry;
-  }
+  if (DeviceEntry* place = entry_of(entry.devid)) *place = entry;
   pending_swap_.reset();
 }
 

@@ -276,6 +276,7 @@ class Volume {
   Result<void> survive(std::span<const Fault> faults);
   Result<void> put_out(DeviceId devid, const Device* device, std::string_view why);
   bool absences_are_durable() const;
+  DeviceEntry* entry_of(DeviceId devid);  // null: there is none; REQUIRES: mutex_
   static Failures failures_of(const Map& map, std::span<const Segment> segments,
                               std::span<const IoRequest> requests);
   Result<void> repeat_on_target(std::span<const Segment> segments, std::span<IoRequest> requests);
@@ -308,10 +309,11 @@ class Volume {
   std::atomic<bool> buffered_write_lost_{false};  // since the volume was opened
   std::atomic<uint64_t> duplicated_bytes_{0};
   std::atomic<CommitHook*> hook_{nullptr};
-  const uint64_t log_id_;  // of the superblocks that this mount writes
-  FoundLog found_log_;     // set when the volume is opened
+  const uint64_t log_id_;          // of the superblocks that this mount writes
+  const size_t log_device_count_;  // how many members carry the fsync log
+  FoundLog found_log_;             // set when the volume is opened
 
-  std::mutex out_mutex_;  // held while a device is put out
+  std::mutex out_mutex_;  // held while a device is put out, or put in the place of another
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   Superblock durable_;

@@ -35,8 +35,8 @@ Result<void> Volume::put_out(DeviceId devid, std::string_view why) {
   return put_out(devid, nullptr, why);
 }
 
-/// `device`: which device has failed, if it is not the devid's device any more nothing happens.
-/// Null: the one that devid has now.
+/// `failed`: the device that has failed. If it is not the device of `devid` any more, nothing
+/// happens. Null: the one that it has now.
 Result<void> Volume::put_out(DeviceId devid, const Device* failed, std::string_view why) {
   if (read_only_) return Error(Errc::read_only);
   // One at a time: what the decision depends on must not change before it is carried out.
@@ -45,9 +45,8 @@ Result<void> Volume::put_out(DeviceId devid, const Device* failed, std::string_v
   DeviceEntry entry;
   {
     std::lock_guard lock(mutex_);
-    const auto found = std::find_if(entries_.begin(), entries_.end(),
-                                    [&](const DeviceEntry& e) { return e.devid == devid; });
-    if (found == entries_.end()) {
+    const DeviceEntry* found = entry_of(devid);
+    if (found == nullptr) {
       return Error(Errc::not_found, fmt::format("devid {} is not in the volume", devid.value));
     }
     entry = *found;
@@ -67,16 +66,16 @@ Result<void> Volume::put_out(DeviceId devid, const Device* failed, std::string_v
   });
   if (lost > 0 || is_last) {
     space_.set_device_in(devid, true);
+    const std::string why_not =
+        lost > 0 ? fmt::format("{} of the chunks have no copy on another device", lost)
+                 : "no other device of the volume is in";
     return Error(Errc::invalid_argument,
-                 fmt::format("{} (devid {}, uuid {}) cannot be done without: {} of the chunks have "
-                             "no copy on another device",
-                             device->path(), devid.value, entry.uuid.to_string(), lost));
+                 fmt::format("{} (devid {}, uuid {}) cannot be done without: {}", device->path(),
+                             devid.value, entry.uuid.to_string(), why_not));
   }
   {
     std::lock_guard lock(mutex_);
-    for (DeviceEntry& e : entries_) {
-      if (e.devid == devid) e.out = Absence{durable_.generation, durable_.log_id, log_id_};
-    }
+    entry_of(devid)->out = Absence{durable_.generation, durable_.log_id, log_id_};
   }
   log_error("{} (devid {}, uuid {}, {}) is out: {}; the volume is degraded and goes on without it",
             device->path(), devid.value, entry.uuid.to_string(), human_size(entry.size_bytes), why);

@@ -43,10 +43,9 @@ FoundLog Volume::read_log_from(Device& device) {
 void Volume::find_log() {
   if (durable_.log_id == 0) return;
   const auto map = mapper_.current();
-  const size_t log_device_count = log_devices(durable_.data_profile, durable_.metadata_profile);
   size_t asked = 0;
   for (const auto& [devid, device] : map->devices()) {
-    if (asked++ == log_device_count) break;
+    if (asked++ == log_device_count_) break;
     FoundLog log = read_log_from(*device);
     if (log.batches.size() > found_log_.batches.size()) {
       found_log_.batches = std::move(log.batches);
@@ -123,13 +122,9 @@ Result<bool> Volume::write_log(std::span<const LogWrite> writes, bool flush_firs
   if (batch) plan = plan_batch(map, *batch);
   const size_t buffered = plan.segments.size();
   boost::container::small_vector<DeviceId, 4> carriers;  // for each request after the buffered ones
-  const size_t log_device_count = [this] {
-    std::lock_guard lock(mutex_);
-    return log_devices(durable_.data_profile, durable_.metadata_profile);
-  }();
   size_t asked = 0;
   for (const auto& [devid, device] : map.devices()) {
-    if (asked++ == log_device_count) break;
+    if (asked++ == log_device_count_) break;
     for (const LogWrite& write : writes) {
       plan.requests.push_back(
           IoRequest::make_write(device.get(), write.offset, write.bytes.span()));

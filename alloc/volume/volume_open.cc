@@ -475,7 +475,8 @@ Result<std::shared_ptr<Device>> Opening::take_member(DeviceEntry& entry, uint64_
 Result<void> Opening::take_members() {
   uint64_t room = kMaxVolumeBytes;  // for devices that have grown
   for (const DeviceEntry& entry : truth_.devices) room -= entry.size_bytes;
-  for (DeviceEntry entry : truth_.devices) {
+  entries_ = truth_.devices;
+  for (DeviceEntry& entry : entries_) {
     if (entry.out) {
       TRY(check_absent(entry));
       log_warning(
@@ -487,13 +488,11 @@ Result<void> Opening::take_members() {
       if (device) {
         devices_[entry.devid] = std::move(device).value();
       } else if (options_.degraded) {
-        log_warning("going on without devid {}: {}", entry.devid.value, device.error().message());
-        entry.out = Absence{truth_.generation, truth_.log_id, 0};
+        leave_out(entry.devid, device.error());
       } else {
         return device.error();
       }
     }
-    entries_.push_back(std::move(entry));
   }
   TRY(check_late_members());
   if (devices_.empty()) return Error(Errc::missing_device, "no device of the volume can be used");
