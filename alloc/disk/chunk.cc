@@ -6,6 +6,36 @@
 
 namespace moltfs::alloc {
 
+namespace {
+
+struct ProfileTraits {
+  std::string_view name;
+  unsigned copies;
+  size_t devices;  // that a chunk needs
+};
+
+ProfileTraits traits_of(Profile profile) {
+  switch (profile) {
+    case Profile::single:
+      return {"single", 1, 1};
+    case Profile::dup:
+      return {"dup", 2, 1};
+    case Profile::raid1:
+      return {"raid1", 2, 2};
+    case Profile::raid1c3:
+      return {"raid1c3", 3, 3};
+    case Profile::raid1c4:
+      return {"raid1c4", 4, 4};
+    case Profile::raid0:
+      return {"raid0", 1, 2};
+    case Profile::raid10:
+      return {"raid10", 2, 4};
+  }
+  return {"unknown", 1, 1};
+}
+
+}  // namespace
+
 std::string_view name_of(ChunkKind kind) {
   switch (kind) {
     case ChunkKind::data:
@@ -17,40 +47,15 @@ std::string_view name_of(ChunkKind kind) {
 }
 
 std::string_view name_of(Profile profile) {
-  switch (profile) {
-    case Profile::single:
-      return "single";
-    case Profile::dup:
-      return "dup";
-    case Profile::raid1:
-      return "raid1";
-    case Profile::raid0:
-      return "raid0";
-    case Profile::raid10:
-      return "raid10";
-    case Profile::raid1c3:
-      return "raid1c3";
-    case Profile::raid1c4:
-      return "raid1c4";
-  }
-  return "unknown";
+  return traits_of(profile).name;
 }
 
 unsigned copies_of(Profile profile) {
-  switch (profile) {
-    case Profile::single:
-    case Profile::raid0:
-      return 1;
-    case Profile::dup:
-    case Profile::raid1:
-    case Profile::raid10:
-      return 2;
-    case Profile::raid1c3:
-      return 3;
-    case Profile::raid1c4:
-      return 4;
-  }
-  return 1;
+  return traits_of(profile).copies;
+}
+
+size_t devices_needed(Profile profile) {
+  return traits_of(profile).devices;
 }
 
 std::optional<Profile> profile_named(std::string_view name) {
@@ -58,23 +63,6 @@ std::optional<Profile> profile_named(std::string_view name) {
     if (name_of(profile) == name) return profile;
   }
   return std::nullopt;
-}
-
-size_t devices_needed(Profile profile) {
-  switch (profile) {
-    case Profile::single:
-    case Profile::dup:
-      return 1;
-    case Profile::raid1:
-    case Profile::raid0:
-      return 2;
-    case Profile::raid1c3:
-      return 3;
-    case Profile::raid1c4:
-    case Profile::raid10:
-      return 4;
-  }
-  return 1;
 }
 
 unsigned losses_survived(Profile profile) {

@@ -260,6 +260,8 @@ class Space {
   uint64_t used_bytes(LogicalOffset chunk) const;
 
   // ---- How much there is (space_estimates.cc).
+  /// What is unallocated on each device now: a copy.
+  DeviceSpace device_space() const;
   SpaceUsage usage() const;
   /// A lower bound of the data bytes that can be written now without a commit, by normal writes in
   /// single blocks: never more than min(available_bytes - pinned_data_bytes, recordable_bytes) of

@@ -93,6 +93,11 @@ uint64_t Space::recordable_bytes() const {
   return less(nodes, reserve() + kSmallChange) * kDataPerMetadata;
 }
 
+DeviceSpace Space::device_space() const {
+  std::lock_guard lock(mutex_);
+  return devices_;
+}
+
 SpaceUsage Space::usage() const {
   std::lock_guard lock(mutex_);
   SpaceUsage usage;

@@ -25,14 +25,9 @@ SpaceBreakdown space_breakdown(Volume& volume) {
   SpaceBreakdown all;
   all.profiles = {{.kind = ChunkKind::data, .profile = superblock.data_profile},
                   {.kind = ChunkKind::metadata, .profile = superblock.metadata_profile}};
-  DeviceSpace space;
-  for (const DeviceEntry& entry : volume.devices()) {
-    space.set_end(entry.devid, entry.size_bytes);
-    space.set_in(entry.devid, !entry.out);
-    all.devices.push_back({.devid = entry.devid});
-  }
+  const DeviceSpace space = volume.space().device_space();
+  for (const DeviceEntry& entry : volume.devices()) all.devices.push_back({.devid = entry.devid});
   for (const auto& chunk : map->chunks()) {
-    space.occupy(chunk);
     const uint64_t used = volume.space().used_bytes(chunk->start);
     ProfileSpaceUsage& profile = entry_of(all.profiles, *chunk);
     profile.chunk_bytes += chunk->length;
