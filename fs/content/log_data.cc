@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Verifies and completes the data that the last batch of the fsync log names; replays the log for check and dump.
+// Verifies and completes the data that the last batch of the fsync log names; replays the log for
+// check and dump.
 #include "fs/content/log_data.h"
 
 #include "alloc/base/checksum.h"
@@ -113,6 +114,7 @@ void complete_log_data(alloc::Volume& volume, const LogContent& content) {
   const alloc::MapGuard guard = volume.acquire_map();
   size_t repaired = 0;
   (void)visit_unflushed(volume, guard, content, [&](const ExtentRecord& record) {
+    if (volume.copies_at(guard, record.start) < 2) return true;  // it was verified by the replay
     repaired += RecordCopies(volume, guard, record).repair();
     return true;
   });
