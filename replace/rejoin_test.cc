@@ -44,6 +44,11 @@ struct Bench : Machine {
     for (int i = 0; i < 3; ++i) host->add_node(random).value();
     host->commit().value();
   }
+  /// Takes devid 2 out, and then writes some extents.
+  void write_without_b(int extents) {
+    REQUIRE(engine->offline("2"));
+    write_some(extents);
+  }
   /// True if `path` alone, without any other device, mounts and has everything.
   bool alone_is_right(const std::string& path) {
     unmount();
@@ -350,8 +355,7 @@ TEST_CASE("R7: a power cut at any request of a rejoin; the device ends up with e
     Bench m;
     m.options.windows_in_flight = 1;
     m.options.commit_bytes = 64 * 1024;
-    REQUIRE(m.engine->offline("2"));
-    m.write_some(4);
+    m.write_without_b(4);
     std::atomic<unsigned> requests{0};
     m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
       if (request.op != IoOp::read && ++requests >= cut) return Error(Errc::device_gone);
@@ -390,8 +394,7 @@ TEST_CASE("a swap that fails, and then a power cut, do not keep the others from 
   unsigned points = 0;
   for (unsigned cut = 1; points < 8; ++cut, ++points) {
     Bench m;
-    REQUIRE(m.engine->offline("2"));
-    m.write_some(2);
+    m.write_without_b(2);
     std::atomic<bool> failed{false};
     std::atomic<unsigned> requests{0};
     // The superblock of the member cannot be read back.
@@ -515,8 +518,7 @@ TEST_CASE("what cannot come back is refused with a sentence") {
 TEST_CASE("after a cancel the device stays out, is no member, and comes back by what it missed") {
   const bool remount = GENERATE(false, true);
   Bench m;
-  REQUIRE(m.engine->offline("2"));
-  m.write_some(6);
+  m.write_without_b(6);
   std::atomic<bool> hold{true};
   m.host->on_list = [&](LogicalRange) {
     while (hold) std::this_thread::yield();
@@ -554,8 +556,7 @@ TEST_CASE("after a cancel the device stays out, is no member, and comes back by 
 TEST_CASE("a rejoin whose device fails again is suspended; resume copies what is still missing") {
   const bool older = GENERATE(false, true);
   Bench m;
-  REQUIRE(m.engine->offline("2"));
-  m.write_some(6);
+  m.write_without_b(6);
   std::atomic<bool> broken{false};
   m.devices.set_hook([&](const IoRequest& request) -> Result<void> {
     if (broken && is_on(request, "mem:b")) return Error(Errc::io_error);

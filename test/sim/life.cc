@@ -17,6 +17,7 @@
 #include "fs/tree/format.h"
 #include "test/sim/clients.h"
 #include "test/sim/historical_rule.h"
+#include "test/sim/life_base.h"
 #include "test/sim/rot.h"
 #include "test/sim/scheduler.h"
 #include "test/sim/sim_disk.h"
@@ -27,14 +28,9 @@ namespace {
 
 using fs::Filesystem;
 
-class Life {
+class Life final : public LifeBase {
  public:
-  explicit Life(const LifeOptions& options)
-      : options_(options),
-        scheduler_(options.seed),
-        runtime_(scheduler_),
-        devices_(scheduler_),
-        clients_(scheduler_, devices_, mount_, options.operation_limit, options.seed % 2 != 0) {
+  explicit Life(const LifeOptions& options) : LifeBase(options, options.seed % 2 != 0) {
     devices_.set_observer([this](const Disk& disk, DiskEvent event, uint64_t offset,
                                  ConstBytes bytes) { observe(disk, event, offset, bytes); });
     // Only while it is not a member: after the swap its faults would reach users.
@@ -46,33 +42,13 @@ class Life {
     });
   }
 
-  LifeResult run() {
-    try {
-      scheduler_.run([this] { body(); });
-      result_.passed = true;
-    } catch (const std::exception& e) {
-      result_.failure = e.what();
-    }
-    if (rot_) result_.rotten = rot_->spoilt_count();
-    result_.operations = clients_.operations();
-    result_.trace = scheduler_.trace();
-    result_.steps = scheduler_.steps();
-    return result_;
-  }
-
  private:
-  uint64_t random(uint64_t bound) { return scheduler_.random(bound); }
-  bool chance(double p) { return scheduler_.chance(p); }
-
-  template <class... Args>
-  void say(fmt::format_string<Args...> format, Args&&... args) {
-    if (!options_.verbose) return;
-    fmt::print("{:>12.6f}s  {}\n", static_cast<double>(scheduler_.now().count()) / 1e9,
-               fmt::format(format, std::forward<Args>(args)...));
+  void add_results() override {
+    if (rot_) result_.rotten = rot_->spoilt_count();
   }
 
   // ---- The whole life.
-  void body() {
+  void body() override {
     disk_bytes_ = (64 + random(3) * 16) << 20;
     devices_.add(member_, disk_bytes_);
     fs::MkfsOptions mkfs;
@@ -113,10 +89,7 @@ class Life {
 
   /// Mounts the member, which is one of the two devices; offers them in random order.
   void open_mount() {
-    fs::Mount::Options options;
-    options.cache_bytes = uint64_t{256 << 10} << (2 * random(4));  // 256 KiB to 16 MiB
-    options.commit_interval =
-        std::chrono::milliseconds(20 + random(clients_.fsyncs_much && chance(0.7) ? 5000 : 400));
+    auto options = mount_options();
     options.replace.window_bytes = uint64_t{65536} << random(5);
     options.replace.windows_in_flight = 1 + static_cast<unsigned>(random(4));
     options.replace.commit_interval = std::chrono::milliseconds(5 + random(100));
@@ -499,22 +472,13 @@ class Life {
     return true;
   }
 
-  const LifeOptions options_;
-  Scheduler scheduler_;
-  SimRuntime runtime_;
-  SimDevices devices_;
-  LifeResult result_;
-  std::unique_ptr<fs::Mount> mount_;
-  Clients clients_;
   std::optional<Rot> rot_;
   std::string member_ = "disk0", target_;
   uint64_t disk_bytes_ = 0, next_disk_ = 1;
-  bool after_cut_ = false;
   std::string watched_;           ///< the target while it must not be read
   double fault_probability_ = 0;  ///< of each request of the target
   bool only_flushes_fail_ = false;
   bool cuts_when_delicate_ = false;
-  uint64_t cut_event_ = 0;
   uint64_t written_twice_ = 0;
   bool arming_ = false;
   std::set<uint64_t> early_writes_, written_places_;
@@ -525,11 +489,7 @@ class Life {
 }  // namespace
 
 LifeResult live(const LifeOptions& options) {
-  auto life = std::make_unique<Life>(options);
-  LifeResult result = life->run();
-  // In a world that ended in the middle nothing can be joined or closed any more.
-  if (!result.passed) (void)life.release();
-  return result;
+  return live_as<Life>(options);
 }
 
 uint64_t shrink(const LifeOptions& failing, LifeResult (*live)(const LifeOptions&)) {

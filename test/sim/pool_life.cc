@@ -15,7 +15,7 @@
 
 #include "alloc/disk/superblock.h"
 #include "fs/check/check.h"
-#include "test/sim/clients.h"
+#include "test/sim/life_base.h"
 
 namespace moltfs::sim {
 
@@ -58,16 +58,10 @@ struct Member {
   bool is_there() const { return !away && !destroyed; }
 };
 
-class PoolLife {
+class PoolLife final : public LifeBase {
  public:
   explicit PoolLife(const LifeOptions& options)
-      : options_(options),
-        scheduler_(options.seed),
-        runtime_(scheduler_),
-        devices_(scheduler_),
-        shelf_(scheduler_),
-        copies_(scheduler_),
-        clients_(scheduler_, devices_, mount_, options.operation_limit, false) {
+      : LifeBase(options, false), shelf_(scheduler_), copies_(scheduler_) {
     devices_.set_fault([this](Disk& disk, const alloc::IoRequest& request) {
       return judge(*member_named(disk.name), request);
     });
@@ -78,32 +72,9 @@ class PoolLife {
     clients_.on_sync = [this](const Client&) { return sync_begins(); };
   }
 
-  LifeResult run() {
-    try {
-      scheduler_.run([this] { body(); });
-      result_.passed = true;
-    } catch (const std::exception& e) {
-      result_.failure = e.what();
-    }
-    result_.operations = clients_.operations();
-    result_.trace = scheduler_.trace();
-    result_.steps = scheduler_.steps();
-    return result_;
-  }
-
  private:
-  uint64_t random(uint64_t bound) { return scheduler_.random(bound); }
-  bool chance(double p) { return scheduler_.chance(p); }
-
-  template <class... Args>
-  void say(fmt::format_string<Args...> format, Args&&... args) {
-    if (!options_.verbose) return;
-    fmt::print("{:>12.6f}s  {}\n", static_cast<double>(scheduler_.now().count()) / 1e9,
-               fmt::format(format, std::forward<Args>(args)...));
-  }
-
   // ---- The whole life.
-  void body() {
+  void body() override {
     make_volume();
     const uint64_t rounds = 2 + random(3);
     for (uint64_t round = 0; round < rounds; ++round) {
@@ -302,14 +273,6 @@ class PoolLife {
     // One that cannot be read cannot name the others.
     if (!any_fault()) paths.resize(1 + random(paths.size()));
     return paths;
-  }
-
-  fs::Mount::Options mount_options() {
-    fs::Mount::Options options;
-    options.cache_bytes = uint64_t{256 << 10} << (2 * random(4));  // 256 KiB to 16 MiB
-    options.commit_interval =
-        std::chrono::milliseconds(20 + random(clients_.fsyncs_much && chance(0.7) ? 5000 : 400));
-    return options;
   }
 
   /// A device that is away keeps the volume from being mounted, unless it is known to be out.
@@ -513,30 +476,18 @@ class PoolLife {
     return false;
   }
 
-  const LifeOptions options_;
-  Scheduler scheduler_;
-  SimRuntime runtime_;
-  SimDevices devices_;
   SimDevices shelf_;   ///< devices that are away
   SimDevices copies_;  ///< older copies of devices
-  LifeResult result_;
-  std::unique_ptr<fs::Mount> mount_;
-  Clients clients_;
   std::vector<Member> members_;
   size_t survives_ = 0;
-  bool after_cut_ = false, cuts_after_fault_ = false;
-  uint64_t cut_event_ = 0;
+  bool cuts_after_fault_ = false;
   std::string violation_;
 };
 
 }  // namespace
 
 LifeResult live_in_pool(const LifeOptions& options) {
-  auto life = std::make_unique<PoolLife>(options);
-  LifeResult result = life->run();
-  // In a world that ended in the middle nothing can be joined or closed any more.
-  if (!result.passed) (void)life.release();
-  return result;
+  return live_as<PoolLife>(options);
 }
 
 }  // namespace moltfs::sim
