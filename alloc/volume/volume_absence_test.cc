@@ -347,11 +347,10 @@ TEST_CASE("a member that missed the last commit and fails is left out of a degra
   }
   pool.devices.disk("mem:a").write(kSuperblockOffsets[1], copy);
   pool.devices.insert("mem:b", old_b);
-  for (int k : {0, 1, 2, 3}) {
+  for (int k : {0, 1}) {  // the write of copy 0, its flush
     INFO("request " << k);
     pool.fail("mem:b", k, 1);
-    const auto refused = pool.open({"mem:a"});
-    if (k == 0) CHECK(!refused);
+    CHECK(pool.open({"mem:a"}).error() == Errc::io_error);
     pool.heal();
     pool.devices.insert("mem:b", old_b->clone());
   }
